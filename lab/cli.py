@@ -1,0 +1,221 @@
+"""The lab's commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from debian import REPOSITORY, Refused, need_root
+from lab import images, machine, served
+from lab.apply import Outcome, apply, explain
+from lab.host import Host
+from lab.lab import Lab, all_labs, fleet_folder
+from lab.output import detail, fail, result, say, stage
+
+Options = argparse.Namespace
+
+
+def up(options: Options) -> None:
+    """Bring a lab up, apply the highstate, show where it is served. On a running lab: check, heal, say so."""
+    lab = Lab(options.lab or fleet_folder(options.fleet).name)
+    with lab.locked():
+        was_running = lab.running
+        machine.prepare()
+        lab.make(options.fleet, options.release, options.image)
+        outcomes = [applied(host) for host in lab.hosts()]
+        with stage("asking for the page, as a browser does"):
+            pages = served.check(lab.site)
+    if was_running and not any(outcome.changed for outcome in outcomes):
+        say(f"lab {lab.name} was up already: nothing to do")
+    say(served.summary(lab.site, pages, lab.hosts()[0].id))
+
+
+def applied(host: Host, plan: bool = False) -> Outcome:
+    """Apply (or plan) on one host with progress; a failure ends the command with its explanation."""
+    count = 0
+
+    def show(name: str, milliseconds: float) -> None:
+        nonlocal count
+        count += 1
+        detail(f"{host.id}: {count} states, {name[:60]} [dim]{milliseconds:.0f} ms[/]")
+
+    with stage(f"{host.id}: state.apply{' test=True' if plan else ''}"):
+        outcome = apply(host, plan=plan, on_state=show)
+        if not outcome.ok:
+            fail(explain(outcome))
+    would = "would change" if plan else "changed"
+    say(f"    {host.id}: {len(outcome.states)} states, {len(outcome.changed)} {would}")
+    return outcome
+
+
+def apply_command(options: Options) -> None:
+    """Apply the states of the work tree to one host or to all."""
+    lab = chosen(options)
+    with lab.locked():
+        lab.refresh_site()
+        for host in [lab.host(options.host)] if options.host else lab.hosts():
+            outcome = applied(host, options.test)
+            for state in outcome.states:
+                if state["__id__"] in outcome.changed:
+                    say(f"      {state['__id__']}  [dim]{str(state['comment']).splitlines()[0][:90]}[/]")
+
+
+def status(options: Options) -> None:
+    """List the labs of this machine and their hosts."""
+    labs = [Lab(options.lab)] if options.lab else all_labs()
+    if not labs:
+        result("no lab: bin/lab up makes one")
+    for lab in labs:
+        record = lab.record
+        result(f"{lab.name}: fleet {record.fleet}, Debian {record.release}, image {record.image}")
+        for host in lab.hosts():
+            roles = " ".join(lab.fleet["hosts"][host.id]["roles"])
+            result(f"  {host.id:12} {'running' if host.running else 'stopped':8} {host.address:15} {roles}")
+
+
+def execute(options: Options) -> None:
+    """Run a command on a host as root; its exit code is the command's."""
+    host = chosen(options).host(options.host)
+    sys.exit(host.execute(options.command or ["bash", "-l"], cwd=str(images.REPOSITORY_ON_HOST)).returncode)
+
+
+def ssh(options: Options) -> None:
+    """Log in to a host by ssh with the lab's key."""
+    lab = chosen(options)
+    lab.host(options.host)
+    os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), options.host, *options.command])
+
+
+def logs(options: Options) -> None:
+    """Show a host's journal."""
+    command = ["journalctl", "--no-pager", f"--lines={options.lines}"]
+    command += [f"--unit={unit}" for unit in options.unit] + (["--follow"] if options.follow else [])
+    sys.exit(chosen(options).host(options.host).execute(command).returncode)
+
+
+def reboot(options: Options) -> None:
+    """Shut a host down in order and boot it again."""
+    lab = chosen(options)
+    with lab.locked(), stage(f"rebooting {options.host}"):
+        host = lab.host(options.host)
+        host.stop()
+        host.boot()
+
+
+def commit(options: Options) -> None:
+    """Turn a host into an image. The host is shut down for the copy and booted again."""
+    lab = chosen(options)
+    with lab.locked(), stage(f"{options.host} becomes image {options.image}"):
+        host = lab.host(options.host)
+        host.stop()
+        try:
+            host.commit(options.image)
+        finally:
+            host.boot()
+    say(f"boot new hosts from it:  bin/lab up --lab NAME --image {options.image}")
+
+
+def down(options: Options) -> None:
+    """Shut a lab's hosts down; their disks stay for the next up."""
+    lab = chosen(options)
+    with lab.locked():
+        lab.down()
+
+
+def destroy(options: Options) -> None:
+    """Remove a lab and all that it made, but the caches."""
+    lab = chosen(options)
+    with lab.locked(), stage(f"removing lab {lab.name}"):
+        lab.destroy()
+
+
+def test(options: Options) -> None:
+    """Run the tests, on labs of their own."""
+    from lab import tests
+
+    sys.exit(tests.run(options.tier, options.keyword))
+
+
+def check(options: Options) -> None:
+    """Run the linters and the tests that need no root."""
+    from lab import tests
+
+    sys.exit(tests.check())
+
+
+def chosen(options: Options) -> Lab:
+    """Return the lab that the person means: the named one, or the only one.
+
+    Raises:
+        Refused: none, or several.
+    """
+    if options.lab:
+        lab = Lab(options.lab)
+        lab.record  # noqa: B018  refuses when there is none
+        return lab
+    labs = all_labs()
+    if not labs:
+        raise Refused("there is no lab: bin/lab up makes one")
+    if len(labs) > 1:
+        raise Refused(f"which lab? add --lab NAME, one of: {', '.join(lab.name for lab in labs)}")
+    return labs[0]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser with every command."""
+    top = argparse.ArgumentParser(
+        prog="bin/lab",
+        description="The whole platform on this machine: real Debian hosts with real systemd, for trying and for proof.",
+        epilog="Start with:  sudo bin/lab up     Caches: /var/cache/saltern     Labs: /var/lib/saltern/labs",
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[Options], None], root: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=(function.__doc__ or "").split("\n")[0], description=function.__doc__)
+        sub.set_defaults(function=function, root=root, verb=name)
+        sub.add_argument("--lab", metavar="NAME", help="which lab (default: the only one)")
+        return sub
+
+    sub = command("up", up)
+    sub.add_argument("fleet", nargs="?", default="single", help="a fleet under lab/fleets/, or a site's folder (default: single)")
+    sub.add_argument("--release", choices=machine.known_releases(), help="Debian release of new hosts (default: trixie)")
+    sub.add_argument("--image", help="boot new hosts from an image made by bin/lab commit")
+    sub = command("apply", apply_command)
+    sub.add_argument("host", nargs="?", help="only this host")
+    sub.add_argument("--test", action="store_true", help="only show what would change")
+    command("status", status, root=False)
+    for name, function in (("exec", execute), ("ssh", ssh)):
+        sub = command(name, function)
+        sub.add_argument("host")
+        sub.add_argument("command", nargs="*", help="after --, the command (default: a shell)")
+    sub = command("logs", logs)
+    sub.add_argument("host")
+    sub.add_argument("-u", "--unit", action="append", default=[], help="only this unit; may be given several times")
+    sub.add_argument("-n", "--lines", default=100, type=int, help="how many lines (default: 100)")
+    sub.add_argument("-f", "--follow", action="store_true", help="go on showing new lines")
+    command("reboot", reboot).add_argument("host")
+    sub = command("commit", commit)
+    sub.add_argument("host")
+    sub.add_argument("image", help="a new name")
+    command("down", down)
+    command("destroy", destroy)
+    sub = command("test", test, root=False)
+    sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios (default: all)")
+    sub.add_argument("-k", dest="keyword", help="only tests whose name matches, as pytest's -k")
+    command("check", check, root=False)
+    return top
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    options = parser().parse_args()
+    try:
+        if options.root:
+            need_root(f"bin/lab {options.verb}")
+        options.function(options)
+    except Refused as why:
+        fail(str(why))
+    except KeyboardInterrupt:
+        fail(f"stopped; the next  bin/lab {options.verb}  goes on from here")

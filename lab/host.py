@@ -1,0 +1,241 @@
+"""One lab host: a systemd-nspawn machine over an overlay of its image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from debian import Refused, run
+from lab import images, machine, network
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": os.environ.get("TERM", "dumb"),
+}
+BOOT_SECONDS = 60
+STOP_SECONDS = 90  # as long as systemd itself gives a unit
+
+
+class Host:
+    """A host of a lab, found by what is true on this machine: its folder, its mount, its process.
+
+    Args:
+        folder: where its layer, mount and console log are.
+        host_id: its id in the fleet, which becomes its host name and minion id.
+        address: its IPv4 address.
+        image: what it boots from.
+        net: the lab's network.
+        binds: (folder here, folder on the host) seen read-only by the host.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host_id: str,
+        address: str,
+        image: images.Image,
+        net: network.Network,
+        binds: Sequence[tuple[Path, Path]],
+    ):
+        self.folder, self.id, self.address, self.image, self.network = folder, host_id, address, image, net
+        self.binds = binds
+        self.root, self.upper, self.work = folder / "root", folder / "upper", folder / "work"
+        self.console = folder / "console.log"
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been made."""
+        return (self.folder / "made").exists()
+
+    @property
+    def running(self) -> bool:
+        """Whether its nspawn process is there."""
+        return self.nspawn_pid() is not None
+
+    def nspawn_pid(self) -> int | None:
+        """Return the process id of its systemd-nspawn; asked of /proc, so that no pid file can lie."""
+        needle = f"--directory={self.root}".encode()
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if needle in words and words[0].endswith(b"systemd-nspawn"):
+                return int(path.parent.name)
+        return None
+
+    def leader_pid(self) -> int | None:
+        """Return the process id, here, of the host's PID 1."""
+        pid = self.nspawn_pid()
+        if pid is None:
+            return None
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def make(self, files: dict[str, tuple[str, int]]) -> None:
+        """Make the host's layer with what a new server is given: identity, network, keys.
+
+        Args:
+            files: path on the host to (text, mode).
+        """
+        if self.exists:
+            return
+        shutil.rmtree(self.upper, ignore_errors=True)
+        (self.upper / "etc/ssh").mkdir(parents=True)
+        own = {
+            "etc/hostname": (f"{self.id}\n", 0o644),
+            "etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
+            "etc/systemd/network/10-host0.network": (self._interface(), 0o644),
+        }
+        for name, (text, mode) in (own | files).items():
+            place = self.upper / name.lstrip("/")
+            if not place.parent.exists():
+                place.parent.mkdir(parents=True, mode=0o700 if place.parent.name == ".ssh" else 0o755)
+            place.write_text(text)
+            place.chmod(mode)
+        run(["ssh-keygen", "-A", "-f", str(self.upper)])
+        (self.folder / "made").touch()
+
+    def _interface(self) -> str:
+        lines = ["[Match]", "Name=host0", "[Network]", f"Address={self.address}/{self.network.subnet.prefixlen}"]
+        return "\n".join([*lines, f"Gateway={self.network.gateway}", "IPv6AcceptRA=no", "LinkLocalAddressing=no", ""])
+
+    def boot(self) -> None:
+        """Start the host and wait until its systemd has finished booting and sshd answers.
+
+        Raises:
+            Refused: it did not boot in time; the message names the console log.
+        """
+        if not self.running:
+            if self.root.is_mount():  # left by a crash: an overlay is only good for the process that used it
+                run(["umount", "--recursive", str(self.root)])
+            shutil.rmtree(self.work, ignore_errors=True)
+            images.mount(self.image, self.upper, self.work, self.root)
+            (self.root / "etc/resolv.conf").unlink(missing_ok=True)
+            (self.root / "etc/resolv.conf").write_text(network.resolvers())
+            self._spawn()
+        self._wait_booted()
+
+    def _spawn(self) -> None:
+        command = ["systemd-nspawn", "--quiet", "--register=no", "--boot", f"--directory={self.root}"]
+        # The machine's name becomes its interface's here: the lab's name keeps two labs' hosts apart.
+        machine_name = f"{self.network.bridge}-{self.id}"
+        command += [f"--machine={machine_name}", f"--hostname={self.id}"]
+        command += [f"--network-bridge={self.network.bridge}", "--console=pipe"]
+        command += ["--link-journal=no", "--resolv-conf=off", "--timezone=off", "--kill-signal=SIGRTMIN+3"]
+        command += [f"--bind-ro={here}:{there}" for here, there in self.binds]
+        env = dict(os.environ)
+        if not machine.has_unified_cgroups():
+            env["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"  # Debian 13's systemd refuses the old hierarchy
+        if machine.has_systemd():
+            unit = ["systemd-run", "--quiet", "--collect", f"--unit={machine_name}"]
+            unit += ["--property=Delegate=yes", "--property=KillMode=mixed"]
+            unit += [f"--setenv={key}={env[key]}" for key in env if key.startswith("SYSTEMD_NSPAWN")]
+            run([*unit, *command, "--keep-unit"])
+            return
+        with self.console.open("ab") as log:
+            subprocess.Popen(
+                [*command, "--keep-unit"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            )
+
+    def _wait_booted(self) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        state = "no answer"
+        while time.monotonic() < deadline:
+            if self.leader_pid() is not None:
+                done = self.execute(["systemctl", "is-system-running"], capture=True)
+                state = done.stdout.strip() or state
+                if state in ("running", "degraded"):
+                    return
+            elif not self.running:
+                break
+            time.sleep(0.1)
+        raise Refused(f"{self.id} did not boot ({state}): see {self.console}, and  bin/lab logs {self.id}")
+
+    def execute(
+        self, command: Sequence[str], *, capture: bool = False, stdin: str | None = None, cwd: str = "/root"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the host as root, with a clean environment.
+
+        Args:
+            command: the command, no shell.
+            capture: return its output rather than show it.
+            stdin: text for its standard input.
+            cwd: folder on the host.
+
+        Raises:
+            Refused: the host is not running.
+        """
+        return subprocess.run(
+            self.argv(command, cwd),
+            text=True,
+            check=False,
+            env=ENVIRONMENT,
+            input=stdin,
+            stdin=subprocess.DEVNULL if capture and stdin is None else None,
+            stdout=subprocess.PIPE if capture else None,
+            stderr=subprocess.PIPE if capture else None,
+        )
+
+    def argv(self, command: Sequence[str], cwd: str = "/root") -> list[str]:
+        """Return the command line that runs `command` on the host from this machine.
+
+        Raises:
+            Refused: the host is not running.
+        """
+        leader = self.leader_pid()
+        if leader is None:
+            raise Refused(f"{self.id} is not running: bin/lab up starts it")
+        return ["nsenter", f"--target={leader}", "--all", f"--wdns={cwd}", "--", *command]
+
+    def stop(self) -> None:
+        """Shut the host down in order; after the time that systemd itself gives, by force. Then unmount."""
+        pid = self.nspawn_pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)  # nspawn hands it on as --kill-signal
+            if not self._gone_within(STOP_SECONDS):
+                self.power_off()
+        images.unmount(self.root, self.work)
+
+    def power_off(self) -> None:
+        """Pull the plug: end the host's processes without warning. For faults, and for a host that won't stop."""
+        for pid in (self.leader_pid(), self.nspawn_pid()):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        self._gone_within(10)
+
+    def _gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.running:
+                return True
+            time.sleep(0.05)
+        return False
+
+    def remove(self) -> None:
+        """Stop the host and delete all that is its own."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def commit(self, name: str) -> None:
+        """Turn the stopped host's layer into the image `name`, without what a host must have of its own.
+
+        Raises:
+            Refused: the host runs, or an image of that name exists.
+        """
+        if self.running:
+            raise Refused(f"{self.id} is running: a copy of a running disk is torn")
+        if name in images.names():
+            raise Refused(f"there is an image {name!r} already: choose another name")
+        with images.new_layer(name, self.image.release, self.image.name) as layer:
+            run(["cp", "--archive", "--no-target-directory", str(self.upper), str(layer)])
+            for own in [layer / "etc/machine-id", layer / "etc/salt/minion.d/id.conf", *layer.glob("etc/ssh/ssh_host_*")]:
+                own.unlink(missing_ok=True)

@@ -1,0 +1,303 @@
+"""A lab: the hosts of one fleet, from nothing to served and back to nothing.
+
+Everything is asked of this machine each time (folders, mounts, processes, interfaces), so that a command that was
+killed anywhere is healed by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from debian import REPOSITORY, Refused, need_disk, run
+from lab import images, machine
+from lab.host import Host
+from lab.network import Network
+from lab.output import stage
+from saltern.errors import SiteError
+from saltern.load import Site, load_site
+from saltern.secrets import generate_secrets
+
+LABS = Path("/var/lib/saltern/labs")
+FLEETS = REPOSITORY / "lab/fleets"
+SITE_ON_HOST = images.REPOSITORY_ON_HOST / "site"
+LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
+# Hosts are applied in the order in which they need each other.
+ORDER = ("postgres", "redis", "builder", "web", "edge")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a lab was made with, kept in its folder."""
+
+    fleet: str
+    release: str
+    image: str
+    prefix: str  # the first three numbers of its hosts' addresses
+
+
+class Lab:
+    """One lab by its name.
+
+    Args:
+        name: the lab's name; that of its fleet unless the person chose another.
+    """
+
+    def __init__(self, name: str):
+        if not LAB_NAME.fullmatch(name):
+            raise Refused(f"{name!r} is no lab name: a small letter, then up to 10 small letters, digits or '-'")
+        self.name = name
+        self.folder = LABS / name
+        self.site = self.folder / "site"
+        self.ssh_config = self.folder / "ssh/config"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the lab was made."""
+        return (self.folder / "lab.json").exists()
+
+    @property
+    def running(self) -> bool:
+        """Whether all its hosts run."""
+        hosts = self.hosts() if self.exists else []
+        return bool(hosts) and all(host.running for host in hosts)
+
+    @property
+    def record(self) -> Record:
+        """What the lab was made with.
+
+        Raises:
+            Refused: there is no such lab.
+        """
+        if not self.exists:
+            raise Refused(f"there is no lab {self.name!r}: bin/lab up makes it")
+        return Record(**json.loads((self.folder / "lab.json").read_text()))
+
+    @property
+    def fleet(self) -> dict:
+        """The lab's fleet.yaml; no hosts while an `up` that was killed had not come so far."""
+        if not (self.site / "fleet.yaml").exists():
+            return {"hosts": {}}
+        return yaml.safe_load((self.site / "fleet.yaml").read_text())
+
+    @property
+    def network(self) -> Network:
+        """The lab's bridge and NAT."""
+        return Network(self.name, ipaddress.IPv4Network(f"{self.record.prefix}.0/24"))
+
+    def hosts(self) -> list[Host]:
+        """Return the lab's hosts in the order in which they are applied."""
+        record, net, image = self.record, self.network, images.load(self.record.image)
+        binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST)]
+        listed = sorted(self.fleet["hosts"].items(), key=lambda item: _rank(item[1]["roles"]))
+        return [Host(self.folder / "hosts" / i, i, h["address"], image, net, binds) for i, h in listed]
+
+    def host(self, host_id: str) -> Host:
+        """Return one host.
+
+        Raises:
+            Refused: the lab has no such host; the message names those it has.
+        """
+        hosts = {host.id: host for host in self.hosts()}
+        if host_id not in hosts:
+            raise Refused(f"lab {self.name} has no host {host_id!r}; it has: {', '.join(hosts)}")
+        return hosts[host_id]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one command at a time change the lab.
+
+        Raises:
+            Refused: another one is at work.
+        """
+        LABS.mkdir(parents=True, exist_ok=True)
+        with (LABS / f"{self.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused(f"another command is changing lab {self.name}: wait until it has ended") from None
+            yield
+
+    def make(self, fleet: str, release: str | None = None, image: str | None = None) -> None:
+        """Make the lab, its network and its hosts, and boot what is not running.
+
+        Args:
+            fleet: a name under lab/fleets/, or the path of a site.
+            release: the Debian codename of new hosts; the newest when not given.
+            image: boot from this image rather than from the release's own.
+
+        Raises:
+            Refused: no such fleet, or the lab was made with other settings.
+        """
+        source = fleet_folder(fleet)
+        checked_site(source)
+        if self.exists:
+            self._refuse_other(fleet=str(source), release=release, image=image)
+        else:
+            need_disk(str(LABS), 2)
+            prefix = free_prefix(source, own=self.name == source.name)
+            chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fresh = self.folder / "lab.json.new"
+            fresh.write_text(json.dumps(asdict(Record(str(source), chosen.release, chosen.name, prefix)), indent=1))
+            fresh.rename(self.folder / "lab.json")
+        self.refresh_site()
+        self.network.up()
+        self._make_keys()
+        down = [host for host in self.hosts() if not host.running]
+        if down:
+            with stage(f"booting {', '.join(host.id for host in down)}"):
+                for host in down:
+                    host.make(self._files(host))
+                    host.boot()
+        self._write_ssh_config()
+
+    def _refuse_other(self, **wanted: str | None) -> None:
+        made = asdict(self.record)
+        for key, value in wanted.items():
+            if value is not None and made[key] != value:
+                hint = f"bin/lab destroy --lab {self.name}  first, or choose another --lab NAME"
+                raise Refused(f"lab {self.name} was made with {key} {made[key]}, not {value}: {hint}")
+
+    def refresh_site(self) -> None:
+        """Bring the site that hosts see up to the fleet's files, and generate the secrets that are missing.
+
+        Each file is replaced in its folder, which hosts have mounted.
+        """
+        source, prefix = Path(self.record.fleet), self.record.prefix
+        old_prefix = fleet_prefix(source)
+        wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file() and "secrets" not in p.parts}
+        self.site.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self.site.rglob("*"), reverse=True):
+            name = path.relative_to(self.site)
+            if path.is_file() and "secrets" not in name.parts and name not in wanted:
+                path.unlink()
+        for name in wanted:
+            data = (source / name).read_bytes()
+            if name.suffix in (".yaml", ".sls"):
+                data = data.replace(f"{old_prefix}.".encode(), f"{prefix}.".encode())
+            place = self.site / name
+            if not place.exists() or place.read_bytes() != data:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                fresh = place.with_name(place.name + ".new")
+                fresh.write_bytes(data)
+                fresh.rename(place)
+        generate_secrets(checked_site(self.site))
+
+    def _make_keys(self) -> None:
+        key = self.folder / "ssh/id_ed25519"
+        if not key.exists():
+            key.parent.mkdir(exist_ok=True)
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"saltern lab {self.name}", "-f", str(key)])
+
+    def _files(self, host: Host) -> dict[str, tuple[str, int]]:
+        """What a provider or an installer gives a new server, beside its disk."""
+        domain = self.fleet["domain"]
+        names = [f"{entry['address']} {i}.{domain} {i}" for i, entry in self.fleet["hosts"].items()]
+        key = (self.folder / "ssh/id_ed25519.pub").read_text()
+        files = {
+            "etc/hosts": ("\n".join(["127.0.0.1 localhost", *names, ""]), 0o644),
+            "root/.ssh/authorized_keys": (key, 0o600),
+            "etc/salt/minion.d/id.conf": (f"id: {host.id}\n", 0o644),
+        }
+        if "builder" in self.fleet["hosts"][host.id]["roles"]:  # the only hosts that may reach an index
+            files["etc/pip.conf"] = (machine.pip_settings(), 0o644)
+        return files
+
+    def _write_ssh_config(self) -> None:
+        folder = self.folder / "ssh"
+        known, config = [], []
+        for host in self.hosts():
+            public = (host.upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+            known.append(f"{host.address} {' '.join(public)}")
+            config.append(f"Host {host.id}\n  HostName {host.address}")
+        (folder / "known_hosts").write_text("\n".join([*known, ""]))
+        options = ["Host *", "  User root", f"  IdentityFile {folder}/id_ed25519", "  IdentitiesOnly yes"]
+        options += [f"  UserKnownHostsFile {folder}/known_hosts", "  StrictHostKeyChecking yes", "  LogLevel ERROR", ""]
+        self.ssh_config.write_text("\n".join([*config, *options]))
+
+    def down(self) -> None:
+        """Shut all hosts down and take the network away; the disks stay."""
+        for host in self.hosts():
+            if host.running or host.root.is_mount():
+                with stage(f"stopping {host.id}"):
+                    host.stop()
+        self.network.down()
+
+    def destroy(self) -> None:
+        """Remove the lab: no process, mount, interface, table or folder of it stays."""
+        if self.exists:
+            for host in self.hosts():
+                host.remove()
+            self.network.down()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (LABS / f"{self.name}.lock").unlink(missing_ok=True)
+
+
+def all_labs() -> list[Lab]:
+    """Return the labs of this machine, by name."""
+    return [Lab(path.parent.name) for path in sorted(LABS.glob("*/lab.json"))]
+
+
+def fleet_folder(fleet: str) -> Path:
+    """Return the site's folder for a fleet's name or path.
+
+    Raises:
+        Refused: there is none; the message names those that there are.
+    """
+    for folder in (FLEETS / fleet, Path(fleet)):
+        if (folder / "fleet.yaml").exists():
+            return folder.resolve()
+    known = sorted(path.parent.name for path in FLEETS.glob("*/fleet.yaml"))
+    raise Refused(f"there is no fleet {fleet!r}: name one of {', '.join(known)}, or a folder with a fleet.yaml")
+
+
+def checked_site(folder: Path) -> Site:
+    """Return the site in a folder.
+
+    Raises:
+        Refused: every error of its files.
+    """
+    try:
+        return load_site(folder)
+    except SiteError as error:
+        raise Refused(f"nothing was changed, because of this:\n{error}") from None
+
+
+def fleet_prefix(source: Path) -> str:
+    """Return the first three numbers of the fleet's addresses.
+
+    Raises:
+        Refused: its hosts are not in one /24 network.
+    """
+    hosts = yaml.safe_load((source / "fleet.yaml").read_text())["hosts"]
+    prefixes = {host["address"].rsplit(".", 1)[0] for host in hosts.values()}
+    if len(prefixes) != 1:
+        raise Refused(f"{source}/fleet.yaml: a lab's hosts must share one /24 network, these have {sorted(prefixes)}")
+    return prefixes.pop()
+
+
+def free_prefix(source: Path, own: bool) -> str:
+    """Return the fleet's own prefix, or, for a second lab of the same fleet, one that no lab uses."""
+    fleets = fleet_prefix(source)
+    taken = {lab.record.prefix for lab in all_labs()}
+    if own or fleets not in taken:
+        return fleets
+    head, last = fleets.rsplit(".", 1)
+    for number in range(int(last) + 1, 255):
+        if f"{head}.{number}" not in taken:
+            return f"{head}.{number}"
+    raise Refused("no free network for another lab: bin/lab destroy one")
+
+
+def _rank(roles: list[str]) -> int:
+    return min((ORDER.index(role) for role in roles if role in ORDER), default=len(ORDER))

@@ -1,0 +1,117 @@
+"""What the lab serves, asked as a browser would: by name, over TLS, trusting only the lab's CA."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from debian import Refused
+
+
+@dataclass(frozen=True)
+class Page:
+    """One app's first page."""
+
+    hostname: str
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The page's URL."""
+        return f"https://{self.hostname}/" if self.port == 443 else f"https://{self.hostname}:{self.port}/"
+
+
+def pages(site: Path) -> list[Page]:
+    """Return the first page of every app in a site, at the first edge host."""
+    fleet = yaml.safe_load((site / "fleet.yaml").read_text())
+    edges = [host["address"] for host in fleet["hosts"].values() if "edge" in host["roles"]]
+    if not edges:
+        return []
+    apps = [yaml.safe_load(path.read_text()) for path in sorted((site / "apps").glob("*.yaml"))]
+    return [Page(app["hostnames"][0], edges[0], 443) for app in apps]
+
+
+def ca_file(site: Path) -> Path:
+    """Return the certificate of the fleet's own CA."""
+    return site / "secrets/ca/ca.crt"
+
+
+class Connection(http.client.HTTPSConnection):
+    """An HTTPS connection that checks the page's name but goes to its edge's address, whatever DNS says.
+
+    Args:
+        page: where to.
+        context: which CA to trust.
+        seconds: how long to wait for an answer.
+    """
+
+    def __init__(self, page: Page, context: ssl.SSLContext, seconds: float = 10):
+        super().__init__(page.hostname, page.port, timeout=seconds, context=context)
+        self.page, self.tls = page, context
+
+    def connect(self) -> None:
+        """Connect to the edge."""
+        raw = socket.create_connection((self.page.address, self.page.port), timeout=self.timeout)
+        self.sock = self.tls.wrap_socket(raw, server_hostname=self.page.hostname)
+
+
+def get(page: Page, ca: Path, path: str = "/", seconds: float = 10) -> tuple[int, bytes]:
+    """Ask for a path.
+
+    Returns:
+        (status, body).
+    """
+    connection = Connection(page, ssl.create_default_context(cafile=str(ca)), seconds)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def check(site: Path) -> list[Page]:
+    """Ask for every app's page.
+
+    Raises:
+        Refused: one is not served.
+    """
+    found = pages(site)
+    for page in found:
+        try:
+            status, _ = get(page, ca_file(site))
+        except OSError as why:
+            raise Refused(f"{page.url} at {page.address} does not answer: {why}") from why
+        if status != 200:
+            raise Refused(f"{page.url} at {page.address} answers {status}")
+    return found
+
+
+def summary(site: Path, served: list[Page], first_host: str) -> str:
+    """Return what to open and what to type next."""
+    lines = [""]
+    for page in served:
+        lines.append(f"  [bold green]{page.url}[/]  is served")
+    hosts = " ".join(page.hostname for page in served)
+    ca = ca_file(site)
+    if served:
+        page = served[0]
+        lines += [
+            "",
+            f"  here:        curl --cacert {ca} --resolve {page.hostname}:{page.port}:{page.address} {page.url}",
+            f"  a browser:   add this line to /etc/hosts:  {page.address} {hosts}",
+            f"               and trust the lab's CA:       {ca}",
+        ]
+    lines += [
+        "",
+        f"  look around: bin/lab status · bin/lab ssh {first_host} · bin/lab logs {first_host}",
+        "  change it:   edit salt/ or the site, then  bin/lab apply --test  and  bin/lab apply",
+        "  be rid:      bin/lab down  (keeps the disks) or  bin/lab destroy",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,4 @@
+{#- HAProxy: TLS and HTTP/2 for the world, health checks and a choice of web hosts behind it. #}
+include:
+  - edge.config
+  - edge.service

@@ -1,0 +1,24 @@
+include:
+  - edge.config
+
+/etc/systemd/system/haproxy.service.d/saltern.conf:
+  file.managed:
+    - source: salt://edge/files/haproxy.service.conf
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+
+# A reload keeps the listening sockets and lets the old process finish its requests.
+haproxy.service:
+  daemon.running:
+    - reload: True
+    - inputs:
+      - /etc/haproxy/haproxy.cfg
+      - /etc/haproxy/tls/edge.pem
+    - require:
+      - pkg: haproxy
+    - watch:
+      - file: /etc/systemd/system/haproxy.service.d/saltern.conf
+      - file: /etc/haproxy/tls/edge.pem
+      - file: /etc/haproxy/haproxy.cfg

@@ -1,0 +1,104 @@
+"""Every host of every example fleet, compiled by Salt itself to low state, without root, for both Debian releases."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saltern.load import load_site
+from saltern.secrets import generate_secrets
+
+ROOT = Path(__file__).resolve().parents[2]
+FLEETS = sorted(path.parent for path in (ROOT / "lab/fleets").glob("*/fleet.yaml"))
+# What a state may ask of a host before anything is installed there, as the two releases answer.
+GRAINS = {
+    "bookworm": {"osmajorrelease": 12, "osrelease": "12", "oscodename": "bookworm", "osfinger": "Debian-12"},
+    "trixie": {"osmajorrelease": 13, "osrelease": "13", "oscodename": "trixie", "osfinger": "Debian-13"},
+}
+COMMON = {"os": "Debian", "os_family": "Debian", "mem_total": 4096, "num_cpus": 2, "init": "systemd"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host to compile."""
+
+    fleet: Path
+    host: str
+    release: str
+
+    def __str__(self) -> str:
+        return f"{self.fleet.name}-{self.host}-{self.release}"
+
+
+def targets() -> list[Target]:
+    """Return every host of every fleet on every release."""
+    return [
+        Target(fleet, host, release)
+        for fleet in FLEETS
+        for host in yaml.safe_load((fleet / "fleet.yaml").read_text())["hosts"]
+        for release in GRAINS
+    ]
+
+
+class Masterless:
+    """A copy of what an operator has, where Salt runs masterless and writes only to its own folder.
+
+    Args:
+        folder: a scratch folder.
+        fleet: the example site to copy; secrets are generated.
+    """
+
+    def __init__(self, folder: Path, fleet: Path):
+        self.root = folder / "saltern"
+        self.root.mkdir()
+        for name in ("salt", "pillar", "_modules", "_states", "_utils", "_pillar", "Saltfile"):
+            if (ROOT / name).exists():
+                (self.root / name).symlink_to(ROOT / name)
+        shutil.copytree(fleet, self.root / "site", ignore=shutil.ignore_patterns("secrets"))
+        generate_secrets(load_site(self.root / "site"))
+        shutil.copytree(ROOT / "etc", self.root / "etc")
+
+    def call(self, *arguments: str, host: str, release: str, grains: dict | None = None) -> subprocess.CompletedProcess:
+        """Run salt-call from the root, as the Saltfile has it, as a host that has another id and release."""
+        conf = self.root / "etc/masterless/minion"
+        settings = yaml.safe_load(conf.read_text())
+        settings |= {"root_dir": str(self.root / "run"), "log_file": str(self.root / "run/log"), "id": host}
+        settings |= {"include": [], "grains": {**COMMON, **GRAINS[release], **(grains or {})}}
+        conf.write_text(yaml.safe_dump(settings))
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "salt-call"), "--out=json", "--log-level=warning", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.root), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def lowstate(self, host: str, release: str) -> list[dict]:
+        """Return the host's compiled states; fails the test with Salt's words when they do not compile."""
+        done = self.call("state.show_lowstate", host=host, release=release)
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer = json.loads(done.stdout)["local"]
+        assert answer and all(isinstance(chunk, dict) for chunk in answer), answer
+        return answer
+
+
+@pytest.fixture
+def masterless(tmp_path: Path) -> Masterless:
+    """The single fleet, ready to compile."""
+    return Masterless(tmp_path, ROOT / "lab/fleets/single")
+
+
+@pytest.fixture(scope="session", params=targets(), ids=str)
+def lowstate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """The low state of one host."""
+    target: Target = request.param
+    return Masterless(tmp_path_factory.mktemp("compile"), target.fleet).lowstate(target.host, target.release)

@@ -1,0 +1,60 @@
+"""All states of all hosts obey the house rules, and each rule can fail."""
+
+from __future__ import annotations
+
+import pytest
+import salt.config
+import salt.loader
+from conftest import ROOT
+from rules import problems
+
+GOOD = {"state": "file", "fun": "managed", "__id__": "x", "__sls__": "s", "name": "/etc/x", "user": "root"}
+GOOD |= {"group": "root", "mode": "0644", "order": 1, "contents": "x"}
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory):
+    """Every state function that a host has: Salt's own and ours."""
+    opts = salt.config.minion_config(None)
+    root = str(tmp_path_factory.mktemp("states"))
+    opts |= {"root_dir": root, "cachedir": root, "states_dirs": [str(ROOT / "_states")]}
+    opts |= {"module_dirs": [str(ROOT / "_modules")], "grains": {"os_family": "Debian", "os": "Debian", "kernel": "Linux"}}
+    functions = salt.loader.minion_mods(opts)
+    return salt.loader.states(opts, functions, salt.loader.utils(opts), None)
+
+
+def function_of(states, chunk):
+    name = f"{chunk['state']}.{chunk['fun']}"
+    return states[name] if name in states else None
+
+
+def test_states_obey_the_house_rules(lowstate: list[dict], states) -> None:
+    found = [problem for chunk in lowstate for problem in problems(chunk, function_of(states, chunk))]
+    assert not found, "\n".join(found)
+
+
+def test_no_secret_stands_in_a_name_or_an_id(lowstate: list[dict]) -> None:
+    secret = [chunk for chunk in lowstate if "PRIVATE KEY" in str(chunk.get("contents"))]
+    assert secret, "the TLS key is among the states, or this test looks at nothing"
+    assert not [chunk for chunk in lowstate if "PRIVATE KEY" in chunk["__id__"] + str(chunk["name"])]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"modee": "0600"}, "no argument modee"),
+        ({"user": None}, "say user"),
+        ({"mode": None}, "say mode"),
+        ({"mode": 644}, "quote the mode"),
+        ({"fun": "replace"}, "not used here"),
+        ({"fun": "managedd"}, "no state function file.managedd"),
+        ({"state": "cmd", "fun": "run", "group": None, "mode": None, "contents": None, "user": None}, "needs one of"),
+        ({"onchanges": [{"file": "y"}]}, "loses work"),
+        ({"name": "/etc/tls/host.key", "mode": "0600"}, "show_changes: False"),
+        ({"name": "/etc/tls/host.key", "show_changes": False}, "mode 0600"),
+    ],
+)
+def test_each_rule_can_fail(states, change: dict, words: str) -> None:
+    assert not list(problems(GOOD, function_of(states, GOOD)))
+    bad = {key: value for key, value in (GOOD | change).items() if value is not None}
+    assert any(words in problem for problem in problems(bad, function_of(states, bad)))

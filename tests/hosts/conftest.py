@@ -1,0 +1,61 @@
+"""Host tests run on any fleet, over ssh, and change nothing that lasts: `pytest tests/hosts --site DIR --ssh-config FILE`.
+
+Which hosts a test runs on comes from the fleet file, so an unreachable host fails; it does not drop out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import testinfra
+import yaml
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "host" not in metafunc.fixturenames:
+        return
+    hosts = _fleet(metafunc.config)["hosts"]
+    marker = metafunc.definition.get_closest_marker("role")
+    chosen = [name for name, entry in hosts.items() if marker is None or marker.args[0] in entry["roles"]]
+    metafunc.parametrize("host", chosen, indirect=True, scope="session")
+
+
+def _fleet(config: pytest.Config) -> dict:
+    return yaml.safe_load((Path(config.getoption("--site")) / "fleet.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest):
+    """A host of the fleet with the role that the test is marked with."""
+    config = request.config.getoption("--ssh-config")
+    reached = testinfra.get_host(f"ssh://{request.param}", ssh_config=config, controlpersist=60)
+    reached.fleet_id = request.param
+    reached.addr_of_fleet = _fleet(request.config)["hosts"][request.param]["address"]
+    return reached
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--read-only"):
+        skip = pytest.mark.skip(reason="--read-only: this test writes a row, ends a process or reboots")
+        for item in items:
+            if item.get_closest_marker("disturbs"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def site(request: pytest.FixtureRequest) -> Path:
+    """The site's folder."""
+    return Path(request.config.getoption("--site"))
+
+
+@pytest.fixture(scope="session")
+def fleet(request: pytest.FixtureRequest) -> dict:
+    """The site's fleet.yaml."""
+    return _fleet(request.config)
+
+
+@pytest.fixture(scope="session")
+def apps(site: Path) -> dict[str, dict]:
+    """The site's apps by name."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted((site / "apps").glob("*.yaml"))}

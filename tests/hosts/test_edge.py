@@ -1,0 +1,130 @@
+"""What the world sees: TLS, HTTP/2, the redirect, and nothing for a stranger's host name."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import xmlrpc.client
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import pytest
+
+from lab.served import Connection, Page, ca_file, get, pages
+
+pytestmark = pytest.mark.role("edge")
+
+
+@pytest.fixture
+def page(host, site: Path) -> Page:
+    """The demo's page at this edge host."""
+    demo = next(page for page in pages(site) if page.hostname.startswith("demo."))
+    return Page(demo.hostname, host.addr_of_fleet, demo.port)
+
+
+@pytest.fixture
+def tls(site: Path) -> ssl.SSLContext:
+    """A client that trusts only the fleet's own CA."""
+    return ssl.create_default_context(cafile=str(ca_file(site)))
+
+
+def ask(page: Page, tls: ssl.SSLContext, method: str, path: str, body: str = "", **headers: str):
+    connection = Connection(page, tls)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    return answer, answer.read().decode()
+
+
+def test_the_page_is_served_over_tls(page: Page, site: Path) -> None:
+    status, body = get(page, ca_file(site))
+    assert status == 200
+    assert b"</html>" in body
+
+
+def test_http_is_redirected_to_https(page: Page) -> None:
+    connection = http.client.HTTPConnection(page.address, 80, timeout=5)
+    connection.request("GET", "/some/page?x=1", headers={"Host": page.hostname})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Location")) == (301, f"https://{page.hostname}/some/page?x=1")
+
+
+def test_http2_is_spoken(page: Page, tls: ssl.SSLContext) -> None:
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection((page.address, page.port), timeout=5) as raw:
+        assert tls.wrap_socket(raw, server_hostname=page.hostname).selected_alpn_protocol() == "h2"
+
+
+def test_old_tls_is_refused(page: Page, tls: ssl.SSLContext) -> None:
+    tls.minimum_version, tls.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    tls.set_ciphers("ALL:@SECLEVEL=0")
+    with socket.create_connection((page.address, page.port), timeout=5) as raw, pytest.raises(ssl.SSLError):
+        tls.wrap_socket(raw, server_hostname=page.hostname)
+
+
+@pytest.mark.parametrize("name", ["stranger.example", "demo.saltern.test.evil.example", ""])
+def test_a_wrong_host_name_is_refused(page: Page, tls: ssl.SSLContext, name: str) -> None:
+    answer, body = ask(page, tls, "GET", "/", Host=name)
+    assert answer.status in (400, 421)
+    assert "note" not in body.lower()
+
+
+def test_browsers_are_told_to_stay_on_https(page: Page, tls: ssl.SSLContext) -> None:
+    for path in ("/", "/no-such-page"):
+        answer, _ = ask(page, tls, "GET", path)
+        assert int(re.findall(r"max-age=(\d+)", answer.getheader("Strict-Transport-Security"))[0]) >= 31536000
+
+
+def test_a_client_cannot_claim_another_address_or_scheme(page: Page, tls: ssl.SSLContext) -> None:
+    answer, body = ask(page, tls, "GET", "/-/version", X_Forwarded_Proto="http", X_Forwarded_For="127.0.0.1")
+    assert answer.status == 200, body  # Django would redirect to https, had it believed the header
+
+
+@pytest.mark.disturbs
+def test_a_form_writes_a_row_that_the_next_page_reads(page: Page, tls: ssl.SSLContext) -> None:
+    answer, body = ask(page, tls, "GET", "/")
+    cookies = SimpleCookie(answer.getheader("Set-Cookie"))
+    token = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', body)[0]
+    text = f"round trip {uuid4()}"
+    fields = dict.fromkeys(re.findall(r'<(?:input|textarea)[^>]* name="(\w+)"', body), "tester")
+    fields |= {"csrfmiddlewaretoken": token}
+    fields[re.findall(r'<textarea[^>]* name="(\w+)"', body)[0]] = text
+    answer, body = ask(
+        page, tls, "POST", "/", urlencode(fields),
+        Content_Type="application/x-www-form-urlencoded",
+        Cookie="; ".join(f"{key}={morsel.value}" for key, morsel in cookies.items()),
+        Referer=f"https://{page.hostname}/",
+    )  # fmt: skip
+    assert answer.status == 302, body[:400]
+    _, body = ask(page, tls, "GET", "/")
+    assert text in body
+
+
+@pytest.mark.disturbs
+def test_a_stock_xmlrpc_client_works_through_the_whole_stack(page: Page, tls: ssl.SSLContext) -> None:
+    class Transport(xmlrpc.client.SafeTransport):
+        def make_connection(self, _host):
+            return Connection(page, tls)
+
+    server = xmlrpc.client.ServerProxy(f"https://{page.hostname}/RPC2", transport=Transport())
+    before = server.notes.count()
+    server.notes.add("xmlrpc", f"by a stock client {uuid4()}")
+    assert server.notes.count() == before + 1
+
+
+def test_the_edge_answers_only_where_declared(host, fleet: dict) -> None:
+    """From this machine, a stranger to the fleet: 22, 80 and 443 are open, and nothing else that the host runs."""
+    listening = {int(port) for port in re.findall(r":(\d+)\s", host.check_output("ss -Hltn | awk '{print $4\" \"}'"))}
+    open_ports = {port for port in listening if _connects(host.addr_of_fleet, port)}
+    assert open_ports == {22, 80, 443}
+
+
+def _connects(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except OSError:
+        return False
+    return True

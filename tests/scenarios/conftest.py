@@ -1,0 +1,48 @@
+"""Scenarios break things on labs of their own: run them with `bin/lab test scenarios`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.host import Host
+from lab.lab import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The lab under test, up and (but for test_apply.py) converged."""
+    return Lab(request.config.getoption("--lab"))
+
+
+@pytest.fixture(scope="session")
+def one(lab: Lab) -> Host:
+    """The single fleet's only host."""
+    return lab.hosts()[0]
+
+
+@pytest.fixture
+def settings(lab: Lab) -> Iterator[Path]:
+    """The lab's settings.yaml, put back as it was at the end."""
+    path = lab.site / "settings.yaml"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def change(path: Path, role: str, **values: object) -> None:
+    """Set role settings in a settings.yaml."""
+    settings = yaml.safe_load(path.read_text()) or {}
+    settings.setdefault(role, {}).update(values)
+    path.write_text(yaml.safe_dump(settings))
+
+
+def bin_lab(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run bin/lab as a person would."""
+    return subprocess.run([str(ROOT / "bin/lab"), *arguments], capture_output=True, text=True, check=False, **kwargs)

@@ -1,0 +1,74 @@
+"""Whatever was interrupted is healed by the next apply."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import change
+
+from lab.apply import apply, explain
+from lab.host import Host
+
+
+def kill_salt(host: Host) -> None:
+    """End the apply that runs on the host, without warning."""
+    for pid in host.execute(["pidof", "-x", "salt-call"], capture=True).stdout.split():
+        host.execute(["kill", "-KILL", pid])
+
+
+CASES = [
+    # role, setting, the state after which the apply is killed
+    ("redis", {"maxmemory_mb": 65}, "/etc/redis/redis.conf"),
+    ("postgres", {"settings": {"log_min_duration_statement": "777ms"}}, "conf.d/saltern.conf"),
+]
+
+
+@pytest.mark.parametrize("role, values, after", CASES, ids=[case[0] for case in CASES])
+def test_a_daemon_gets_the_config_of_an_apply_that_died(one: Host, settings, role, values, after) -> None:
+    killed = []
+
+    def kill(name: str, _milliseconds: float) -> None:
+        if after in name and not killed:
+            killed.append(name)
+            kill_salt(one)
+
+    change(settings, role, **values)
+    died = apply(one, on_state=kill)
+    assert killed and not died.ok, "the apply was to die right after it wrote the config"
+    assert running_config(one, role) != expected(role), "the daemon has it already, so this proves nothing"
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+    assert running_config(one, role) == expected(role)
+    assert apply(one).changed == []
+
+
+def running_config(host: Host, role: str) -> str:
+    """Ask the running daemon, not its file."""
+    commands = {
+        "redis": "redis-cli --no-auth-warning -a \"$(awk '/^requirepass/{print $2}' /etc/redis/redis.conf | tr -d '\\\"')\" "
+        "config get maxmemory | tail -1",
+        "postgres": "runuser -u postgres -- psql -XAtc 'show log_min_duration_statement'",
+    }
+    return host.execute(["sh", "-c", commands[role]], capture=True).stdout.strip()
+
+
+def expected(role: str) -> str:
+    return {"redis": str(65 * 1024 * 1024), "postgres": "777ms"}[role]
+
+
+def test_a_plug_pulled_in_the_middle_of_an_apply_is_healed(one: Host, settings) -> None:
+    def power_off(name: str, _milliseconds: float) -> None:
+        if "/etc/nginx/nginx.conf" in name:
+            one.power_off()
+
+    change(settings, "redis", maxmemory_mb=66)
+    assert not apply(one, on_state=power_off).ok
+    one.boot()
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+    assert apply(one).changed == []
+
+
+def test_an_apply_that_was_killed_is_a_failure(one: Host) -> None:
+    outcome = apply(one, on_state=lambda name, _ms: kill_salt(one))
+    assert not outcome.ok
+    assert outcome.exit_code != 0

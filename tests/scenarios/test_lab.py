@@ -1,0 +1,98 @@
+"""The lab itself: it heals, it is a quick no-op, it leaves nothing, and it refuses with one message."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, bin_lab
+
+from lab.images import IMAGES
+from lab.lab import LABS, Lab
+
+NAME = "t-own"
+
+
+@pytest.fixture
+def own(lab: Lab) -> Iterator[Lab]:
+    """A second lab beside the one under test, gone at the end."""
+    second = Lab(NAME)
+    assert not second.exists
+    yield second
+    second.destroy()
+
+
+def traces(name: str) -> dict[str, str]:
+    """What of a lab is on this machine: mounts, links, tables, processes, folders."""
+    commands = {
+        "mounts": "cat /proc/mounts",
+        "links": "ip -o link",
+        "tables": "nft list tables",
+        "processes": "ps -eo args",
+        "folders": f"ls {LABS}",
+    }
+    found = {}
+    for what, command in commands.items():
+        out = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout
+        found[what] = "\n".join(line for line in out.splitlines() if name in line or name.replace("-", "_") in line)
+    return found
+
+
+def test_a_converged_host_becomes_an_image_that_serves_at_once_and_leaves_nothing(lab: Lab, own: Lab) -> None:
+    image = "t-image"
+    shutil.rmtree(IMAGES / image, ignore_errors=True)
+    host = lab.hosts()[0]
+    try:
+        committed = bin_lab("commit", "--lab", lab.name, host.id, image)
+        assert committed.returncode == 0, committed.stderr
+        assert host.running
+        for moment in (0.6, 1.5, 4.0):  # an up that is killed anywhere is healed by the next
+            up = subprocess.Popen([str(ROOT / "bin/lab"), "up", "--lab", NAME, "--image", image], stderr=subprocess.DEVNULL)
+            time.sleep(moment)
+            os.kill(up.pid, signal.SIGKILL)
+            up.wait()
+        done = bin_lab("up", "--lab", NAME, "--image", image)
+        assert done.returncode == 0, done.stderr
+        assert "is served" in done.stderr
+        ours = (own.hosts()[0].upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+        assert ours != (host.upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text(), "a clone has keys of its own"
+        again = bin_lab("up", "--lab", NAME)
+        assert "was up already" in again.stderr, again.stderr
+        assert all(traces(NAME).values()), "the trace finder finds nothing, so it proves nothing below"
+        gone = bin_lab("destroy", "--lab", NAME)
+        assert gone.returncode == 0, gone.stderr
+        assert not any(traces(NAME).values()), traces(NAME)
+    finally:
+        shutil.rmtree(IMAGES / image, ignore_errors=True)
+
+
+def test_it_refuses_a_bridge_that_is_not_its_own(own: Lab, lab: Lab) -> None:
+    subprocess.run(["ip", "link", "add", f"lab-{NAME}", "type", "bridge"], check=True)
+    try:
+        done = bin_lab("up", "--lab", NAME, "--image", lab.record.image)
+        assert done.returncode == 1
+        assert "was not made by this lab" in done.stderr
+        bin_lab("destroy", "--lab", NAME)
+        assert Path(f"/sys/class/net/lab-{NAME}").exists(), "destroy took away what it did not make"
+    finally:
+        subprocess.run(["ip", "link", "delete", f"lab-{NAME}"], check=True)
+
+
+def test_without_root_it_says_so() -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run([*nobody, str(ROOT / "bin/lab"), "up"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "sudo bin/lab up" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["up", "apply", "status", "exec", "ssh", "logs", "reboot", "commit", "down", "destroy", "test"])
+def test_every_command_has_help(verb: str) -> None:
+    done = bin_lab(verb, "--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 4
