@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from debian import REPOSITORY
+
 from lab import images
 from lab.host import ENVIRONMENT, Host
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
+import subprocess
 import sys
 from collections.abc import Callable
 
-from debian import REPOSITORY, Refused, need_root
+from debian import Refused, need_root
+
 from lab import images, machine, served
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
@@ -85,7 +86,7 @@ def ssh(options: Options) -> None:
     """Log in to a host by ssh with the lab's key."""
     lab = chosen(options)
     lab.host(options.host)
-    os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), options.host, *options.command])
+    sys.exit(subprocess.run(["ssh", "-F", str(lab.ssh_config), options.host, *options.command], check=False).returncode)
 
 
 def logs(options: Options) -> None:
@@ -167,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser with every command."""
     top = argparse.ArgumentParser(
         prog="bin/lab",
-        description="The whole platform on this machine: real Debian hosts with real systemd, for trying and for proof.",
+        description="The whole platform on this machine: real Debian hosts with real systemd, to try and to prove.",
         epilog="Start with:  sudo bin/lab up     Caches: /var/cache/saltern     Labs: /var/lib/saltern/labs",
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
@@ -179,8 +180,12 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("up", up)
-    sub.add_argument("fleet", nargs="?", default="single", help="a fleet under lab/fleets/, or a site's folder (default: single)")
-    sub.add_argument("--release", choices=machine.known_releases(), help="Debian release of new hosts (default: trixie)")
+    sub.add_argument(
+        "fleet", nargs="?", default="single", help="a fleet under lab/fleets/, or a site's folder (default: single)"
+    )
+    sub.add_argument(
+        "--release", choices=machine.known_releases(), help="Debian release of new hosts (default: trixie)"
+    )
     sub.add_argument("--image", help="boot new hosts from an image made by bin/lab commit")
     sub = command("apply", apply_command)
     sub.add_argument("host", nargs="?", help="only this host")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from debian import Refused, run
+
 from lab import images, machine, network
 
 ENVIRONMENT = {
@@ -49,6 +51,8 @@ class Host:
         self.binds = binds
         self.root, self.upper, self.work = folder / "root", folder / "upper", folder / "work"
         self.console = folder / "console.log"
+        self.machine = f"{net.bridge}-{host_id}"
+        self._nspawn: subprocess.Popen | None = None
 
     @property
     def exists(self) -> bool:
@@ -63,14 +67,9 @@ class Host:
     def nspawn_pid(self) -> int | None:
         """Return the process id of its systemd-nspawn; asked of /proc, so that no pid file can lie."""
         needle = f"--directory={self.root}".encode()
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = path.read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if needle in words and words[0].endswith(b"systemd-nspawn"):
-                return int(path.parent.name)
-        return None
+        return next(
+            (pid for pid, words in _processes() if words[0].endswith(b"systemd-nspawn") and needle in words), None
+        )
 
     def leader_pid(self) -> int | None:
         """Return the process id, here, of the host's PID 1."""
@@ -127,8 +126,7 @@ class Host:
     def _spawn(self) -> None:
         command = ["systemd-nspawn", "--quiet", "--register=no", "--boot", f"--directory={self.root}"]
         # The machine's name becomes its interface's here: the lab's name keeps two labs' hosts apart.
-        machine_name = f"{self.network.bridge}-{self.id}"
-        command += [f"--machine={machine_name}", f"--hostname={self.id}"]
+        command += [f"--machine={self.machine}", f"--hostname={self.id}"]
         command += [f"--network-bridge={self.network.bridge}", "--console=pipe"]
         command += ["--link-journal=no", "--resolv-conf=off", "--timezone=off", "--kill-signal=SIGRTMIN+3"]
         command += [f"--bind-ro={here}:{there}" for here, there in self.binds]
@@ -136,15 +134,46 @@ class Host:
         if not machine.has_unified_cgroups():
             env["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"  # Debian 13's systemd refuses the old hierarchy
         if machine.has_systemd():
-            unit = ["systemd-run", "--quiet", "--collect", f"--unit={machine_name}"]
+            unit = ["systemd-run", "--quiet", "--collect", f"--unit={self.machine}"]
             unit += ["--property=Delegate=yes", "--property=KillMode=mixed"]
             unit += [f"--setenv={key}={env[key]}" for key in env if key.startswith("SYSTEMD_NSPAWN")]
             run([*unit, *command, "--keep-unit"])
             return
+        # Without systemd here there is no unit whose cgroup the host could have: two hosts would share theirs, and one
+        # would wait for the other's processes to end. The shell puts itself into cgroups of the host's own, and execs.
+        groups = [str(group / "cgroup.procs") for group in self._cgroups(make=True)]
+        enter = 'for group in $GROUPS_OF_HOST; do echo $$ > "$group" || exit 1; done; exec "$@"'
         with self.console.open("ab") as log:
-            subprocess.Popen(
-                [*command, "--keep-unit"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            self._nspawn = subprocess.Popen(
+                ["sh", "-c", enter, "sh", *command, "--keep-unit"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env | {"GROUPS_OF_HOST": " ".join(groups)},
+                start_new_session=True,
             )
+
+    def _cgroups(self, make: bool = False) -> list[Path]:
+        """The host's own cgroups on a machine without systemd; made when asked for."""
+        groups = [root / "saltern" / self.machine for root in machine.cgroup_roots()]
+        for group in groups if make else []:
+            group.mkdir(parents=True, exist_ok=True)
+        return groups
+
+    def _remove_cgroups(self) -> None:
+        """Take the host's cgroups away, as soon as the last of its processes is gone from them."""
+        for group in self._cgroups():
+            for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
+                deadline = time.monotonic() + 5
+                while folder.is_dir():
+                    try:
+                        folder.rmdir()  # a cgroup's own files go with it
+                    except OSError:
+                        if time.monotonic() > deadline:
+                            raise
+                        time.sleep(0.02)
+            with contextlib.suppress(OSError):  # other hosts are still in it
+                group.parent.rmdir()
 
     def _wait_booted(self) -> None:
         deadline = time.monotonic() + BOOT_SECONDS
@@ -155,7 +184,7 @@ class Host:
                 state = done.stdout.strip() or state
                 if state in ("running", "degraded"):
                     return
-            elif not self.running:
+            elif self._nspawn is not None and self._nspawn.poll() is not None:
                 break
             time.sleep(0.1)
         raise Refused(f"{self.id} did not boot ({state}): see {self.console}, and  bin/lab logs {self.id}")
@@ -204,6 +233,7 @@ class Host:
             if not self._gone_within(STOP_SECONDS):
                 self.power_off()
         images.unmount(self.root, self.work)
+        self._remove_cgroups()
 
     def power_off(self) -> None:
         """Pull the plug: end the host's processes without warning. For faults, and for a host that won't stop."""
@@ -213,12 +243,24 @@ class Host:
         self._gone_within(10)
 
     def _gone_within(self, seconds: float) -> bool:
+        leader = self.leader_pid()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.running:
                 return True
+            self._wake_visitors(leader)
             time.sleep(0.05)
         return False
+
+    def _wake_visitors(self, leader: int | None) -> None:
+        """Let commands that we run on the host see their end.
+
+        A shutdown stops every process before it ends it, and nsenter then stops itself. Asleep, it would never
+        take leave of its dead child, and the host would wait for that for ever.
+        """
+        for pid, words in _processes():
+            if words[0].endswith(b"nsenter") and f"--target={leader}".encode() in words:
+                os.kill(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         """Stop the host and delete all that is its own."""
@@ -237,5 +279,16 @@ class Host:
             raise Refused(f"there is an image {name!r} already: choose another name")
         with images.new_layer(name, self.image.release, self.image.name) as layer:
             run(["cp", "--archive", "--no-target-directory", str(self.upper), str(layer)])
-            for own in [layer / "etc/machine-id", layer / "etc/salt/minion.d/id.conf", *layer.glob("etc/ssh/ssh_host_*")]:
+            for own in [
+                layer / "etc/machine-id",
+                layer / "etc/salt/minion.d/id.conf",
+                *layer.glob("etc/ssh/ssh_host_*"),
+            ]:
                 own.unlink(missing_ok=True)
+
+
+def _processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the id and the command line of every process of this machine."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield int(path.parent.name), path.read_bytes().split(b"\0")

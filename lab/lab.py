@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-
 from debian import REPOSITORY, Refused, need_disk, run
+from saltern.errors import SiteError
+from saltern.load import Site, load_site
+from saltern.secrets import generate_secrets
+
 from lab import images, machine
 from lab.host import Host
 from lab.network import Network
 from lab.output import stage
-from saltern.errors import SiteError
-from saltern.load import Site, load_site
-from saltern.secrets import generate_secrets
 
 LABS = Path("/var/lib/saltern/labs")
 FLEETS = REPOSITORY / "lab/fleets"
@@ -96,7 +96,7 @@ class Lab:
 
     def hosts(self) -> list[Host]:
         """Return the lab's hosts in the order in which they are applied."""
-        record, net, image = self.record, self.network, images.load(self.record.image)
+        net, image = self.network, images.load(self.record.image)
         binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST)]
         listed = sorted(self.fleet["hosts"].items(), key=lambda item: _rank(item[1]["roles"]))
         return [Host(self.folder / "hosts" / i, i, h["address"], image, net, binds) for i, h in listed]

@@ -30,6 +30,12 @@ def has_unified_cgroups() -> bool:
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
+def cgroup_roots() -> list[Path]:
+    """Return where systemd's cgroup hierarchies are mounted: the unified one and, if there is one, the named one."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return [Path(m[1]) for m in mounts if m[2] == "cgroup2" or (m[2] == "cgroup" and "name=systemd" in m[3].split(","))]
+
+
 def apt_sources(wanted: str) -> str:
     """Return this machine's own Debian sources, for the Debian release `wanted`, as deb822 or one-line stanzas.
 

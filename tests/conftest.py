@@ -1,10 +1,11 @@
-"""Options that say which fleet the host tests and scenarios run on."""
+"""Options that say which fleet the host tests and scenarios run on (--ssh-config is testinfra's own)."""
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--site", help="the site whose fleet is tested (its fleet.yaml, apps and CA)")
-    parser.addoption("--ssh-config", help="an ssh config that reaches every host of the fleet by its id")
-    parser.addoption("--read-only", action="store_true", help="leave out host tests that disturb the fleet (production)")
+    parser.addoption(
+        "--read-only", action="store_true", help="leave out host tests that disturb the fleet (production)"
+    )
     parser.addoption("--lab", help="the lab that scenarios may break and mend")

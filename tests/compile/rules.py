@@ -15,9 +15,10 @@ BANNED = {
     "cmd.script", "pip.installed", "virtualenv.managed", "service.running", "service.enabled", "git.latest",
 }  # fmt: skip
 GUARDS = {"creates", "unless", "onlyif", "onchanges"}
+TAKEN_FROM_KWARGS = {"file.directory": {"mode"}, "pkg.installed": {"install_recommends"}}
 EXTRA = {"order", "name", "state", "fun", "__id__", "__sls__", "__env__", "__pub_user"}
 OWNED = {"file.managed": {"user", "group", "mode"}, "file.directory": {"user", "group", "mode"}}
-SECRET_PLACE = re.compile(r"(\.key|\.pem|password|secret|redis\.conf|/env$)")
+SECRET_PLACE = re.compile(r"(\.key|\.pem|password|secret|/env$)")
 
 
 def problems(chunk: dict, function: Callable | None) -> Iterator[str]:
@@ -36,7 +37,7 @@ def problems(chunk: dict, function: Callable | None) -> Iterator[str]:
         yield f"{place}: Salt has no state function {name}"
         return
     unknown = set(chunk) - STATE_INTERNAL_KEYWORDS - EXTRA - set(inspect.signature(function).parameters)
-    unknown -= {key for key in chunk if key.startswith("__")}
+    unknown -= TAKEN_FROM_KWARGS.get(name, set()) | {key for key in chunk if key.startswith("__")}
     if unknown:
         yield f"{place}: {name} has no argument {', '.join(sorted(unknown))} (Salt would ignore it in silence)"
     missing = OWNED.get(name, set()) - set(chunk)

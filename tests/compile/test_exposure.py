@@ -8,7 +8,14 @@ import pytest
 import yaml
 from conftest import ROOT, Masterless
 
-HIDDEN = ["pillar/top.sls", "../pillar/top.sls", "site/fleet.yaml", "secrets/app1.sls", "etc/masterless/minion", "Saltfile"]
+HIDDEN = [
+    "pillar/top.sls",
+    "../pillar/top.sls",
+    "site/fleet.yaml",
+    "secrets/app1.sls",
+    "etc/masterless/minion",
+    "Saltfile",
+]
 
 
 @pytest.mark.parametrize("path", HIDDEN)
@@ -32,7 +39,9 @@ def test_no_file_root_holds_more_than_states() -> None:
     assert roots
     for root in roots:
         place = (ROOT / root).resolve()
-        assert place == ROOT / "salt", f"{root}: only salt/ is served; everything under a file root can be read by minions"
+        assert place == ROOT / "salt", (
+            f"{root}: only salt/ is served; everything under a file root can be read by minions"
+        )
 
 
 def _saltfile() -> dict:

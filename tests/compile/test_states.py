@@ -15,17 +15,20 @@ GOOD |= {"group": "root", "mode": "0644", "order": 1, "contents": "x"}
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory):
     """Every state function that a host has: Salt's own and ours."""
-    opts = salt.config.minion_config(None)
     root = str(tmp_path_factory.mktemp("states"))
-    opts |= {"root_dir": root, "cachedir": root, "states_dirs": [str(ROOT / "_states")]}
-    opts |= {"module_dirs": [str(ROOT / "_modules")], "grains": {"os_family": "Debian", "os": "Debian", "kernel": "Linux"}}
+    opts = salt.config.minion_config(None)
+    own = {f"{kind}_dirs": [str(ROOT / f"_{kind}")] for kind in ("states", "utils")}
+    own |= {"module_dirs": [str(ROOT / "_modules")], "file_client": "local", "id": "app1"}
+    for key, value in (own | dict.fromkeys(("root_dir", "cachedir", "pki_dir"), root)).items():
+        opts[key] = value  # Salt's own kind of mapping: update() and |= lose what is set
+    opts["grains"] = salt.loader.grains(opts) | {"os_family": "Debian", "os": "Debian"}
     functions = salt.loader.minion_mods(opts)
     return salt.loader.states(opts, functions, salt.loader.utils(opts), None)
 
 
 def function_of(states, chunk):
     name = f"{chunk['state']}.{chunk['fun']}"
-    return states[name] if name in states else None
+    return states[name] if name in states else None  # noqa: SIM401  get() does not load
 
 
 def test_states_obey_the_house_rules(lowstate: list[dict], states) -> None:

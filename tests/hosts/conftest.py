@@ -1,4 +1,4 @@
-"""Host tests run on any fleet, over ssh, and change nothing that lasts: `pytest tests/hosts --site DIR --ssh-config FILE`.
+"""Host tests run on any fleet, over ssh: `pytest tests/hosts --site DIR --ssh-config FILE [--read-only]`.
 
 Which hosts a test runs on comes from the fleet file, so an unreachable host fails; it does not drop out.
 """

@@ -44,8 +44,7 @@ def test_a_daemon_gets_the_config_of_an_apply_that_died(one: Host, settings, rol
 def running_config(host: Host, role: str) -> str:
     """Ask the running daemon, not its file."""
     commands = {
-        "redis": "redis-cli --no-auth-warning -a \"$(awk '/^requirepass/{print $2}' /etc/redis/redis.conf | tr -d '\\\"')\" "
-        "config get maxmemory | tail -1",
+        "redis": "REDISCLI_AUTH=$(cut -d'\"' -f2 /etc/redis/password.conf) redis-cli config get maxmemory | tail -1",
         "postgres": "runuser -u postgres -- psql -XAtc 'show log_min_duration_statement'",
     }
     return host.execute(["sh", "-c", commands[role]], capture=True).stdout.strip()

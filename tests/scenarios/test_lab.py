@@ -53,7 +53,9 @@ def test_a_converged_host_becomes_an_image_that_serves_at_once_and_leaves_nothin
         assert committed.returncode == 0, committed.stderr
         assert host.running
         for moment in (0.6, 1.5, 4.0):  # an up that is killed anywhere is healed by the next
-            up = subprocess.Popen([str(ROOT / "bin/lab"), "up", "--lab", NAME, "--image", image], stderr=subprocess.DEVNULL)
+            up = subprocess.Popen(
+                [str(ROOT / "bin/lab"), "up", "--lab", NAME, "--image", image], stderr=subprocess.DEVNULL
+            )
             time.sleep(moment)
             os.kill(up.pid, signal.SIGKILL)
             up.wait()
@@ -91,7 +93,9 @@ def test_without_root_it_says_so() -> None:
     assert "sudo bin/lab up" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["up", "apply", "status", "exec", "ssh", "logs", "reboot", "commit", "down", "destroy", "test"])
+@pytest.mark.parametrize(
+    "verb", ["up", "apply", "status", "exec", "ssh", "logs", "reboot", "commit", "down", "destroy", "test"]
+)
 def test_every_command_has_help(verb: str) -> None:
     done = bin_lab(verb, "--help")
     assert done.returncode == 0

@@ -1,0 +1,301 @@
+"""Django's own steps of a release: collected static files and migrated databases.
+
+Whether there is something to do is asked of what decides it: the files that nginx serves, and the table
+django_migrations. Never of what happened to change in this run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+APPS = Path("/srv/apps")
+CONNECT_SECONDS = 5
+LOCK_SECONDS = 300  # another host may be migrating; the longest migration that is waited for
+
+
+# --- pure ---------------------------------------------------------------------------------------------------
+
+
+def pending_of(migrations: list[list[Any]], applied: set[tuple[str, str]]) -> list[str]:
+    """Answers what ``migrate`` would apply, by the rules of Django's MigrationLoader.build_graph.
+
+    A squashed migration counts as applied when all that it replaces are; it takes their place unless only some
+    of them are applied, in which case it is left out and they stay.
+
+    Args:
+        migrations: what a release holds: app label, name, and the list of [app label, name] it replaces.
+        applied: (app label, name) of each row of django_migrations.
+
+    Returns:
+        ``app.name`` of each migration that is missing, in order of name.
+
+    Example:
+        >>> pending_of([["notes", "0001_initial", []], ["notes", "0002_tags", []]], {("notes", "0001_initial")})
+        ['notes.0002_tags']
+    """
+    wanted = {(app, name) for app, name, _ in migrations}
+    done = set(applied)
+    for app, name, replaces in migrations:
+        if not replaces:
+            continue
+        replaced = {(other_app, other) for other_app, other in replaces}
+        if replaced <= done:
+            done.add((app, name))
+        else:
+            done.discard((app, name))
+        if replaced <= done or not replaced & done:
+            wanted -= replaced
+        else:
+            wanted.discard((app, name))
+    return sorted(f"{app}.{name}" for app, name in wanted - done)
+
+
+def lock_key(app: str) -> int:
+    """Answers the number of the Postgres advisory lock under which an app's database is migrated.
+
+    Args:
+        app: the app's name.
+
+    Returns:
+        A signed 64-bit number, the same on every host.
+
+    Example:
+        >>> lock_key("demo") == lock_key("demo")
+        True
+    """
+    digest = hashlib.sha256(f"saltern migrate {app}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+# --- static files -------------------------------------------------------------------------------------------
+
+
+def static_missing(app: str, release: str) -> list[str] | None:
+    """Compares a release's static files with those that nginx serves.
+
+    Args:
+        app: name of an app.
+        release: id of an installed release.
+
+    Returns:
+        Files that nginx does not serve as the release has them, or None when they have not been collected.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.static_missing demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    directory = _release(app, release)
+    try:
+        names = json.loads((directory / "static.json").read_text())
+    except FileNotFoundError:
+        return None
+    return [name for name in names if not _same(directory / "static" / name, _served(app) / name)]
+
+
+def collect_static(app: str, release: str) -> None:
+    """Collects a release's static files, once, and lets nginx serve them beside those of earlier releases.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Raises:
+        CommandExecutionError: collectstatic failed.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.collect_static demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    directory = _release(app, release)
+    if not (directory / "static.json").is_file():
+        static = directory / "static"
+        shutil.rmtree(static, ignore_errors=True)
+        static.mkdir()
+        if __salt__["release.manifest"](app, release)["django"]["static"]:
+            user = __pillar__["apps"][app]["user"]
+            shutil.chown(static, user, user)
+            collect = ["-m", "django", "collectstatic", "--noinput", "--verbosity", "0"]
+            __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
+        names = _take_over(static)
+        __utils__["appfiles.write"](directory / "static.json", json.dumps(names) + "\n", 0o644)
+    publish_static(app, release)
+
+
+def publish_static(app: str, release: str) -> None:
+    """Gives each collected file of a release a second name where nginx serves it; files of other releases stay.
+
+    A second name costs no space, cannot be half written, and tells by its inode which release a file is of.
+
+    Args:
+        app: name of an app.
+        release: id of a release whose static files have been collected.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.publish_static demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    directory = _release(app, release) / "static"
+    for name in static_missing(app, release) or []:
+        target = _served(app) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.new")
+        beside.unlink(missing_ok=True)
+        os.link(directory / name, beside)
+        beside.replace(target)
+
+
+def _take_over(static: Path) -> list[str]:
+    """Makes collected files root's and readable, drops what is no plain file, and answers the files' paths."""
+    names = []
+    for folder, _, files in os.walk(static):
+        os.chown(folder, 0, 0)
+        Path(folder).chmod(0o755)
+        for file in files:
+            path = Path(folder, file)
+            if not stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()  # a link that an app made could lead nginx anywhere
+                continue
+            os.chown(path, 0, 0)
+            path.chmod(0o644)
+            names.append(str(path.relative_to(static)))
+    return sorted(names)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
+
+
+# --- migrations ---------------------------------------------------------------------------------------------
+
+
+def missing(app: str, release: str) -> list[str] | None:
+    """Compares an app's database with what a release needs.
+
+    Django has told, when the release was installed, which migrations the release holds; that cannot change any
+    more. What the database has is asked of the database, each time: one query. So this gives the answer of
+    ``migrate --check``, without the 0.6 s that Django needs to start.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+
+    Returns:
+        The migrations that are pending, or None when the database has not been brought to this release yet.
+
+    Raises:
+        CommandExecutionError: the database cannot be reached.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.missing demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    # The file also says that migrate has ended: permissions and content types come after the last migration.
+    return pending(app, release) if (_release(app, release) / "migrated.json").is_file() else None
+
+
+def pending(app: str, release: str) -> list[str]:
+    """Lists the migrations that a release holds and its database has not.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Returns:
+        ``app.name`` of each.
+
+    Raises:
+        CommandExecutionError: the database cannot be reached.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.pending demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    with _session(app, release) as connection:
+        return _pending(app, release, connection)
+
+
+def migrate(app: str, release: str) -> list[str]:
+    """Brings an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Returns:
+        The migrations that were applied, which may be none.
+
+    Raises:
+        CommandExecutionError: the database cannot be reached, or a migration failed.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.migrate demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    record, started = _release(app, release) / "migrated.json", _release(app, release) / "migrating"
+    with _session(app, release) as connection:
+        # Held by this session: Postgres drops it when this process ends, however it ends.
+        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        connection.execute("SELECT pg_advisory_lock(%s)", [lock_key(app)])
+        before = _pending(app, release, connection)
+        if before or started.exists():
+            started.touch()
+            arguments = ["-m", "django", "migrate", "--noinput", "--verbosity", "1"]
+            __salt__["release.one_off"](app, release, "migrate", arguments)
+            if left := _pending(app, release, connection):
+                raise CommandExecutionError(
+                    f"{app}: migrate ended well, but the database still lacks {', '.join(left)}. "
+                    "Is DATABASES['default'] in the settings made of DATABASE_URL?"
+                )
+        __utils__["appfiles.write"](record, json.dumps({"applied": before}) + "\n", 0o644)
+        started.unlink(missing_ok=True)
+    return before
+
+
+@contextlib.contextmanager
+def _session(app: str, release: str) -> Iterator[Any]:
+    """A session on the app's database, with the release's own DATABASE_URL."""
+    import psycopg  # takes a moment, and not every command of this module needs it
+
+    text = (_release(app, release) / "env").read_text()
+    url = __salt__["release.read_environment"](text)["DATABASE_URL"]
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+            yield connection
+    except psycopg.Error as error:
+        said = __salt__["release.redact"](str(error).strip())
+        raise CommandExecutionError(f"{app}: database: {said}") from None
+
+
+def _pending(app: str, release: str, connection: Any) -> list[str]:
+    applied = set()
+    # to_regclass: a database that was made just now has no such table yet.
+    if connection.execute("SELECT to_regclass('django_migrations')").fetchone()[0]:
+        applied = set(connection.execute("SELECT app, name FROM django_migrations").fetchall())
+    return pending_of(__salt__["release.manifest"](app, release)["django"]["migrations"], applied)
+
+
+def _release(app: str, release: str) -> Path:
+    return APPS / app / "releases" / release
+
+
+def _served(app: str) -> Path:
+    return APPS / app / "static"

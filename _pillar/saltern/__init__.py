@@ -1,0 +1,46 @@
+"""The site of a team, checked and turned into each host's pillar.
+
+Salt loads this package as the external pillar `saltern`; the tests and the lab import it by PYTHONPATH (`_pillar`).
+Nothing heavy is imported here: Salt's loader only logs a module that does not import, so that an apply would go on
+with half a pillar. An import that fails inside the function is an error of the pillar, which stops the apply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Packed in by Salt's loader when Salt runs this; empty for everyone else.
+__opts__: dict[str, Any] = {}
+
+# These execution functions check the site themselves and must work while it is broken or has no secrets yet.
+OWN_COMMANDS = ("site.check", "site.generate_secrets")
+
+
+def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> dict[str, Any]:
+    """Answers the validated pillar of one host; Salt merges it over the defaults and the secrets.
+
+    Errors are answered under Salt's own key `_errors`, and every `state.*` function then refuses to run. Raising would
+    come to the same, with a traceback above and the whole text printed a second time by the log.
+
+    Args:
+        minion_id: the host, as Salt has authenticated it. Grains are not looked at.
+        pillar: what pillar/top.sls gave the host so far; only its `secrets` are read.
+        site: the site directory; a relative path counts from the current directory.
+
+    Returns:
+        The sections fleet, host, one per role of the host, apps, wiring and secrets; or `_errors`, a list with one text
+        that has every error of the site on a line of its own.
+
+    Example:
+        In Salt's configuration: `ext_pillar: [{saltern: {site: site}}]`
+    """
+    if __opts__.get("fun") in OWN_COMMANDS:
+        return {}
+    from .compiled import host_pillar
+    from .errors import SiteError
+    from .load import load_site
+
+    try:
+        return host_pillar(load_site(site), minion_id, pillar.get("secrets"))
+    except SiteError as error:
+        return {"_errors": [str(error)]}

@@ -1,0 +1,181 @@
+"""The fleet's certificate authority and the certificates it signs: ECDSA P-256, in PEM."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+ORGANIZATION = "Saltern"  # how its own certificates are told from a team's
+CA_DAYS = 3650
+# With the hour before: under the 398 days that browsers accept (CA/Browser Forum, ballot SC31).
+LEAF_DAYS = 365
+RENEW_DAYS = 30
+# For hosts whose clocks differ.
+SKEW = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, as PEM text."""
+
+    cert: str
+    key: str
+
+
+def make_ca(name: str) -> Pair:
+    """Makes a certificate authority.
+
+    Args:
+        name: the fleet's name; part of the authority's.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The random part keeps the CAs of two sites of one name apart in a browser.
+    common_name = f"Saltern CA {name[:40]} {x509.random_serial_number() % 16**8:08x}"
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+    usage = _usage(key_cert_sign=True, crl_sign=True)
+    cert = (
+        _builder(subject, subject, key, _now() + datetime.timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Pair(_cert_pem(cert), _key_pem(key))
+
+
+def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
+    """Makes a certificate for a server, usable as a client's too, valid for LEAF_DAYS.
+
+    Args:
+        ca: who signs.
+        names: host names and IPv4 addresses it is for; the first one names it.
+    """
+    issuer = x509.load_pem_x509_certificate(ca.cert.encode())
+    issuer_key = _load_key(ca.key)
+    key = ec.generate_private_key(ec.SECP256R1())
+    # A common name holds 64 characters; clients look at the alternative names only.
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    end = min(_now() + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    cert = (
+        _builder(subject, issuer.subject, key, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(authority, critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return Pair(_cert_pem(cert), _key_pem(key))
+
+
+def is_foreign(pair: Pair) -> bool:
+    """Answers whether a certificate was issued by an authority that Saltern did not make: then it is the team's own."""
+    issuer = x509.load_pem_x509_certificate(pair.cert.encode()).issuer
+    return ORGANIZATION not in [item.value for item in issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+
+
+def must_renew(ca_cert: str, pair: Pair, names: Sequence[str]) -> str:
+    """Answers why a certificate must be made anew, or nothing when it is good.
+
+    Args:
+        ca_cert: the certificate of the site's authority.
+        pair: the certificate and its key.
+        names: what it has to be for.
+
+    Raises:
+        ValueError: the text is no certificate or no key.
+    """
+    issuer = x509.load_pem_x509_certificate(ca_cert.encode())
+    cert = x509.load_pem_x509_certificate(pair.cert.encode())
+    if cert.public_key() != _load_key(pair.key).public_key():
+        return "the key is another one's"
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError):
+        return "signed by another CA"
+    if cert.not_valid_after_utc - _now() < datetime.timedelta(days=RENEW_DAYS):
+        return f"less than {RENEW_DAYS} days left"
+    if subject_names(pair.cert) != set(names):
+        return "other names"
+    return ""
+
+
+def subject_names(cert: str) -> set[str]:
+    """Answers the host names and addresses that a certificate is for.
+
+    Args:
+        cert: PEM text; of a chain, the first certificate counts.
+    """
+    loaded = x509.load_pem_x509_certificate(cert.encode())
+    names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in names}
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, end: datetime.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - SKEW)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _load_key(text: str) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(text.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("not an EC key")
+    return key
+
+
+def _cert_pem(cert: x509.Certificate) -> str:
+    return cert.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()

@@ -1,0 +1,54 @@
+"""The pillar of one host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .document import read_document
+from .errors import Problem, SiteError, nearest
+from .layout import secrets_file
+from .load import Site
+from .secretfile import check_secrets
+from .wiring import wiring
+
+
+def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
+    """Answers the whole pillar of one host, as plain data.
+
+    Args:
+        site: the checked site.
+        minion_id: the host's id.
+        secrets: the section `secrets` of the host's own secrets file.
+
+    Raises:
+        SiteError: the id is not in the fleet, or the host's secrets are not what its roles need.
+
+    Example:
+        >>> host_pillar(load_site("site"), "app1", secrets)["host"]["fqdn"]
+        'app1.saltern.test'
+    """
+    hosts = site.fleet.hosts
+    if minion_id not in hosts:
+        text = f'the minion id "{minion_id}" is not in the fleet; {nearest(minion_id, hosts)}'
+        advice = "Add the host, or set `id:` in the minion's configuration."
+        raise SiteError([Problem(str(site.path / "fleet.yaml"), 0, "hosts", f"{text}. {advice}")])
+    host = hosts[minion_id]
+    file = secrets_file(site.path, minion_id)
+    if secrets is None and file.is_file() and (broken := read_document(file).problems):
+        raise SiteError(broken)
+    checked, problems = check_secrets(secrets, host, site.apps, str(file))
+    if checked is None:
+        raise SiteError(problems)
+    return {
+        "fleet": site.fleet.model_dump(),
+        "host": {
+            "id": minion_id,
+            "fqdn": f"{minion_id}.{site.fleet.domain}",
+            "address": host.address,
+            "roles": list(host.roles),
+        },
+        **{role: getattr(site.settings, role).model_dump() for role in host.roles},
+        "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
+        "wiring": wiring(site, minion_id, checked),
+        "secrets": checked.model_dump(exclude_none=True, exclude_defaults=True),
+    }

@@ -1,0 +1,49 @@
+"""fleet.yaml: the hosts of a site."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from .errors import nearest
+from .kinds import Address, Allowed, DnsName, HostId
+from .layout import ROLES
+from .model import Model
+
+
+def _role(value: str) -> str:
+    if value not in ROLES:
+        raise ValueError(f'unknown role "{value}"; {nearest(value, ROLES)}')
+    return value
+
+
+def _roles(value: list[str]) -> list[str]:
+    twice = sorted({role for role in value if value.count(role) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}; name each role once")
+    if "base" not in value:
+        raise ValueError('role "base" is missing; every host needs it, add it to the list')
+    return sorted(value, key=ROLES.index)
+
+
+Role = Annotated[str, AfterValidator(_role), Allowed("one of " + ", ".join(ROLES))]
+
+
+class Host(Model):
+    """One host, under its minion id."""
+
+    address: Address = Field(description="The address other hosts reach it by.")
+    roles: Annotated[list[Role], AfterValidator(_roles)] = Field(
+        description="What the host is. Every host has `base`; the order does not matter."
+    )
+    purpose: str = Field("", description="Why the host exists, for people.")
+    owner: str = Field("", description="Whom to ask about it, for people.")
+
+
+class Fleet(Model):
+    """All hosts of the site."""
+
+    name: HostId = Field(description="The fleet's name.")
+    domain: DnsName = Field(description="The hosts' domain: host `app1` is `app1.<domain>`.")
+    hosts: dict[HostId, Host] = Field(min_length=1, description="The hosts by their minion id.")

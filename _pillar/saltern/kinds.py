@@ -1,0 +1,131 @@
+"""The kinds of text that a site holds: what each allows, in words and as a check."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import zoneinfo
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+# RFC 1123, section 2.1, in lower case.
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Says in words what a value may be; shown in error messages and in the reference."""
+
+    text: str
+
+
+def _matches(pattern: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError("not allowed")
+        return value
+
+    return AfterValidator(check)
+
+
+def _checked(check: Callable[[str], None]) -> AfterValidator:
+    def run(value: str) -> str:
+        check(value)
+        return value
+
+    return AfterValidator(run)
+
+
+def _dns_name(value: str) -> None:
+    labels = value.split(".")
+    if len(value) > 253 or not all(re.fullmatch(LABEL, label) for label in labels) or labels[-1].isdigit():
+        raise ValueError("not a DNS name")
+
+
+def _address(value: str) -> None:
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError:
+        raise ValueError("not an IPv4 address") from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        raise ValueError("other hosts cannot reach this address")
+
+
+def _timezone(value: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError):
+        raise ValueError("unknown time zone") from None
+    except zoneinfo.ZoneInfoNotFoundError:
+        # Only where the time zones are installed can an unknown one be told.
+        if any(zoneinfo.TZPATH) and _has_timezones():
+            raise ValueError("unknown time zone") from None
+
+
+def _has_timezones() -> bool:
+    try:
+        zoneinfo.ZoneInfo("Etc/UTC")
+    except zoneinfo.ZoneInfoNotFoundError:
+        return False
+    return True
+
+
+def _inside(value: str) -> None:
+    if value.startswith("/") or ".." in value.split("/") or not value:
+        raise ValueError("leaves the source directory")
+
+
+LABEL_WORDS = "a DNS label: a-z, 0-9 and - inside, at most 63 characters"
+HostId = Annotated[str, _matches(f"(?!localhost$){LABEL}"), Allowed(LABEL_WORDS + ", not localhost")]
+# The Linux account is app-<name>, and an account has at most 32 characters (useradd(8)).
+AppName = Annotated[
+    str,
+    _matches(r"[a-z]([a-z0-9-]{0,26}[a-z0-9])?"),
+    Allowed("a DNS label that begins with a letter: a-z, 0-9 and - inside, at most 28 characters"),
+]
+DnsName = Annotated[
+    str, _checked(_dns_name), Allowed("a DNS name in lower case, such as shop.example.org, without port or wildcard")
+]
+Address = Annotated[str, _checked(_address), Allowed("an IPv4 address such as 10.77.0.11, not loopback")]
+Timezone = Annotated[str, _checked(_timezone), Allowed("a name of the tz database, such as Europe/Berlin")]
+Account = Annotated[
+    str, _matches(r"[a-z_][a-z0-9_-]{0,31}"), Allowed("an account name: a-z, 0-9, _ and -, at most 32 characters")
+]
+# Unquoted SQL identifiers, so that nobody ever has to quote one; 63 is Postgres' NAMEDATALEN - 1.
+Database = Annotated[
+    str, _matches(r"[a-z_][a-z0-9_]{0,62}"), Allowed("a plain SQL name: a-z, 0-9 and _, at most 63 characters")
+]
+Module = Annotated[str, _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"), Allowed("a Python module such as shop.settings")]
+WsgiPath = Annotated[
+    str,
+    _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"),
+    Allowed("module:object, such as shop.wsgi:application"),
+]
+UrlPath = Annotated[str, _matches(r"/[A-Za-z0-9._~/-]*"), Allowed("a path that begins with /, such as /healthz")]
+UrlFolder = Annotated[
+    str,
+    _matches(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/"),
+    Allowed("a path that begins and ends with /, such as /static/"),
+]
+InsidePath = Annotated[str, _checked(_inside), Allowed("a path inside the source directory, without ..")]
+Directory = Annotated[str, _matches(r"[^\0\n]+"), Allowed("a directory, relative to the repository's root or absolute")]
+# systemd's EnvironmentFile reads lines; a line break in a value would begin a new variable.
+EnvironmentName = Annotated[str, _matches(ENVIRONMENT_NAME), Allowed("a variable's name: A-Z, 0-9 and _")]
+EnvironmentValue = Annotated[str, _matches(r"[^\0\r\n]*"), Allowed("text on one line")]
+SshKey = Annotated[
+    str,
+    _matches(r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?"),
+    Allowed("one public key line, such as ssh-ed25519 AAAA... name"),
+]
+SysctlName = Annotated[str, _matches(r"[a-z0-9_]+([./][A-Za-z0-9_-]+)+"), Allowed("a name such as vm.swappiness")]
+SettingName = Annotated[
+    str, _matches(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?"), Allowed("a Postgres setting such as work_mem")
+]
+OneLine = _matches(r"[^\0\r\n]+")
+Port = Annotated[int, Field(ge=1, le=65535)]

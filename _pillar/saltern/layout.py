@@ -1,0 +1,58 @@
+"""Where the site's files are, and which pillar files a host gets. Light: pillar/top.sls runs it on every compile."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .document import read_document
+
+# In the order in which they are applied and listed.
+ROLES = ("base", "builder", "postgres", "redis", "web", "edge")
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULTS = REPOSITORY / "pillar"
+# First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.
+PLAIN = "#!yaml"
+GENERATE = "salt-call site.generate_secrets"
+
+
+def secrets_file(site: Path, host: str) -> Path:
+    """Answers the pillar file with one host's secrets."""
+    return site / "secrets" / f"{host}.sls"
+
+
+def pillar_files(site: Path, minion_id: str) -> list[str]:
+    """Answers the pillar SLS names of one host: the defaults of its roles and its own secrets.
+
+    Lenient on purpose: what is wrong with the fleet is told, once and in full, by the external pillar. Here a host that
+    is not found gets nothing, and never another host's secrets.
+
+    Args:
+        site: the site directory.
+        minion_id: the host, as Salt has authenticated it.
+
+    Returns:
+        Such as `["base", "web", "secrets.app1"]`; empty for a host that is not in the fleet.
+    """
+    try:
+        fleet: Any = yaml.safe_load((site / "fleet.yaml").read_text(encoding="utf-8"))
+        named = fleet["hosts"][minion_id]["roles"]
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError):
+        return []
+    if not isinstance(named, list) or not re.fullmatch(r"[a-z0-9-]+", minion_id):
+        return []
+    files = [role for role in ROLES if role in named]
+    return [*files, f"secrets.{minion_id}"] if _usable(secrets_file(site, minion_id)) else files
+
+
+def _usable(path: Path) -> bool:
+    """Answers whether Salt can be given a secrets file. Its message for broken YAML would quote the lines around."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            plain = file.readline().strip() == PLAIN
+    except (OSError, UnicodeError):
+        return False
+    return not plain or not read_document(path).problems

@@ -1,0 +1,138 @@
+"""The settings of each role: types and limits. The default values are in pillar/<role>.sls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from .kinds import Account, Allowed, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
+from .model import Model
+
+# Postgres settings that another key or a state decides.
+OWN_POSTGRES_SETTINGS = {
+    "port": "use postgres.port",
+    "max_connections": "use postgres.max_connections",
+    "listen_addresses": "it follows from the fleet",
+    "data_directory": "it is Debian's cluster directory",
+    "hba_file": "access follows from the fleet",
+    "ident_file": "access follows from the fleet",
+    "password_encryption": "it is always scram-sha-256",
+    "ssl": "it is always on",
+    "ssl_cert_file": "the certificate is the host's",
+    "ssl_key_file": "the certificate is the host's",
+    "ssl_ca_file": "the certificate is the fleet's",
+}
+
+
+def _as_text(value: Any) -> Any:
+    """Postgres and sysctl take text; a number or yes/no in YAML means exactly one text, so nobody has to quote it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return str(value)
+    return value
+
+
+def _sysctl_value(value: Any) -> Any:
+    return value if isinstance(value, bool) else _as_text(value)
+
+
+def _postgres_settings(value: dict[str, str]) -> dict[str, str]:
+    taken = [f"{name} ({OWN_POSTGRES_SETTINGS[name]})" for name in value if name in OWN_POSTGRES_SETTINGS]
+    if taken:
+        raise ValueError(f"not to be set here: {', '.join(taken)}")
+    return value
+
+
+SysctlValue = Annotated[str, BeforeValidator(_sysctl_value), OneLine, Allowed("a number or text")]
+SettingValue = Annotated[str, BeforeValidator(_as_text), OneLine, Allowed("number, text, on or off")]
+
+
+class Admin(Model):
+    """A person with an account on every host."""
+
+    ssh_keys: Annotated[list[SshKey], Field(min_length=1)] = Field(
+        description="Public keys; there are no passwords, so at least one."
+    )
+    sudo: bool = Field(False, description="May run everything as root.")
+
+
+class Base(Model):
+    """Role base: what every host has."""
+
+    timezone: Timezone = Field(description="Time zone of the host.")
+    journal_max_mb: int = Field(ge=16, le=1048576, description="Most disk space for the journal, in MiB.")
+    sysctl: dict[SysctlName, SysctlValue | None] = Field(
+        description="Kernel settings; null leaves one of the defaults alone."
+    )
+    admins: dict[Account, Admin] = Field(description="People's accounts by name.")
+
+
+class Builder(Model):
+    """Role builder: makes wheels."""
+
+    keep: int = Field(ge=1, le=1000, description="Builds to keep of each app.")
+
+
+class Postgres(Model):
+    """Role postgres: the database server."""
+
+    port: Port = Field(description="Port.")
+    memory_mb: Annotated[int, Field(ge=128, le=16777216)] | None = Field(
+        description="Memory for Postgres, in MiB; null: memory_share of the host's."
+    )
+    memory_share: Annotated[float, Field(ge=0.05, le=0.9)] = Field(
+        description="Share of the host's memory for Postgres, when memory_mb is null."
+    )
+    max_connections: Annotated[int, Field(ge=10, le=10000)] | None = Field(
+        description="Connections; null: from the memory."
+    )
+    settings: Annotated[dict[SettingName, SettingValue], AfterValidator(_postgres_settings)] = Field(
+        description="Further settings of postgresql.conf, over the computed ones."
+    )
+
+
+class Redis(Model):
+    """Role redis: the cache and broker."""
+
+    port: Port = Field(description="Port.")
+    maxmemory_mb: int = Field(ge=16, le=16777216, description="Memory for data, in MiB.")
+
+
+class Web(Model):
+    """Role web: nginx and the apps."""
+
+    port: Port = Field(description="Port on which nginx listens for the edge.")
+
+
+class Edge(Model):
+    """Role edge: HAProxy, where TLS ends."""
+
+    http_port: Port = Field(description="Port that redirects to HTTPS.")
+    https_port: Port = Field(description="Port of HTTPS.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of every role."""
+
+    base: Base
+    builder: Builder
+    postgres: Postgres
+    redis: Redis
+    web: Web
+    edge: Edge
+
+
+MODELS: dict[str, type[Model]] = {
+    "base": Base,
+    "builder": Builder,
+    "postgres": Postgres,
+    "redis": Redis,
+    "web": Web,
+    "edge": Edge,
+}
+# The settings that are ports, for the rule that no two daemons of a host share one.
+PORTS = (("postgres", "port"), ("redis", "port"), ("web", "port"), ("edge", "http_port"), ("edge", "https_port"))

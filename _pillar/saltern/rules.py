@@ -1,0 +1,144 @@
+"""Rules that span files or hosts.
+
+They read the files' own data and pass over what has the wrong shape, which the models tell: so a mistake in one key of
+a host or an app does not hide that another key clashes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .apps import App
+from .document import Document
+from .errors import Problem
+from .roles import PORTS
+
+NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
+ONE_ONLY = ("builder", "postgres", "redis")
+
+
+@dataclass
+class Files:
+    """The files of a site, as they were read.
+
+    Args:
+        fleet: fleet.yaml.
+        settings: settings.yaml.
+        apps: apps/<app>.yaml by app.
+        merged: each role's settings over its defaults, not yet checked.
+        repository: where relative source directories count from.
+        fleet_is_valid: whether fleet.yaml has no error of its own.
+    """
+
+    fleet: Document
+    settings: Document
+    repository: Path
+    apps: dict[str, Document] = field(default_factory=dict)
+    merged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fleet_is_valid: bool = False
+
+    def roles(self, host: object) -> list[object]:
+        """Answers the roles of a host as they are written."""
+        roles = self.fleet.at("hosts", host, "roles")
+        return roles if isinstance(roles, list) else []
+
+
+def check(files: Files) -> list[Problem]:
+    """Answers what is wrong between the files of a site."""
+    rules = (_addresses, _counts, _hostnames, _owners, _sources, _ports)
+    return [problem for rule in rules for problem in rule(files)]
+
+
+def _duplicates(values: Iterable[tuple[str, object]]) -> dict[str, list[str]]:
+    """Answers {value: names} for each text that more than one name has; what is no text is passed over."""
+    names = defaultdict(list)
+    for name, value in dict.fromkeys((name, value) for name, value in values if isinstance(value, str)):
+        names[value].append(name)
+    return {value: found for value, found in names.items() if len(found) > 1}
+
+
+def _addresses(files: Files) -> Iterator[Problem]:
+    claimed = [(str(host), files.fleet.at("hosts", host, "address")) for host in files.fleet.names("hosts")]
+    for address, hosts in _duplicates(claimed).items():
+        for host in hosts[1:]:
+            text = f"{address} is the address of {hosts[0]} too; each host needs its own"
+            yield files.fleet.problem(("hosts", host, "address"), text)
+
+
+def _counts(files: Files) -> Iterator[Problem]:
+    hosts = files.fleet.names("hosts")
+    holders = {role: [str(host) for host in hosts if role in files.roles(host)] for role in NEEDED_BY_APPS}
+    for role in ONE_ONLY:
+        if len(holders[role]) > 1:
+            text = f"role {role} is on {', '.join(holders[role])}; allowed: one host"
+            yield files.fleet.problem(("hosts", holders[role][1], "roles"), text)
+    # A role that is misspelt, or on a host that is, is not absent.
+    missing = [role for role in NEEDED_BY_APPS if not holders[role]]
+    if files.apps and files.fleet_is_valid and missing:
+        text = f"no host has role {', '.join(missing)}, but there are apps; give each of these roles to a host"
+        yield files.fleet.problem(("hosts",), text)
+
+
+def _hostnames(files: Files) -> Iterator[Problem]:
+    listed = {app: file.at("hostnames") for app, file in files.apps.items()}
+    claimed = [(app, name) for app, names in listed.items() if isinstance(names, list) for name in names]
+    for name, apps in _duplicates((app, name) for app, name in claimed if isinstance(name, str)).items():
+        for app in apps[1:]:
+            text = f"{name} is a host name of app {apps[0]} too; a request can reach only one"
+            yield files.apps[app].problem(("hostnames",), text)
+
+
+def _owners(files: Files) -> Iterator[Problem]:
+    admins = files.merged.get("base", {}).get("admins")
+    taken = {"user": admins if isinstance(admins, dict) else {}}
+    for key, what in (("database", "database"), ("user", "account")):
+        owned = {app: _owned(files, app, key) for app in files.apps}
+        for value, apps in _duplicates(owned.items()).items():
+            for app in apps[1:]:
+                text = f"{value} is the {what} of app {apps[0]} too; each app needs its own"
+                yield files.apps[app].problem((key,), text)
+        for app, own in owned.items():
+            if isinstance(own, str) and own in taken.get(key, {}):
+                text = f"{own} is a person's account (base.admins); the app needs its own"
+                yield files.apps[app].problem((key,), text)
+
+
+def _owned(files: Files, app: str, key: str) -> object:
+    """Answers the database or user of an app, by its file or by default."""
+    return files.apps[app].at(key) or getattr(App.model_construct().filled(app), key)
+
+
+def _sources(files: Files) -> Iterator[Problem]:
+    for file in files.apps.values():
+        directory = file.at("source", "directory")
+        # An absolute path is looked at on the builder: this may be another machine.
+        if not isinstance(directory, str) or Path(directory).is_absolute():
+            continue
+        if not _is_directory(files.repository / directory):
+            text = f"no directory {files.repository / directory}; a relative path counts from the repository"
+            yield file.problem(("source", "directory"), text)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no path at all: too long, or with a null in it
+        return False
+
+
+def _ports(files: Files) -> Iterator[Problem]:
+    found = set()
+    for host in files.fleet.names("hosts"):
+        used = [
+            (f"{role}.{key}", str(files.merged.get(role, {}).get(key, f"no {role}.{key}")))
+            for role, key in PORTS
+            if role in files.roles(host)
+        ]
+        found |= {(port, keys[0], key) for port, keys in _duplicates(used).items() for key in keys[1:]}
+    for port, first, key in sorted(found):
+        text = f"port {port} is {first} too, and a host has both roles; take another port"
+        yield files.settings.problem(key.split("."), text)

@@ -1,0 +1,39 @@
+"""The build of an app's source is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+
+def present(name: str) -> dict[str, Any]:
+    """The build of the app's source, as it is now, is here and is the wanted one.
+
+    Args:
+        name: the app.
+
+    Returns:
+        A state return; ``changes`` is the id of the wanted build before and after.
+
+    Example:
+        .. code-block:: yaml
+
+            demo is built:
+              build.present:
+                - name: demo
+    """
+    ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        wanted = __salt__["build.identify"](name)["id"]
+        current = __salt__["build.current"](name)
+        if current == wanted:
+            ret["comment"] = f"Build {wanted} is here"
+            return ret
+        changes = {"old": current, "new": wanted}
+        if __opts__["test"]:
+            return ret | {"result": None, "changes": changes, "comment": f"Build {wanted} would be made"}
+        __salt__["build.make"](name)
+    except CommandExecutionError as error:
+        return ret | {"result": False, "comment": str(error)}
+    return ret | {"changes": changes, "comment": f"Build {wanted} was made"}

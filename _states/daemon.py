@@ -1,0 +1,233 @@
+"""Keep daemons running with what is on disk.
+
+``daemon.running`` is for every daemon that Saltern runs, instead of ``service.running`` with ``watch``: it compares the
+running process with its files on each apply, so a restart that an earlier apply could not do is done by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__virtualname__ = "daemon"
+
+
+def running(
+    name: str,
+    inputs: list[str] | None = None,
+    reload: bool | list[str] = False,
+    enable: bool = True,
+    timeout: float = 60,
+) -> dict[str, Any]:
+    """Keep a daemon running, started at boot, and restarted after a change of what it reads when it starts.
+
+    Order it after the states that write its inputs (``require``), and give those states to ``watch`` as well: only
+    then can a plan know that files which are still to be written will restart the daemon.
+
+    Args:
+        name: The systemd unit; ``.service`` may be left out. Sockets, timers and instances work too.
+        inputs: Files and directories that the daemon reads when it starts: configuration, environment files,
+            certificates. The unit's own files and drop-ins are always inputs. Each must exist.
+        reload: Inputs for which a reload is enough, or True when it is enough for all of them. A changed unit file
+            always restarts.
+        enable: Also start it at boot.
+        timeout: How long a start, restart or reload may take, in seconds.
+
+    Returns:
+        Salt's result. ``changes`` has ``running`` (it was started), ``process`` (it was restarted or reloaded),
+        ``definition`` (systemd read the unit's files again) and ``enabled``, each as old and new.
+
+    Example:
+        .. code-block:: yaml
+
+            redis-server.service:
+              daemon.running:
+                - inputs: [/etc/redis/redis.conf]
+                - require: [{file: /etc/redis/redis.conf}]
+                - watch: [{file: /etc/redis/redis.conf}]
+    """
+    found = __salt__["daemon.inspect"](name, inputs)
+    problem = _cannot_run(name, found)
+    if problem:
+        return _failed(name, problem)
+
+    action, changes, reasons = _plan(found, inputs or [], reload, enable)
+    if found["waiting_socket"] and not changes:
+        return _result(name, True, {}, f"{name} is started by {found['waiting_socket']} when it is needed.")
+    if not changes:
+        if not __opts__["test"] and not found["recorded"]:
+            __salt__["daemon.adopt"](name, inputs)
+        return _result(name, True, {}, f"{name} is running with what is on disk.")
+    if __opts__["test"]:
+        return _result(name, None, changes, f"{name} would be changed: {'; '.join(reasons)}.")
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout)
+
+
+def _cannot_run(name: str, found: dict[str, Any]) -> str:
+    if found["masked"]:
+        return f"{name} is masked: someone has forbidden it to start. To allow it: systemctl unmask {name}"
+    if __opts__["test"]:
+        # In a plan the package or an input may still be to come from an earlier state.
+        return ""
+    if not found["exists"]:
+        return f"There is no unit {name}. Install its package or write its unit file before this state (require)."
+    if found["missing"]:
+        return (
+            f"{name}: these inputs do not exist: {', '.join(found['missing'])}."
+            " Correct the path, or write them before this state (require)."
+        )
+    return ""
+
+
+def _plan(
+    found: dict[str, Any], inputs: list[str], reload: bool | list[str], enable: bool
+) -> tuple[str, dict[str, Any], list[str]]:
+    """Return what to do (start, restart, reload or nothing), the changes that it makes, and why."""
+    action = ""
+    changes: dict[str, Any] = {}
+    reasons: list[str] = []
+    stale = [*found["stale"], *(path for path in found["missing"] if found["active"])]
+    if not found["active"]:
+        if not found["waiting_socket"]:
+            action = "start"
+            changes["running"] = {"old": False, "new": True}
+            reasons.append("it does not run" if found["exists"] else "its unit does not exist yet")
+    elif stale:
+        only_reload = found["can_reload"] and not found["stale_unit_files"] and _covered(stale, inputs, reload)
+        action = "reload" if only_reload else "restart"
+        changes["process"] = _process_change(action, stale)
+        reasons.append(f"{', '.join(stale)} changed since the process started")
+    if found["need_daemon_reload"] and not changes:
+        changes["definition"] = {"old": "not read by systemd", "new": "read by systemd"}
+        reasons.append("its unit files were written again")
+    if enable and not found["waiting_socket"] and (found["enabled"] is False or not found["exists"]):
+        changes["enabled"] = {"old": False, "new": True}
+        reasons.append("it was not started at boot")
+    return action, changes, reasons
+
+
+def _covered(paths: list[str], inputs: list[str], reload: bool | list[str]) -> bool:
+    """Return whether a reload is enough for all these paths."""
+    enough = inputs if reload is True else reload or []
+    return all(any(path == entry or path.startswith(f"{entry}/") for entry in enough) for path in paths)
+
+
+def _process_change(action: str, stale: list[str]) -> dict[str, str]:
+    done = {"restart": "restarted", "reload": "reloaded"}[action]
+    return {"old": f"older than {', '.join(stale)}", "new": done}
+
+
+def _carry_out(
+    name: str,
+    action: str,
+    inputs: list[str] | None,
+    found: dict[str, Any],
+    changes: dict[str, Any],
+    reasons: list[str],
+    timeout: float,
+) -> dict[str, Any]:
+    problem = ""
+    if action:
+        problem = __salt__["daemon.act"](name, action, inputs, timeout)
+    elif found["need_daemon_reload"]:
+        problem = __salt__["daemon.reload_systemd"]()
+    if not problem and "enabled" in changes:
+        problem = __salt__["daemon.enable"](name)
+    if problem:
+        return _failed(name, problem)
+    if not action:
+        __salt__["daemon.adopt"](name, inputs)
+    done = {"start": "was started", "restart": "was restarted", "reload": "was reloaded", "": "was changed"}[action]
+    return _result(name, True, changes, f"{name} {done}: {'; '.join(reasons)}.")
+
+
+def mod_watch(
+    name: str,
+    sfun: str = "running",
+    inputs: list[str] | None = None,
+    reload: bool | list[str] = False,
+    timeout: float = 60,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """Restart or reload a daemon because a watched state has changes. Salt calls it; do not write it in an SLS.
+
+    Salt calls it only when ``running`` itself found nothing to do, so nothing is restarted twice. In a plan that is
+    the usual case: what is on disk has not changed yet. In a real apply it is the case when a watched state changed
+    something that is no input, such as a package.
+
+    Args:
+        name: As for ``running``.
+        sfun: The function that watches: ``running`` or ``dead``.
+        inputs: As for ``running``.
+        reload: As for ``running``.
+        timeout: As for ``running``.
+        **kwargs: Salt's own arguments, and those of ``running`` that do not matter here.
+
+    Returns:
+        Salt's result.
+
+    Example:
+        salt-call state.apply redis
+    """
+    if sfun != "running":
+        return _result(name, True, {}, f"{name} does not run, so there is nothing to restart.")
+    found = __salt__["daemon.inspect"](name, inputs)
+    if found["waiting_socket"]:
+        return _result(name, True, {}, f"{name} is started by {found['waiting_socket']} when it is needed.")
+    watched = _changed_names()
+    only_reload = found["can_reload"] and bool(watched) and _covered(watched, inputs or [], reload)
+    action = "reload" if only_reload else "restart"
+    changes = {"process": _process_change(action, watched or ["what it watches"])}
+    reasons = [f"{', '.join(watched) or 'what it watches'} changed"]
+    if __opts__["test"]:
+        return _result(name, None, changes, f"{name} would be {changes['process']['new']}: {reasons[0]}.")
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout)
+
+
+def _changed_names() -> list[str]:
+    """Return the names of the watched states that have changes (Salt gives ``__low__`` and ``__running__``)."""
+    low = globals().get("__low__") or {}
+    results = globals().get("__running__") or {}
+    changed = {(result.get("__sls__"), result.get("__id__")) for result in results.values() if result.get("changes")}
+    chunks = [chunk for kind, reqs in low.get("__reqs__", {}).items() if "watch" in kind for chunk in reqs]
+    return sorted({chunk["name"] for chunk in chunks if (chunk["__sls__"], chunk["__id__"]) in changed})
+
+
+def dead(name: str, timeout: float = 60) -> dict[str, Any]:
+    """Keep a daemon stopped, also at boot: for what a host no longer runs.
+
+    Args:
+        name: The systemd unit; ``.service`` may be left out. It need not exist.
+        timeout: How long it may take to stop, in seconds.
+
+    Returns:
+        Salt's result, with ``running`` and ``enabled`` in ``changes``.
+
+    Example:
+        .. code-block:: yaml
+
+            redis-server.service:
+              daemon.dead: []
+    """
+    found = __salt__["daemon.inspect"](name)
+    changes: dict[str, Any] = {}
+    if found["active"] or found["failed"]:
+        changes["running"] = {"old": "failed" if found["failed"] else True, "new": False}
+    if found["enabled"] is True:
+        changes["enabled"] = {"old": True, "new": False}
+    if not changes:
+        return _result(name, True, {}, f"{name} does not run and is not started at boot.")
+    if __opts__["test"]:
+        return _result(name, None, changes, f"{name} would be stopped.")
+    problem = __salt__["daemon.stop"](name, timeout)
+    if problem:
+        return _failed(name, problem)
+    return _result(name, True, changes, f"{name} was stopped.")
+
+
+def _result(name: str, result: bool | None, changes: dict[str, Any], comment: str) -> dict[str, Any]:
+    return {"name": name, "result": result, "changes": changes, "comment": comment}
+
+
+def _failed(name: str, problem: str) -> dict[str, Any]:
+    # Without skip_watch Salt would go on to mod_watch after a failure, and hide it.
+    return _result(name, False, {}, problem) | {"skip_watch": True}

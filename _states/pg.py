@@ -1,0 +1,129 @@
+"""PostgreSQL clusters and databases."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "pg"
+
+
+def cluster_present(name: str, version: int, port: int) -> dict[str, Any]:
+    """Create a cluster, with data checksums, in UTF-8.
+
+    An existing cluster is left as it is. It is not started here; that is ``daemon.running``'s work.
+
+    Args:
+        name: The cluster's name, ``main``.
+        version: PostgreSQL's major version.
+        port: The TCP port.
+
+    Returns:
+        Salt's result.
+
+    Example:
+        .. code-block:: yaml
+
+            main:
+              pg.cluster_present:
+                - version: 17
+                - port: 5432
+                - require: [{pkg: postgresql-17}]
+    """
+    status = __salt__["pg.cluster_status"](version, name)
+    unit = f"cluster {version}/{name}"
+    if status["config"] and status["data"] and not status["interrupted"]:
+        return _result(name, True, {}, f"{unit} is there.")
+    if status["config"] != status["data"] and not status["interrupted"]:
+        have, lack = ("/etc", "/var/lib") if status["config"] else ("/var/lib", "/etc")
+        return _result(
+            name,
+            False,
+            {},
+            f"{unit} has {have}/postgresql/{version}/{name} but not {lack}/postgresql/{version}/{name}. Nothing was"
+            " touched, because it may hold data: put the missing part back, or move what is there out of the way.",
+        )
+    changes = {unit: {"old": "half made" if status["interrupted"] else None, "new": "created"}}
+    if __opts__["test"]:
+        return _result(name, None, changes, f"{unit} would be created.")
+    problem = __salt__["pg.create_cluster"](version, name, port)
+    if problem:
+        return _result(name, False, {}, problem)
+    return _result(name, True, changes, f"{unit} was created.")
+
+
+def databases_present(
+    name: str, clients: list[dict[str, Any]], port: int, extensions: dict[str, list[str]] | None = None
+) -> dict[str, Any]:
+    """Give each app one database and one role that owns it, and keep everyone else out.
+
+    The role can log in and has no other attribute and no membership. CONNECT is revoked from PUBLIC, schema ``public``
+    belongs to the owner and nobody else can write to it. All drift from that is repaired. The password comes from the
+    pillar (``secrets:apps:<app>:database_password``) and only its SCRAM verifier is sent. Databases of apps that are no
+    longer in the fleet are kept; pg_hba.conf no longer lets anyone reach them.
+
+    Args:
+        name: Any text.
+        clients: ``wiring.postgres.clients`` of the pillar: ``app``, ``database`` and ``user`` each.
+        port: The server's port.
+        extensions: For each app the extensions of its database.
+
+    Returns:
+        Salt's result; ``changes`` by role and database, never with a password.
+
+    Example:
+        .. code-block:: yaml
+
+            databases:
+              pg.databases_present:
+                - clients: {{ pillar['wiring']['postgres']['clients'] | json }}
+                - port: {{ pillar['postgres']['port'] }}
+    """
+    try:
+        databases = __salt__["pg.wanted"](clients, extensions)
+        passwords = {entry["app"]: _password(entry["app"]) for entry in databases.values()}
+        owners = [entry["owner"] for entry in databases.values()]
+        current = __salt__["pg.databases"](list(databases), owners, port)
+    except (CommandExecutionError, ValueError) as error:
+        return _result(name, False, {}, str(error))
+
+    if current["server"] != "up" and not __opts__["test"]:
+        return _result(name, False, {}, f"PostgreSQL does not answer on port {port}. See: journalctl -u 'postgresql@*'")
+    if current["server"] == "down":
+        return _result(name, None, {}, "The server does not run; it would be started, and its databases compared.")
+
+    salts = {app: os.urandom(16) for app in passwords}
+    steps = __salt__["pg.plan"](databases, current, passwords, salts)
+    changes = {step["subject"]: {"old": step["old"], "new": step["new"]} for step in steps}
+    warnings = _warnings(current)
+    if not steps:
+        return _result(name, True, {}, "All databases and roles are as they should be.") | warnings
+    if __opts__["test"]:
+        return _result(name, None, changes, f"{len(steps)} would be changed.") | warnings
+    problem = __salt__["pg.execute"](steps, port)
+    if problem:
+        return _result(name, False, {}, problem)
+    return _result(name, True, changes, f"{len(steps)} changed.") | warnings
+
+
+def _password(app: str) -> str:
+    try:
+        password = __pillar__["secrets"]["apps"][app]["database_password"]
+    except KeyError:
+        password = None
+    if not password or not isinstance(password, str):
+        raise ValueError(f"the pillar has no secrets:apps:{app}:database_password for this host")
+    return password
+
+
+def _warnings(current: dict[str, Any]) -> dict[str, list[str]]:
+    if current["checksums"] is not False:
+        return {}
+    text = "This cluster has no data checksums: damage on disk goes unnoticed. Stop it and run pg_checksums --enable."
+    return {"warnings": [text]}
+
+
+def _result(name: str, result: bool | None, changes: dict[str, Any], comment: str) -> dict[str, Any]:
+    return {"name": name, "result": result, "changes": changes, "comment": comment}

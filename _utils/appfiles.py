@@ -1,0 +1,149 @@
+"""Files and commands, for the execution modules build, release and django.
+
+Everything that others may look at is written beside its place and renamed into it, so that a killed run leaves
+the old thing or the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from salt.exceptions import CommandExecutionError
+
+
+def digest(path: str | Path) -> str:
+    """Answers the SHA-256 of a file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        64 hex digits.
+
+    Raises:
+        OSError: the file cannot be read.
+
+    Example:
+        >>> digest("/dev/null")[:8]
+        'e3b0c442'
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: str | Path, text: str, mode: int) -> None:
+    """Writes a whole file at once: it is there with all of its text and its mode, or as it was before.
+
+    Args:
+        path: the file; its directory must exist.
+        text: what it shall hold, written as UTF-8.
+        mode: permission bits, such as 0o600. No moment exists in which they are wider.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+        >>> write("/tmp/example", "hello", 0o600)
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def point(link: str | Path, target: str | Path) -> None:
+    """Lets a symbolic link point somewhere else, without a moment in which it is missing.
+
+    Args:
+        link: the link, which may not exist yet.
+        target: what it shall name; it need not exist.
+
+    Raises:
+        OSError: the link cannot be made.
+
+    Example:
+        >>> point("/srv/apps/demo/current.sock", "/run/apps/demo/4f2a.sock")
+    """
+    link = Path(link)
+    beside = link.with_name(f".{link.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    beside.replace(link)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Holds a lock while the body runs; a second run waits. The kernel drops it with its process, so none is stale.
+
+    Args:
+        path: the lock file; it is made when missing.
+
+    Raises:
+        OSError: the file cannot be made.
+
+    Example:
+        >>> with locked("/tmp/example.lock"):
+        ...     pass
+    """
+    with Path(path).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(
+    argv: list[str], *, cwd: str | Path | None = None, env: dict[str, str] | None = None, timeout: int = 600
+) -> str:
+    """Runs a command and answers what it printed on stdout.
+
+    Args:
+        argv: the command and its arguments; no shell reads them. Never a secret: every user sees them.
+        cwd: directory to run it in.
+        env: variables over those of this process.
+        timeout: seconds until it is killed.
+
+    Returns:
+        The text on stdout.
+
+    Raises:
+        CommandExecutionError: it is missing, took too long or failed; with the last lines it printed.
+
+    Example:
+        >>> run(["echo", "hello"])
+        'hello\\n'
+    """
+    what = " ".join(argv[:3])
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except FileNotFoundError as error:
+        raise CommandExecutionError(f"{what} ...: {error.filename} does not exist on this host") from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandExecutionError(f"{what} ...: not done after {timeout} seconds") from error
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+        raise CommandExecutionError(f"{what} ...: exit code {done.returncode}\n{last}")
+    return done.stdout

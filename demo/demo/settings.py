@@ -1,0 +1,168 @@
+"""Settings of the demo: everything that differs between two deployments comes from the environment.
+
+README.md lists the variables. Nothing here knows about hosts, paths or passwords.
+"""
+
+import os
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=False)
+
+# All that is missing, at once: nobody likes to find out one variable per restart.
+REQUIRED = ["SECRET_KEY", "DATABASE_URL", "CACHE_URL", "ALLOWED_HOSTS"] + ([] if DEBUG else ["STATIC_ROOT"])
+if missing := [name for name in REQUIRED if not os.environ.get(name)]:
+    raise ImproperlyConfigured(
+        f"missing in the environment: {', '.join(missing)}. README.md says what each variable holds."
+    )
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in (levels := ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]):
+    raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}, allowed: {', '.join(levels)}")
+
+# Which release is this? Whoever deploys says so; it is in /-/version, every log line and pg_stat_activity.
+RELEASE_ID = env.str("RELEASE_ID", default="unreleased")
+RELEASE_COMMIT = env.str("RELEASE_COMMIT", default="unknown")
+
+# Not by env(): django-environ takes a value that starts with $ for the name of another variable.
+SECRET_KEY = os.environ["SECRET_KEY"]
+
+
+def comma_separated(name: str) -> list[str]:
+    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
+
+
+ALLOWED_HOSTS = comma_separated("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = comma_separated("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "notes",  # before rpc4django, because it replaces that one's template
+    "rpc4django",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "demo.middleware.RequestLog",  # first, so that every answer has a request id and a log line
+    "demo.middleware.ContentSecurityPolicy",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "demo.urls"
+WSGI_APPLICATION = "demo.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# The query of DATABASE_URL (hostaddr, sslmode, sslrootcert, ...) becomes OPTIONS, which reach libpq.
+DATABASES = {"default": env.db_url("DATABASE_URL")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    DATABASES["default"] |= {
+        "CONN_MAX_AGE": 60,  # seconds
+        "CONN_HEALTH_CHECKS": True,  # a restart of Postgres costs no request
+        "OPTIONS": {
+            "connect_timeout": 5,  # seconds; libpq would wait for minutes
+            "application_name": f"demo {RELEASE_ID}"[:63],
+        }
+        | DATABASES["default"].get("OPTIONS", {}),
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": "demo"}}  # other apps may share the Redis
+if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
+    CACHES["default"]["OPTIONS"] = {
+        "socket_connect_timeout": 1,  # seconds; a cache that is slower than this is no help
+        "socket_timeout": 1,
+    } | CACHES["default"].get("OPTIONS", {})
+
+# Nothing lives on the web host: sessions are in the database, read through the cache; messages in a cookie.
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+
+# Each file is served under a name that holds its hash, so browsers may keep it for ever.
+# Strict: a page that names a file which collectstatic has not seen is an error, not a broken picture.
+STATIC_URL = "/static/"
+STATIC_ROOT = env.str("STATIC_ROOT", default=None)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        # With DEBUG, runserver serves the files as they are, without collectstatic.
+        "BACKEND": f"django.contrib.staticfiles.storage.{'' if DEBUG else 'Manifest'}StaticFilesStorage"
+    },
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# HTTPS. TLS ends at the proxy, which must set this header itself and drop the one a client sent.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = not DEBUG
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^-/version$"]  # asked by machines next door, without TLS
+SECURE_HSTS_SECONDS = 0 if DEBUG else env.int("HSTS_SECONDS", default=86400)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+CSRF_COOKIE_HTTPONLY = True
+# HSTS for sub-domains (W005) and the browsers' preload list (W021) bind the whole domain, for years: not this
+# app's decision.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+# Scripts, styles and pictures come from this site alone, and nothing is inline. The admin works with it.
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+# At DEBUG level rpc4django would write whole requests and answers to the log.
+RPC4DJANGO_LOG_REQUESTS_RESPONSES = False
+
+# One line of JSON per event on stdout. Who keeps it, and for how long, is the host's business.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "demo.logs.JsonFormatter", "release": RELEASE_ID}},
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+    },
+    "root": {"handlers": ["stdout"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"level": LOG_LEVEL, "handlers": []},  # without Django's own console and mail
+        # RequestLog has a line for every request, these two keep what it has not: the tracebacks.
+        "django.request": {"level": "ERROR"},
+        "django.server": {"level": "ERROR", "handlers": [], "propagate": True},
+    },
+}

@@ -1,0 +1,31 @@
+"""What every app needs and no user sees: health, version, and the page for errors."""
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from demo.health import run_checks
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 when database, cache and migrations are good, else 503."""
+    checks = run_checks()
+    ok = all(check["ok"] for check in checks.values())
+    body = {"status": "ok" if ok else "failing", "release": settings.RELEASE_ID, "checks": checks}
+    return JsonResponse(body, status=200 if ok else 503)
+
+
+@never_cache
+@require_safe
+def version(request: HttpRequest) -> JsonResponse:
+    """Which release answers; it asks nothing of the database or the cache."""
+    return JsonResponse({"release": settings.RELEASE_ID, "commit": settings.RELEASE_COMMIT})
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The 500 page; Django's own handler gives its template no request, so it could not show the id."""
+    return render(request, "500.html", status=500)

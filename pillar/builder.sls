@@ -1,0 +1,4 @@
+#!yaml
+# Defaults of role builder. Change them in the site's settings.yaml, not here.
+builder:
+  keep: 5

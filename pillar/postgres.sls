@@ -1,0 +1,8 @@
+#!yaml
+# Defaults of role postgres. Change them in the site's settings.yaml, not here.
+postgres:
+  port: 5432
+  memory_mb: null
+  memory_share: 0.5
+  max_connections: null
+  settings: {}

@@ -1,0 +1,10 @@
+{#- What every host is: a name, admins, sshd without passwords, the time, bounded logs, the fleet's certificates. #}
+include:
+  - base.packages
+  - base.names
+  - base.admins
+  - base.sshd
+  - base.time
+  - base.journal
+  - base.sysctl
+  - base.tls

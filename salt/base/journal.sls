@@ -1,0 +1,14 @@
+/etc/systemd/journald.conf.d/saltern.conf:
+  file.managed:
+    - contents: {{ '[Journal]\nStorage=persistent\nSystemMaxUse=%dM\n' | format(pillar['base']['journal_max_mb']) | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+
+systemd-journald.service:
+  daemon.running:
+    - inputs:
+      - /etc/systemd/journald.conf.d/saltern.conf
+    - watch:
+      - file: /etc/systemd/journald.conf.d/saltern.conf

@@ -1,0 +1,70 @@
+{%- set version = salt['pg.version']() %}
+{%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
+{%- set tls = pillar['secrets']['tls'] %}
+
+include:
+  - postgres.packages
+
+main:
+  pg.cluster_present:
+    - version: {{ version }}
+    - port: {{ pillar['postgres']['port'] }}
+    - require:
+      - pkg: postgresql-{{ version }}
+
+/etc/postgresql/tls:
+  file.directory:
+    - user: root
+    - group: postgres
+    - mode: '0750'
+    - require:
+      - pkg: postgresql-{{ version }}
+
+# Its own copy: the server reads it as postgres, and the host's key is for root only.
+/etc/postgresql/tls/host.crt:
+  file.managed:
+    - contents: {{ tls['cert'] | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - require:
+      - file: /etc/postgresql/tls
+
+/etc/postgresql/tls/host.key:
+  file.managed:
+    - contents: {{ tls['key'] | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - show_changes: False
+    - require:
+      - file: /etc/postgresql/tls
+
+# The server itself reads the new file before it replaces the old one.
+{{ directory }}/postgresql.conf:
+  file.managed:
+    - contents: {{ salt['pg.postgresql_conf']('main', pillar['postgres'], pillar['wiring']['postgres']['listen']) | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - check_cmd: sh -c '/usr/lib/postgresql/{{ version }}/bin/postgres -C max_connections -c config_file="$0"'
+    - require:
+      - pg: main
+
+{{ directory }}/pg_hba.conf:
+  file.managed:
+    - contents: {{ salt['pg.hba'](pillar['wiring']['postgres']['clients']) | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - require:
+      - pg: main
+
+{{ directory }}/pg_ident.conf:
+  file.managed:
+    - contents: {{ salt['pg.ident']() | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - require:
+      - pg: main

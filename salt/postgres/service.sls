@@ -1,0 +1,39 @@
+{%- set version = salt['pg.version']() %}
+{%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
+{%- set drop_in = '/etc/systemd/system/postgresql@' ~ version ~ '-main.service.d/saltern.conf' %}
+
+include:
+  - postgres.config
+
+{{ drop_in }}:
+  file.managed:
+    - source: salt://postgres/files/postgresql.service.conf
+    - template: jinja
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+    - context:
+        version: {{ version }}
+        cluster: main
+
+# Crash recovery may take minutes, hence the long timeout.
+postgresql@{{ version }}-main.service:
+  daemon.running:
+    - timeout: 600
+    - inputs:
+      - {{ directory }}/postgresql.conf
+      - {{ directory }}/pg_hba.conf
+      - {{ directory }}/pg_ident.conf
+      - /etc/postgresql/tls
+    - reload:
+      - {{ directory }}/pg_hba.conf
+      - {{ directory }}/pg_ident.conf
+      - /etc/postgresql/tls
+    - watch:
+      - file: {{ directory }}/postgresql.conf
+      - file: {{ directory }}/pg_hba.conf
+      - file: {{ directory }}/pg_ident.conf
+      - file: /etc/postgresql/tls/host.crt
+      - file: /etc/postgresql/tls/host.key
+      - file: {{ drop_in }}

@@ -1,0 +1,5 @@
+{#- Redis: the apps' cache, and later their broker. #}
+include:
+  - redis.packages
+  - redis.config
+  - redis.service

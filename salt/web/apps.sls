@@ -1,0 +1,108 @@
+# systemd-run speaks to systemd over the bus; python3 is what the apps run on.
+web packages:
+  pkg.installed:
+    - pkgs: [dbus, python3]
+    - install_recommends: False
+
+no other app runs here:
+  release.only:
+    - apps: {{ pillar['apps'] | list | json }}
+
+{% for directory in ['/srv/apps', '/var/lib/apps', '/run/apps'] %}
+{{ directory }}:
+  file.directory:
+    - user: root
+    - group: root
+    - mode: "0755"
+{% endfor %}
+
+{% for app, settings in pillar['apps'].items() %}
+{% set user = settings['user'] %}
+user of {{ app }}:
+  group.present:
+    - name: {{ user | json }}
+    - system: True
+  user.present:
+    - name: {{ user | json }}
+    - gid: {{ user | json }}
+    - system: True
+    - home: {{ ('/var/lib/apps/' ~ app) | json }}
+    - createhome: False
+    - shell: /usr/sbin/nologin
+    - require:
+      - group: user of {{ app }}
+
+# nginx may pass through, to the static files and the socket's link; nobody else's code reads the releases.
+{% for directory, group, mode in [
+  ('/srv/apps/' ~ app, 'root', '0711'),
+  ('/srv/apps/' ~ app ~ '/releases', user, '0750'),
+  ('/srv/apps/' ~ app ~ '/static', 'root', '0755'),
+] %}
+{{ directory }}:
+  file.directory:
+    - user: root
+    - group: {{ group | json }}
+    - mode: {{ mode | json }}
+    - require:
+      - user: user of {{ app }}
+      - file: /srv/apps
+{% endfor %}
+
+/var/lib/apps/{{ app }}:
+  file.directory:
+    - user: {{ user | json }}
+    - group: {{ user | json }}
+    - mode: "0700"
+    - require:
+      - user: user of {{ app }}
+      - file: /var/lib/apps
+
+/run/apps/{{ app }}:
+  file.directory:
+    - user: {{ user | json }}
+    - group: www-data
+    - mode: "0750"
+    - require:
+      - user: user of {{ app }}
+      - file: /run/apps
+
+unit of {{ app }}:
+  release.unit_present:
+    - name: {{ app | json }}
+    - require:
+      - user: user of {{ app }}
+
+release of {{ app }}:
+  release.staged:
+    - name: {{ app | json }}
+    - require:
+      - pkg: web packages
+      - file: /srv/apps/{{ app }}/releases
+      - file: /var/lib/apps/{{ app }}
+      - user: user of {{ app }}
+{%- if 'builder' in pillar['host']['roles'] %}
+      - build: build of {{ app }}
+{%- endif %}
+
+static files of {{ app }}:
+  django.static_collected:
+    - name: {{ app | json }}
+    - require:
+      - release: release of {{ app }}
+      - file: /srv/apps/{{ app }}/static
+
+database of {{ app }}:
+  django.migrated:
+    - name: {{ app | json }}
+    - require:
+      - release: release of {{ app }}
+
+{{ app }} is served:
+  release.active:
+    - name: {{ app | json }}
+    - require:
+      - release: unit of {{ app }}
+      - file: /run/apps/{{ app }}
+      - django: static files of {{ app }}
+      - django: database of {{ app }}
+{% endfor %}

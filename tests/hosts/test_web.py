@@ -1,0 +1,106 @@
+"""The web host: static files, the app's sandbox, and daemons that come back."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+pytestmark = pytest.mark.role("web")
+BACK_WITHIN = 10  # seconds; the promise for every daemon
+
+
+def test_static_files_come_from_nginx_and_may_be_kept_for_ever(host, apps: dict) -> None:
+    for app, settings in apps.items():
+        listing = host.check_output(f"ls /srv/apps/{app}/static -R | grep -E '\\.[0-9a-f]{{12}}\\.css$' | head -1")
+        path = host.check_output(f"cd /srv/apps/{app}/static && find . -name '{listing}' -printf '%P\\n' | head -1")
+        listen = host.check_output("ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1")
+        url = f"http://{listen}{settings.get('static_url', '/static/')}{path}"
+        headers = host.check_output(f"curl -sI -H 'Host: {settings['hostnames'][0]}' {url}")
+        assert "200" in headers.splitlines()[0]
+        assert "immutable" in headers
+
+
+def test_the_app_runs_the_release_that_is_current(host, apps: dict) -> None:
+    for app, settings in apps.items():
+        socket = host.check_output(f"readlink /srv/apps/{app}/current.sock")
+        asked = f"curl -s --unix-socket {socket} -H 'Host: {settings['hostnames'][0]}' http://x/-/version"
+        answered = json.loads(host.check_output(asked))
+        assert answered["release"] in socket
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", answered["commit"])
+
+
+def test_a_wrong_host_name_is_refused_behind_the_edge_too(host) -> None:
+    listen = host.check_output("ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1")
+    assert (
+        host.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Host: stranger.example' http://{listen}/")
+        == "421"
+    )
+
+
+def main_pid(host, unit: str) -> int:
+    return int(host.check_output(f"systemctl show -P MainPID '{unit}'"))
+
+
+def unit_of(host, app: str) -> str:
+    return host.check_output(f"systemctl list-units --plain --no-legend 'app-{app}@*' | cut -d' ' -f1")
+
+
+def test_the_app_can_change_nothing_but_its_own_data(host, apps: dict) -> None:
+    """In the app's own namespaces and with its rights, as its unit has them."""
+    for app in apps:
+        pid = main_pid(host, unit_of(host, app))
+        owner = host.check_output(f"stat -c %U /proc/{pid}")
+        assert owner == f"app-{app}"
+        inside = f"nsenter -t {pid} -m -- setpriv --reuid={owner} --regid={owner} --clear-groups"
+        for place in (f"/srv/apps/{app}/x", f"/srv/apps/{app}/releases/x", "/etc/x", "/usr/x", "/root/x", "/var/lib/x"):
+            assert host.run(f"{inside} touch {place}").rc != 0, place
+        assert host.run(f"{inside} sh -c 'touch /var/lib/apps/{app}/probe && rm /var/lib/apps/{app}/probe'").rc == 0
+        release = host.check_output(f"ls /srv/apps/{app}/releases").split()[0]
+        assert host.run(f"{inside} cat /srv/apps/{app}/releases/{release}/env").rc != 0
+
+
+def test_the_sandboxes_score_well(host, apps: dict) -> None:
+    for unit, most in [*((unit_of(host, app), 1.5) for app in apps), ("nginx.service", 2.8)]:
+        said = host.check_output(f"systemd-analyze security '{unit}' --no-pager")
+        assert float(re.findall(r"exposure level for .*: ([\d.]+)", said)[0]) <= most, unit
+
+
+def daemons(host) -> list[str]:
+    """The long-running services that this fleet's roles brought."""
+    patterns = "'app-*' nginx.service haproxy.service 'postgresql@*' redis-server.service ssh.service"
+    listed = host.check_output(f"systemctl list-units --state=running --plain --no-legend {patterns} | cut -d' ' -f1")
+    return listed.split()
+
+
+KILL_AND_WAIT = """
+import json, subprocess, sys, time
+whom, seconds, units = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
+def show(unit):
+    asked = subprocess.run(["systemctl", "show", "-p", "MainPID", "-p", "ActiveState", unit], capture_output=True, text=True)
+    return dict(line.split("=", 1) for line in asked.stdout.splitlines())
+before = {unit: show(unit)["MainPID"] for unit in units}
+for unit in units:
+    subprocess.run(["systemctl", "kill", "-s", "KILL", "--kill-who=" + whom, unit], check=True)
+end = time.monotonic() + seconds
+waiting = set(units)
+while waiting and time.monotonic() < end:
+    time.sleep(0.1)
+    for unit in list(waiting):
+        now = show(unit)
+        if now["ActiveState"] == "active" and now["MainPID"] not in ("0", before[unit]):
+            waiting.remove(unit)
+print(json.dumps(sorted(waiting)))
+"""
+
+
+@pytest.mark.disturbs
+@pytest.mark.parametrize("whom", ["main", "all"])
+def test_every_daemon_comes_back_after_kill_9(host, whom: str) -> None:
+    """Its main process alone, or all of its processes at once. All daemons of the host die together."""
+    units = [unit for unit in daemons(host) if whom == "main" or unit != "ssh.service"]  # our own session is in it
+    assert len(units) >= 5
+    script = shlex.join(["python3", "-c", KILL_AND_WAIT, whom, str(BACK_WITHIN), *units])
+    assert json.loads(host.check_output(script.replace("%", "%%"))) == []

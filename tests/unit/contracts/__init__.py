@@ -1,0 +1,73 @@
+"""What the contract test needs to know of each custom state: one module here for each module in _states/.
+
+Such a module has ``CONTRACTS``: for each state function a :class:`Contract`. Its two worlds are small fakes of a host,
+freshly made for each test, in which the state has something to do, and in which it must fail.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class World:
+    """A fake host.
+
+    Attributes:
+        salt: The execution functions that the state calls, as in ``__salt__``.
+        state: What the functions in ``salt`` change. The test compares it, and all files below ``tmp_path``.
+        pillar: ``__pillar__``.
+        grains: ``__grains__``.
+        attributes: Names in the state's module that are replaced, such as a path that must be below ``tmp_path``.
+    """
+
+    salt: dict[str, Callable[..., Any]]
+    state: dict[str, Any] = field(default_factory=dict)
+    pillar: dict[str, Any] = field(default_factory=dict)
+    grains: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Contract:
+    """How a state function is tested.
+
+    Attributes:
+        arguments: What it is called with.
+        world: Makes a host on which the state has something to change.
+        broken_world: Makes a host on which it cannot.
+        reason: A part of the comment that says why it could not.
+    """
+
+    arguments: dict[str, Any]
+    world: Callable[[Path], World]
+    broken_world: Callable[[Path], World]
+    reason: str
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """Return a fresh copy of one of Salt's extension modules.
+
+    Args:
+        folder: ``_modules`` or ``_states``.
+        name: The module's name.
+
+    Returns:
+        The module. Its dunders (``__salt__`` and so on) are not set.
+
+    Example:
+        >>> load("_modules", "pg").server_version(13)
+        17
+    """
+    spec = importlib.util.spec_from_file_location(f"{folder}.{name}", ROOT / folder / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

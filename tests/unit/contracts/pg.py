@@ -1,0 +1,83 @@
+"""A host with a PostgreSQL cluster, or without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.unit.contracts import Contract, World, load
+
+pg = load("_modules", "pg")
+
+CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "address": "127.0.0.1/32"}]
+PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo"}}}}
+
+
+def converged(password: str = "secret of demo") -> dict[str, Any]:
+    """Return a server on which everything is as it should be."""
+    attributes = {column: on for column, (_, on) in pg.ROLE_ATTRIBUTES.items()}
+    verifier = pg.scram_verifier(password, b"0123456789abcdef")
+    role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": [], "rolpassword": verifier}
+    database = {
+        "owner": "demo",
+        "allows_connections": True,
+        "connection_limit": -1,
+        "grants": [("demo", "CONNECT"), ("demo", "CREATE"), ("demo", "TEMPORARY")],
+        "public_schema": {"owner": "pg_database_owner", "writers": ["pg_database_owner"]},
+        "extensions": ["plpgsql"],
+    }
+    return {"server": "up", "checksums": True, "roles": {"demo": role}, "databases": {"demo": database}}
+
+
+def server(broken: str = "", **current: Any) -> World:
+    """Return a host whose server has this; its SQL fails with the text ``broken``."""
+    state = {"server": "up", "checksums": True, "roles": {}, "databases": {}, **current}
+
+    def execute(steps: list[dict[str, Any]], port: int) -> str:
+        if not broken:
+            state.update(converged())
+        return broken
+
+    functions = {
+        "pg.wanted": pg.wanted,
+        "pg.plan": pg.plan,
+        "pg.databases": lambda names, roles, port: state,
+        "pg.execute": execute,
+    }
+    return World(salt=functions, state=state, pillar=PILLAR)
+
+
+def cluster(broken: str = "", **status: bool) -> World:
+    """Return a host whose cluster has this status."""
+    state = {"config": False, "data": False, "interrupted": False, **status}
+
+    def create(major: int, name: str, port: int) -> str:
+        if not broken:
+            state.update(config=True, data=True, interrupted=False)
+        return broken
+
+    return World(salt={"pg.cluster_status": lambda major, name: state, "pg.create_cluster": create}, state=state)
+
+
+def _bare_server(tmp_path: Path) -> World:
+    return server()
+
+
+def _bare_cluster(tmp_path: Path) -> World:
+    return cluster()
+
+
+CONTRACTS = {
+    "cluster_present": Contract(
+        arguments={"name": "main", "version": 17, "port": 5432},
+        world=_bare_cluster,
+        broken_world=lambda tmp_path: cluster("pg_createcluster failed: no space left"),
+        reason="no space left",
+    ),
+    "databases_present": Contract(
+        arguments={"name": "databases", "clients": CLIENTS, "port": 5432},
+        world=_bare_server,
+        broken_world=lambda tmp_path: server("role demo: permission denied"),
+        reason="permission denied",
+    ),
+}

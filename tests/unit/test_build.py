@@ -1,0 +1,284 @@
+"""Builds: ids, locks, hashes, and a real build of a tiny project from local wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.unit.contracts import load
+
+HASH = "--hash=sha256:" + "0" * 64
+
+
+def wheel(folder: Path, name: str, version: str) -> str:
+    """Makes a wheel with one module and answers the line that locks it."""
+    path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", f"version = {version!r}\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def module(folder: str, name: str) -> Any:
+    return load(folder, name)
+
+
+class Project:
+    """A Django project of three files, a folder that stands for the index, and the modules that build it."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> None:
+        self.home, self.source, self.index = home, home / "tiny", home / "index"
+        self.source.mkdir()
+        self.index.mkdir()
+        (self.source / "manage.py").write_text("print('hello')\n")
+        (self.source / "requirements.txt").write_text(wheel(self.index, "gunicorn", "27.0.1"))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(self.index))
+        self.files, self.build = module("_utils", "appfiles"), module("_modules", "build")
+        self.build.BUILDS = home / "builds"
+        self.pillar: dict[str, Any] = {
+            "host": {"id": "app1", "roles": ["builder", "web"]},
+            "builder": {"keep": 3},
+            "apps": {"tiny": {"source": {"directory": str(self.source)}, "requirements": "requirements.txt"}},
+        }
+        self.utils: dict[str, Any] = {
+            f"appfiles.{name}": getattr(self.files, name) for name in ("digest", "write", "point", "locked")
+        }
+        self.build.__pillar__, self.build.__utils__ = self.pillar, self.utils
+        self.pip = pip
+        self.utils["appfiles.run"] = self.execute
+
+    def execute(self, argv: list[str], **options: Any) -> str:
+        if argv[1:3] == ["-m", "venv"]:  # takes seconds to make, so the tests share one
+            Path(argv[3]).mkdir()
+            return ""
+        if argv[1:3] == ["-m", "pip"]:
+            argv = [str(self.pip / "bin/python"), *argv[1:]]
+        if argv[0] == "sync":  # waits for whatever else the disk has to do
+            return ""
+        printed: str = self.files.run(argv, **options)
+        return printed
+
+    def make(self) -> dict[str, Any]:
+        manifest: dict[str, Any] = self.build.make("tiny")
+        return manifest
+
+    def path(self, build: str) -> Path:
+        return self.home / "builds" / "tiny" / build
+
+
+@pytest.fixture(scope="session")
+def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("pip") / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", str(home)], check=True)
+    return home
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Project:
+    return Project(tmp_path, monkeypatch, pip)
+
+
+pure: Any = load("_modules", "build")
+
+
+def test_id_is_a_pure_function_of_the_input() -> None:
+    first = pure.build_id("tree", "lock", "3.13", "13")
+    assert first == pure.build_id("tree", "lock", "3.13", "13")
+    assert len(first) == 12 and int(first, 16) >= 0
+    others = {
+        pure.build_id("other", "lock", "3.13", "13"),
+        pure.build_id("tree", "other", "3.13", "13"),
+        pure.build_id("tree", "lock", "3.11", "13"),
+        pure.build_id("tree", "lock", "3.13", "12"),
+    }
+    assert len(others | {first}) == 5
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        (f"django==5.2 {HASH}\n", None),
+        (f"psycopg[binary]==3.3.9 \\\n    {HASH} \\\n    {HASH}\n    # via -r x\n", None),
+        (f"async-timeout==5.0.1 ; python_full_version < '3.11.3' \\\n    {HASH}\n", None),
+        ("django==5.2\n", 'line 1: "django==5.2" has no --hash'),
+        (f"# a\n\ndjango>=5.2 {HASH}\n", 'line 3: "django>=5.2" has no exact version'),
+        (f"django {HASH}\n", "no exact version"),
+        ("-e .\n", 'option "-e" is not allowed'),
+        ("--extra-index-url=https://x\n", "is not allowed"),
+        ("# nothing\n", "no package at all"),
+    ],
+)
+def test_a_lock_has_versions_and_hashes(text: str, problem: str | None) -> None:
+    problems = pure.lock_problems(text)
+    assert (problems == []) if problem is None else (problem in problems[0])
+
+
+def test_requirements_of_wheels() -> None:
+    text = pure.wheel_requirements(
+        {"rpc4django-0.6.3-py2.py3-none-any.whl": "aa", "Typing_Extensions-4.16.0-1-py3-none-any.whl": "bb"}
+    )
+    assert text == "typing-extensions==4.16.0 --hash=sha256:bb\nrpc4django==0.6.3 --hash=sha256:aa\n"
+    with pytest.raises(ValueError, match=r"django-5.2.tar.gz is not the name of a wheel"):
+        pure.wheel_requirements({"django-5.2.tar.gz": "aa"})
+
+
+def test_tree_hash_sees_names_contents_and_programs_but_no_times(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("1")
+    first = pure.tree_hash(tmp_path, ["a.py"])
+    os.utime(file, (1, 1))
+    assert pure.tree_hash(tmp_path, ["a.py"]) == first
+    file.chmod(0o755)
+    assert pure.tree_hash(tmp_path, ["a.py"]) != first
+    file.chmod(0o644)
+    file.write_text("2")
+    assert pure.tree_hash(tmp_path, ["a.py"]) != first
+
+
+def test_a_link_out_of_the_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "inside").write_text("x")
+    (tmp_path / "good").symlink_to("inside")
+    (tmp_path / "bad").symlink_to("/etc/passwd")
+    pure.tree_hash(tmp_path, ["good"])
+    with pytest.raises(ValueError, match="outside the source"):
+        pure.tree_hash(tmp_path, ["bad"])
+
+
+def test_an_archive_depends_on_contents_only_and_unpacks_to_the_same_tree(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub/run").write_text("x")
+    (source / "sub/run").chmod(0o700)
+    (source / "link").symlink_to("sub/run")
+    names = ["sub/run", "link"]
+    pure.pack(source, names, tmp_path / "1.tar.gz")
+    os.utime(source / "sub/run", (1, 1))
+    pure.pack(source, reversed(names), tmp_path / "2.tar.gz")
+    assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
+    pure.unpack(tmp_path / "1.tar.gz", tmp_path / "out")
+    assert pure.tree_hash(tmp_path / "out", names) == pure.tree_hash(source, names)
+
+
+def test_without_git_a_walk_leaves_out_what_is_made(project: Project) -> None:
+    first = project.build.identify("tiny")["id"]
+    for made in ("__pycache__/manage.pyc", ".venv/bin/python", "node_modules/x.js", "manage.pyc"):
+        (project.source / made).parent.mkdir(parents=True, exist_ok=True)
+        (project.source / made).write_text("x")
+    assert project.build.identify("tiny")["id"] == first
+    (project.source / "new.py").write_text("x")
+    assert project.build.identify("tiny")["id"] != first
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_git_says_what_belongs_to_the_source(project: Project) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        subprocess.run(["git", *who, "-C", str(project.source), *arguments], check=True, capture_output=True)
+
+    git("init")
+    (project.source / ".gitignore").write_text("*.log\n")
+    git("add", ".")
+    git("commit", "-m", "x")
+    first = project.build.identify("tiny")["id"]
+    assert not project.build._commit(project.source).endswith("-dirty")
+    (project.source / "ignored.log").write_text("x")
+    assert project.build.identify("tiny")["id"] == first
+    (project.source / "untracked.py").write_text("x")
+    assert project.build.identify("tiny")["id"] != first
+    assert project.build._commit(project.source).endswith("-dirty")
+    (project.source / "untracked.py").unlink()
+    (project.source / "manage.py").unlink()  # tracked, but gone
+    assert project.build.identify("tiny")["id"] != first
+
+
+def test_a_build_is_made_once(project: Project) -> None:
+    wanted = project.build.identify("tiny")["id"]
+    assert project.build.current("tiny") is None
+    manifest = project.make()
+    assert manifest["id"] == wanted == project.build.current("tiny")
+    assert (project.path(wanted) / "wheels/gunicorn-27.0.1-py3-none-any.whl").is_file()
+    assert "gunicorn==27.0.1 --hash=sha256:" in (project.path(wanted) / "requirements.txt").read_text()
+    assert set(manifest["files"]) == {
+        "src.tar.gz", "requirements.txt", "wheels/gunicorn-27.0.1-py3-none-any.whl",
+    }  # fmt: skip
+    assert project.make() == manifest  # "when" included: nothing was built
+    shutil.rmtree(project.index)  # a change of code alone needs no index
+    (project.source / "manage.py").write_text("print('changed')\n")
+    again = project.make()
+    assert again["id"] != wanted and again["id"] == project.build.current("tiny")
+    project.build.verify("tiny", again["id"])
+
+
+def test_what_a_killed_build_left_is_cleaned_up(project: Project) -> None:
+    dead = project.path(".building-0123456789ab")
+    (dead / "wheels").mkdir(parents=True)
+    project.make()
+    assert not dead.exists()
+
+
+def test_old_builds_go_but_never_the_current_one(project: Project) -> None:
+    project.pillar["builder"]["keep"] = 2
+    ids = []
+    for number in range(4):
+        (project.source / "manage.py").write_text(f"print({number})\n")
+        ids.append(project.make()["id"])
+        manifest = project.path(ids[-1]) / "manifest.json"  # a second is too coarse for this test
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
+    left = {path.name for path in project.path("").iterdir()} - {".lock", "current"}
+    assert ids[3] in left and ids[0] not in left and len(left) == 2
+    (project.source / "manage.py").write_text("print(2)\n")
+    project.pillar["builder"]["keep"] = 1
+    assert project.make()["id"] == ids[2]
+    assert project.build.exists("tiny", ids[2])
+
+
+def test_a_wrong_hash_stops_the_build_and_leaves_nothing(project: Project) -> None:
+    (project.source / "requirements.txt").write_text(f"gunicorn==27.0.1 {HASH}\n")
+    with pytest.raises(CommandExecutionError, match="DO NOT MATCH THE HASHES"):
+        project.make()
+    assert project.build.current("tiny") is None
+    assert [path.name for path in project.path("").iterdir()] == [".lock"]
+
+
+def test_a_lock_without_hashes_is_refused_with_the_way_out(project: Project) -> None:
+    (project.source / "requirements.txt").write_text("gunicorn==27.0.1\n")
+    with pytest.raises(CommandExecutionError, match=r"requirements.txt is not a lock: line 1: .*--generate-hashes"):
+        project.build.identify("tiny")
+
+
+@pytest.mark.parametrize(
+    "damage, named",
+    [
+        (lambda home: _flip(home / "src.tar.gz"), "src.tar.gz has been changed"),
+        (lambda home: next((home / "wheels").iterdir()).unlink(), "gunicorn-27.0.1-py3-none-any.whl is missing"),
+        (
+            lambda home: (home / "wheels/evil-1-py3-none-any.whl").write_text("x"),
+            "evil-1-py3-none-any.whl does not belong",
+        ),
+        (lambda home: (home / "manifest.json").write_text("{"), "manifest cannot be read"),
+    ],
+)
+def test_a_damaged_build_is_refused(project: Project, damage: Any, named: str) -> None:
+    build = project.make()["id"]
+    project.build.verify("tiny", build)
+    damage(project.path(build))
+    with pytest.raises(CommandExecutionError, match=named):
+        project.build.verify("tiny", build)
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

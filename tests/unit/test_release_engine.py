@@ -1,0 +1,428 @@
+"""The release engine on a directory of its own: real builds, virtual environments and sockets; systemd is played."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import socketserver
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+from test_build import Project, _flip, module, pip  # noqa: F401  (pip is a fixture)
+
+SECRET = "canary-0123456789"
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class Systemd:
+    """Plays systemctl: a unit that is started is a small HTTP server on the release's socket."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.servers, self.log = host, {}, []  # type: ignore[var-annotated]
+
+    def __call__(self, *arguments: str) -> str:
+        verb, *rest = [one for one in arguments if not one.startswith("--")]
+        self.log.append(" ".join([verb, *rest]))
+        return getattr(self, verb.replace("-", "_"))(*rest) or ""
+
+    def daemon_reload(self) -> None: ...
+
+    def show(self, pattern: str) -> str:
+        if "@" not in pattern:
+            return "inactive\n"
+        return "\n\n".join(f"Id=app-tiny@{one}.service\nActiveState=active" for one in sorted(self.servers))
+
+    def start(self, unit: str) -> None:
+        release = self.release(unit)
+        if self.host.behaviour == "does not start":
+            raise CommandExecutionError("systemctl start ...: exit code 1")
+        host = self.host
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                assert self.headers["Host"] == "tiny.test" and self.headers["X-Forwarded-Proto"] == "https"
+                good = host.behaviour != "500" or self.path != "/healthz"
+                said = "wrong" if host.behaviour == "wrong version" else release
+                self.send_response(200 if good else 500)
+                self.end_headers()
+                self.wfile.write(json.dumps({"release": said}).encode())
+
+            def log_message(self, *_: Any) -> None: ...
+
+        server = Server(str(host.sockets / "tiny" / f"{release}.sock"), Handler)  # type: ignore[arg-type]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        self.servers[release] = server
+
+    def stop(self, unit: str) -> None:
+        if server := self.servers.pop(self.release(unit), None):
+            server.shutdown()
+            server.server_close()
+            Path(str(server.server_address)).unlink()
+
+    def enable(self, unit: str) -> None:
+        self.disable(unit)
+        (self.host.units / "multi-user.target.wants" / unit).symlink_to("x")
+
+    def disable(self, unit: str) -> None:
+        (self.host.units / "multi-user.target.wants" / unit).unlink(missing_ok=True)
+
+    @staticmethod
+    def release(unit: str) -> str:
+        return unit.partition("@")[2].removesuffix(".service")
+
+
+class Host(Project):
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, pip: Path, run: Path) -> None:  # noqa: F811
+        super().__init__(home, monkeypatch, pip)
+        self.apps, self.sockets, self.units = home / "apps", run, home / "units"
+        for path in ("apps/tiny/releases", "apps/tiny/static", "units/multi-user.target.wants", "tmpfiles"):
+            (home / path).mkdir(parents=True)
+        (run / "tiny").mkdir()
+        self.behaviour, self.static = "good", {"site.css": "1"}
+        self.migrations: list[list[Any]] = [["a", "0001", []]]
+        self.applied: set[tuple[str, str]] = set()
+        self.pillar["apps"]["tiny"] |= {
+            "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
+            "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
+        }  # fmt: skip
+        environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
+        self.pillar["wiring"] = {"apps": {"tiny": {"environment": environment}}}
+        self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
+
+        self.release, self.django = module("_modules", "release"), module("_modules", "django")
+        self.systemd = Systemd(self)
+        for name, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles", "DATA": "data"}.items():
+            setattr(self.release, name, home / path)
+        self.release.RUN, self.django.APPS, self.release.GATE_PAUSE = run, home / "apps", 0.01
+        self.release.GATE_SECONDS = 1
+        self.release._systemctl, self.release.one_off = self.systemd, self.one_off
+        self.release._last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
+        self.salt: dict[str, Any] = {"release.one_off": self.one_off}
+        for prefix, own in {"build": self.build, "release": self.release, "django": self.django}.items():
+            self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)} | self.salt
+            own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
+        monkeypatch.setattr(self.django, "_session", self.session)
+        monkeypatch.setattr(os, "chown", lambda *_: None)
+        monkeypatch.setattr(shutil, "chown", lambda *_: None)
+
+    def one_off(self, app: str, release: str, name: str, arguments: list[str], writable: str = "") -> str:
+        if self.behaviour == f"{name} fails":
+            raise CommandExecutionError(f"{name} failed")
+        if name == "first-start-of-django":
+            facts = {"django": "5.2", "static": bool(self.static), "migrations": self.migrations}
+            return f"noise\nSALTERN {json.dumps(facts)}\n"
+        if name == "collectstatic":
+            for file, text in self.static.items():
+                path = Path(writable) / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            (Path(writable) / "evil").symlink_to("/etc/shadow")
+        if name == "migrate":
+            self.applied |= {(label, migration) for label, migration, _ in self.migrations}
+        return ""
+
+    def session(self, app: str, release: str) -> Any:
+        class Connection:
+            def execute(inner, sql: str, _: Any = None) -> Any:
+                class Rows:
+                    fetchone = staticmethod(lambda: ["django_migrations"])
+                    fetchall = staticmethod(lambda: sorted(self.applied))
+
+                return Rows
+
+        return contextlib.nullcontext(Connection())
+
+    def state(self, name: str, test: bool = False) -> dict[str, Any]:
+        states = module("_states", name.partition(".")[0])
+        states.__salt__, states.__opts__ = self.salt, {"test": test}
+        result: dict[str, Any] = getattr(states, name.partition(".")[2])("tiny")
+        return result
+
+    STEPS = ("build.present", "release.staged", "django.static_collected", "django.migrated", "release.active")
+
+    def apply(self) -> str:
+        for step in self.STEPS:
+            result = self.state(step)
+            assert result["result"] is True, result["comment"]
+        active: str = self.release.active("tiny")
+        return active
+
+    def edit(self, text: str) -> None:
+        (self.source / "manage.py").write_text(text)
+
+    def directory(self, release: str) -> Path:
+        return self.apps / "tiny/releases" / release
+
+    def ledger(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.apps / "tiny/ledger.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Iterator[Host]:  # noqa: F811
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has room for 107 characters
+        host = Host(tmp_path, monkeypatch, pip, Path(short))
+        yield host
+        for release in list(host.systemd.servers):
+            host.systemd.stop(f"app-tiny@{release}.service")
+
+
+def test_a_first_deploy_serves_and_the_second_apply_changes_nothing(host: Host) -> None:
+    release = host.apply()
+    assert release == host.release.desired("tiny")["id"]
+    assert (host.apps / "tiny/current.sock").readlink() == host.sockets / f"tiny/{release}.sock"
+    assert (host.directory(release) / "venv/bin/python").exists()
+    assert (host.directory(release) / "src/manage.py").is_file()
+    assert host.release.status("tiny")["problems"] == []
+    before = list(host.systemd.log)
+    for step in host.STEPS:
+        assert host.state(step)["changes"] == {}
+    assert all(line.startswith("show") for line in host.systemd.log[len(before) :])
+
+
+def test_a_plan_from_nothing_is_what_the_apply_then_does(host: Host) -> None:
+    planned = {step: host.state(step, test=True) for step in host.STEPS}
+    assert all(one["result"] is None for one in planned.values())
+    assert not (host.home / "builds").exists() and not host.release.list_("tiny") and host.systemd.servers == {}
+    done = {step: host.state(step) for step in host.STEPS}
+    assert {step: one["changes"] for step, one in done.items()} == {s: one["changes"] for s, one in planned.items()}
+
+
+@pytest.mark.parametrize("behaviour", ["does not start", "500", "wrong version"])
+def test_a_bad_release_gets_no_traffic(host: Host, behaviour: str) -> None:
+    old = host.apply()
+    host.edit("bad")
+    host.behaviour = behaviour
+    for step in host.STEPS[:-1]:
+        assert host.state(step)["result"] is True
+    result = host.state("release.active")
+    assert result["result"] is False and result["changes"] == {}
+    assert f"{old} serves on" in result["comment"] and "Traceback" in result["comment"]
+    assert SECRET not in result["comment"]
+    assert host.release.active("tiny") == old and list(host.systemd.servers) == [old]
+    assert f"stop app-tiny@{old}.service" not in host.systemd.log
+    assert host.ledger()[-1]["result"] == "refused"
+    host.behaviour = "good"  # the database is back, say: nothing else is needed
+    new = host.apply()
+    assert new != old and list(host.systemd.servers) == [new] and host.ledger()[-1]["result"] == "activated"
+
+
+def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = host.apply()
+    host.edit("2")
+    point = host.files.point
+
+    def logged(link: Path, target: Path) -> None:
+        host.systemd.log.append("switch" if link.name == "current.sock" else "build")
+        point(link, target)
+
+    host.utils["appfiles.point"] = logged
+    host.systemd.log.clear()
+    new = host.apply()
+    log = [line for line in host.systemd.log if not line.startswith("show")]
+    assert log == [
+        "build", "daemon-reload", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
+        f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service",
+    ]  # fmt: skip
+
+
+def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
+    import socket
+    import time
+
+    old = host.apply()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(host.sockets / f"tiny/{old}.sock"))
+        started = time.monotonic()
+        threading.Timer(0.5, client.close).start()
+        host.edit("2")
+        host.release.LONGEST_REQUEST = 10
+        for step in host.STEPS[:-1]:
+            host.state(step)
+        host.state("release.active")
+        assert time.monotonic() - started > 0.5 and old not in host.systemd.servers
+
+
+def test_a_changed_secret_is_another_release_of_the_same_build(host: Host) -> None:
+    old = host.apply()
+    host.pillar["wiring"]["apps"]["tiny"]["environment"]["SECRET_KEY"] = 'new "one" $x'
+    built = host.build.current("tiny")
+    assert host.state("build.present")["changes"] == {}
+    new = host.apply()
+    assert new != old and new.partition("-")[0] == old.partition("-")[0] == built
+    env = host.directory(new) / "env"
+    assert env.stat().st_mode & 0o777 == 0o600
+    assert host.release.read_environment(env.read_text())["SECRET_KEY"] == 'new "one" $x'
+
+
+@pytest.mark.parametrize(
+    "key, value", [("workers", 3), ("memory_max_mb", 128), ("wsgi", "other:app"), ("env", {"A": "b"})]
+)
+def test_a_changed_setting_is_another_release(host: Host, key: str, value: Any) -> None:
+    before = host.release.desired("tiny")
+    host.pillar["apps"]["tiny"][key] = value
+    after = host.release.desired("tiny")
+    assert after["id"] != before["id"] and after["build"] == before["build"]
+
+
+def test_a_flipped_byte_is_refused_before_anything_is_touched(host: Host) -> None:
+    old = host.apply()
+    host.edit("2")
+    host.state("build.present")
+    build = host.build.current("tiny")
+    _flip(next((host.path(build) / "wheels").iterdir()))
+    result = host.state("release.staged")
+    assert result["result"] is False and "gunicorn-27.0.1-py3-none-any.whl has been changed" in result["comment"]
+    assert [path.name for path in (host.apps / "tiny/releases").iterdir()] == [old]
+
+
+def test_a_lock_without_gunicorn_is_refused(host: Host) -> None:
+    from test_build import wheel
+
+    (host.source / "requirements.txt").write_text(wheel(host.index, "other", "1.0"))
+    host.state("build.present")
+    assert "the lock has no gunicorn" in host.state("release.staged")["comment"]
+
+
+@pytest.mark.parametrize("step", ["first-start-of-django", "collectstatic", "migrate"])
+def test_a_step_that_failed_is_done_by_the_next_apply(host: Host, step: str) -> None:
+    host.behaviour = f"{step} fails"
+    results = [
+        host.state(one)["result"]
+        for one in host.STEPS[: 4 if step == "migrate" else 3 if step == "collectstatic" else 2]
+    ]
+    assert results[-1] is False
+    host.behaviour = "good"
+    host.apply()
+    assert host.release.status("tiny")["problems"] == []
+
+
+def test_a_killed_installation_is_thrown_away_and_done_again(host: Host) -> None:
+    half = host.directory(host.release.desired("tiny")["id"])
+    other = host.directory("aaaaaaaaaaaa-00000000")
+    for path in (half, other):
+        (path / "venv").mkdir(parents=True)
+        (path / "venv/broken").write_text("x")
+    assert not host.release.is_staged("tiny", half.name)
+    host.apply()
+    assert not (half / "venv/broken").exists() and not other.exists()
+
+
+def test_what_a_killed_switch_left_is_put_right(host: Host) -> None:
+    old = host.apply()
+    host.edit("2")
+    new = host.apply()
+    # Killed after the switch: the old one still runs and both start at boot; then somebody disabled the new one.
+    host.systemd.start(f"app-tiny@{old}.service")
+    host.systemd.enable(f"app-tiny@{old}.service")
+    host.systemd.disable(f"app-tiny@{new}.service")
+    planned = host.state("release.active", test=True)
+    assert planned["result"] is None and f"{new} is not started at boot" in planned["changes"]["old"]
+    done = host.state("release.active")
+    assert done["changes"] == planned["changes"] and list(host.systemd.servers) == [new]
+    assert host.release.status("tiny")["problems"] == [] and host.ledger()[-1]["result"] == "repaired"
+
+
+def test_a_release_that_was_stopped_by_hand_is_started(host: Host) -> None:
+    release = host.apply()
+    host.systemd.stop(f"app-tiny@{release}.service")
+    assert host.state("release.active")["changes"]["old"] == f"{release} is not running (inactive)"
+    assert list(host.systemd.servers) == [release]
+
+
+def test_old_releases_go_but_not_those_that_served_last(host: Host) -> None:
+    served = []
+    for number in range(4):
+        host.edit(str(number))
+        served.append(host.apply())
+    host.edit("bad")
+    host.behaviour = "500"
+    for step in host.STEPS:
+        host.state(step)
+    refused = host.release.desired("tiny")["id"]
+    host.behaviour = "good"
+    host.edit("4")
+    served.append(host.apply())
+    assert {path.name for path in (host.apps / "tiny/releases").iterdir()} == set(served[-3:])
+    assert refused not in {one["id"] for one in host.release.list_("tiny")}
+    assert [one["active"] for one in host.release.list_("tiny")].count(True) == 1
+
+
+def test_static_files_of_old_and_new_are_served_together(host: Host) -> None:
+    host.static = {"site.1.css": "old", "site.css": "old"}
+    host.apply()
+    host.edit("2")
+    host.static = {"site.2.css": "new", "site.css": "new", "sub/x.js": "x"}
+    new = host.apply()
+    served = host.apps / "tiny/static"
+    assert {str(path.relative_to(served)): path.read_text() for path in served.rglob("*") if path.is_file()} == {
+        "site.1.css": "old", "site.2.css": "new", "site.css": "new", "sub/x.js": "x",
+    }  # fmt: skip
+    assert not (served / "evil").is_symlink()  # a link of the app's leads nowhere
+    (served / "site.css").unlink()
+    (served / "sub/x.js").unlink()
+    (served / "sub/x.js").write_text("tampered")
+    planned = host.state("django.static_collected", test=True)
+    assert planned["changes"] == {"old": "2 files missing", "new": new}
+    assert host.state("django.static_collected")["changes"] == planned["changes"]
+    assert (served / "sub/x.js").read_text() == "x"
+
+
+def test_an_app_without_static_files_is_fine(host: Host) -> None:
+    host.static = {}
+    host.apply()
+    assert host.state("django.static_collected")["changes"] == {}
+
+
+def test_a_database_that_lost_a_migration_gets_it_again(host: Host) -> None:
+    release = host.apply()
+    host.applied.clear()
+    result = host.state("django.migrated")
+    assert result["changes"] == {"old": "1 migration pending", "new": release} and "a.0001" in result["comment"]
+    assert host.applied == {("a", "0001")}
+
+
+def test_a_killed_migrate_is_run_again_even_when_no_migration_is_pending(host: Host) -> None:
+    for step in host.STEPS[:3]:
+        host.state(step)
+    release = host.release.desired("tiny")["id"]
+    host.applied = {("a", "0001")}
+    (host.directory(release) / "migrating").touch()  # Django makes permissions after the last migration
+    ran: list[str] = []
+
+    def one_off(app: str, release: str, name: str, *rest: Any) -> str:
+        ran.append(name)
+        return host.one_off(app, release, name, *rest)
+
+    host.salt["release.one_off"] = one_off
+    host.state("django.migrated")
+    assert ran == ["migrate"] and not (host.directory(release) / "migrating").exists()
+    host.edit("2")
+    host.apply()
+    assert "migrate" not in ran[1:]  # nothing pending, nothing killed: Django is not started
+
+
+def test_an_app_that_left_the_site_is_stopped_and_its_data_stays(host: Host) -> None:
+    release = host.apply()
+    host.release.write_unit_files.__globals__["__utils__"]["appfiles.run"] = lambda *_, **__: ""
+    host.release.write_unit_files("tiny")
+    (host.units / "app-foreign@.service").write_text("[Service]\n")  # not ours
+    assert host.release.orphans(["tiny"]) == []
+    assert host.release.orphans([]) == ["tiny"]
+    host.release.remove("tiny")
+    assert host.systemd.servers == {} and host.release._enabled("tiny") == []
+    assert not (host.units / "app-tiny@.service").exists() and host.release.orphans([]) == []
+    assert (host.units / "app-foreign@.service").exists()
+    assert host.directory(release).is_dir() and host.release.active("tiny") is None

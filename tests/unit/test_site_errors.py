@@ -1,0 +1,454 @@
+"""One mistake in a good site, one line that says file, key, what is wrong and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from saltern.compiled import host_pillar
+from saltern.errors import SiteError
+from saltern.load import load_site
+from saltern.secrets import generate_secrets
+from test_site_good import good, load_written, pillar_of, problems_of, write_site
+
+Mutation = Callable[[dict[str, Any]], object]
+
+
+def put(file: str, *path: str, value: Any) -> Mutation:
+    """Answers the mutation that sets one key."""
+
+    def mutate(files: dict[str, Any]) -> None:
+        target = files[file]
+        for key in path[:-1]:
+            target = target.setdefault(key, {})
+        target[path[-1]] = value
+
+    return mutate
+
+
+def drop(file: str, *path: str) -> Mutation:
+    """Answers the mutation that takes one key, or a whole file, away."""
+
+    def mutate(files: dict[str, Any]) -> None:
+        target: Any = files
+        for key in (file, *path)[:-1]:
+            target = target[key]
+        del target[(file, *path)[-1]]
+
+    return mutate
+
+
+def text(file: str, content: str) -> Mutation:
+    """Answers the mutation that writes a file as it is given."""
+    return lambda files: files.update({file: content})
+
+
+FLEET, SHOP, BLOG, SETTINGS = "fleet.yaml", "apps/web-shop.yaml", "apps/blog.yaml", "settings.yaml"
+# name of the mistake: (mutation, file, key, parts of the message)
+MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
+    "fleet absent": (drop(FLEET), FLEET, "", ["does not exist"]),
+    "fleet empty": (text(FLEET, "# nothing\n"), FLEET, "", ["is empty", "name, domain, hosts"]),
+    "fleet is a list": (text(FLEET, "- a\n"), FLEET, "", ["not a mapping", "name, domain, hosts"]),
+    "unknown key": (put(FLEET, "domian", value="x.test"), FLEET, "domian", ["unknown key", 'did you mean "domain"']),
+    "missing key": (drop(FLEET, "domain"), FLEET, "domain", ["missing", "DNS name"]),
+    "no hosts": (put(FLEET, "hosts", value={}), FLEET, "hosts", ["is empty"]),
+    "hosts null": (put(FLEET, "hosts", value=None), FLEET, "hosts", ["empty (null)", "mapping"]),
+    "host id": (
+        put(FLEET, "hosts", "Web_9", value={"address": "10.0.0.9", "roles": ["base"]}),
+        FLEET, "hosts.Web_9", ["not allowed", "DNS label"],
+    ),
+    "host called localhost": (
+        put(FLEET, "hosts", "localhost", value={"address": "10.0.0.9", "roles": ["base"]}),
+        FLEET, "hosts.localhost", ["not localhost"],
+    ),
+    "unknown key of a host": (
+        put(FLEET, "hosts", "web1", "adress", value="10.0.0.7"),
+        FLEET, "hosts.web1.adress", ['did you mean "address"'],
+    ),
+    "no IPv4 address": (
+        put(FLEET, "hosts", "web1", "address", value="10.0.0.256"),
+        FLEET, "hosts.web1.address", ["not an IPv4 address", "10.77.0.11"],
+    ),
+    "IPv6 address": (
+        put(FLEET, "hosts", "web1", "address", value="fe80::1"),
+        FLEET, "hosts.web1.address", ["not an IPv4 address"],
+    ),
+    "loopback": (
+        put(FLEET, "hosts", "web1", "address", value="127.0.0.1"),
+        FLEET, "hosts.web1.address", ["other hosts cannot reach"],
+    ),
+    "two hosts, one address": (
+        put(FLEET, "hosts", "web2", "address", value="10.0.0.2"),
+        FLEET, "hosts.web2.address", ["10.0.0.2", "web1"],
+    ),
+    "unknown role": (
+        put(FLEET, "hosts", "data1", "roles", value=["base", "postgress", "postgres", "redis", "builder"]),
+        FLEET, "hosts.data1.roles.1", ['unknown role "postgress"', 'did you mean "postgres"?', "edge"],
+    ),
+    "role twice": (
+        put(FLEET, "hosts", "web1", "roles", value=["base", "web", "web"]),
+        FLEET, "hosts.web1.roles", ["named twice: web"],
+    ),
+    "roles as text": (
+        put(FLEET, "hosts", "web1", "roles", value="web"),
+        FLEET, "hosts.web1.roles", ["is text", "a list"],
+    ),
+    "no role base": (
+        put(FLEET, "hosts", "web1", "roles", value=["web"]),
+        FLEET, "hosts.web1.roles", ['role "base" is missing'],
+    ),
+    "no web host": (
+        lambda files: [files[FLEET]["hosts"].pop(name) for name in ("web1", "web2")],
+        FLEET, "hosts", ["no host has role web", "there are apps"],
+    ),
+    "no edge host": (drop(FLEET, "hosts", "front1"), FLEET, "hosts", ["no host has role edge"]),
+    "no data host": (drop(FLEET, "hosts", "data1"), FLEET, "hosts", ["no host has role builder, postgres, redis"]),
+    "two postgres hosts": (
+        put(FLEET, "hosts", "web1", "roles", value=["base", "web", "postgres"]),
+        FLEET, "hosts.data1.roles", ["role postgres", "web1, data1", "allowed: one host"],
+    ),
+    "number for text": (
+        put(FLEET, "hosts", "web1", "purpose", value=1.10),
+        FLEET, "hosts.web1.purpose", ["a number for YAML", "put it in quotes"],
+    ),
+    "yes for text": (
+        text(FLEET, "name: yes\ndomain: x.test\nhosts: {a: {address: 10.0.0.1, roles: [base]}}\n"),
+        FLEET, "name", ["true/false for YAML", "put it in quotes"],
+    ),
+    "date for text": (put(BLOG, "env", "SINCE", value="@"), BLOG, "env.SINCE", []),  # replaced below
+    "app without host names": (drop(SHOP, "hostnames"), SHOP, "hostnames", ["missing", "a list, at least one"]),
+    "app with no host name": (put(SHOP, "hostnames", value=[]), SHOP, "hostnames", ["is empty", "at least one"]),
+    "host name with port": (
+        put(SHOP, "hostnames", value=["shop.test:80"]), SHOP, "hostnames.0", ["not a DNS name", "without port"],
+    ),
+    "host name is an address": (
+        put(SHOP, "hostnames", value=["10.0.0.1"]), SHOP, "hostnames.0", ["not a DNS name"],
+    ),
+    "host name in capitals": (
+        put(SHOP, "hostnames", value=["Shop.test"]), SHOP, "hostnames.0", ["lower case"],
+    ),
+    "host name twice": (
+        put(SHOP, "hostnames", value=["a.test", "a.test"]), SHOP, "hostnames", ["named twice: a.test"],
+    ),
+    "host name of another app": (
+        put(SHOP, "hostnames", value=["blog.test"]), SHOP, "hostnames", ["blog.test", "app blog"],
+    ),
+    "app name": (
+        lambda files: files.update({"apps/My_App.yaml": {"source": {"directory": "shop"}, "hostnames": ["x.test"]}}),
+        "apps/My_App.yaml", "", ["DNS label that begins with a letter", "My_App"],
+    ),
+    "app file called yml": (
+        lambda files: files.update({"apps/x.yml": {"source": {"directory": "shop"}, "hostnames": ["x.test"]}}),
+        "apps/x.yml", "", ["is not read", "x.yaml"],
+    ),
+    "settings file called yml": (
+        lambda files: files.update({"setings.yml": {}}), "setings.yml", "", ["unknown file", '"settings.yaml"'],
+    ),
+    "unknown key of an app": (
+        put(SHOP, "hostname", value="a"), SHOP, "hostname", ["unknown key", '"hostnames"'],
+    ),
+    "unknown key of a source": (
+        put(SHOP, "source", "dir", value="x"), SHOP, "source.dir", ["unknown key", "directory"],
+    ),
+    "no source": (drop(SHOP, "source"), SHOP, "source", ["missing", "directory"]),
+    "source not there": (
+        put(SHOP, "source", "directory", value="shopp"), SHOP, "source.directory", ["no directory", "shopp"],
+    ),
+    "database of another app": (
+        put(SHOP, "database", value="blog"), SHOP, "database", ["blog is the database of app blog"],
+    ),
+    "user of another app": (
+        put(SHOP, "user", value="app-blog"), SHOP, "user", ["app-blog is the account of app blog"],
+    ),
+    "user is an admin": (
+        lambda files: (
+            put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["ssh-ed25519 AAAA ann"]}})(files),
+            put(SHOP, "user", value="ann")(files),
+        )[0],
+        SHOP, "user", ["ann is a person's account"],
+    ),
+    "system account": (put(SHOP, "user", value="root"), SHOP, "user", ['"root" is an account of the system']),
+    "system database": (put(SHOP, "database", value="postgres"), SHOP, "database", ["database of Postgres itself"]),
+    "database with a dash": (put(SHOP, "database", value="a-b"), SHOP, "database", ["plain SQL name"]),
+    "true for a number": (put(SHOP, "workers", value=True), SHOP, "workers", ["true/false", "whole number, 1 to 64"]),
+    "text for a number": (put(SHOP, "workers", value="2"), SHOP, "workers", ["is text", "quotes away"]),
+    "half a worker": (put(SHOP, "workers", value=1.5), SHOP, "workers", ["a number for YAML", "whole number"]),
+    "too many workers": (put(SHOP, "workers", value=65), SHOP, "workers", ["1 to 64"]),
+    "path without slash": (put(SHOP, "health_path", value="healthz"), SHOP, "health_path", ["begins with /"]),
+    "static_url without end": (put(SHOP, "static_url", value="/static"), SHOP, "static_url", ["ends with /"]),
+    "static_url is all": (put(SHOP, "static_url", value="/"), SHOP, "static_url", ["begins and ends"]),
+    "path in nginx's words": (
+        put(SHOP, "static_url", value="/a; root /;/"), SHOP, "static_url", ["not allowed"],
+    ),
+    "requirements outside": (
+        put(SHOP, "requirements", value="../x.txt"), SHOP, "requirements", ["leaves the source directory"],
+    ),
+    "wsgi without object": (put(SHOP, "wsgi", value="shop.wsgi"), SHOP, "wsgi", ["module:object"]),
+    "env value is a number": (put(BLOG, "env", "A", value=1), BLOG, "env.A", ["put it in quotes", "text on one line"]),
+    "env value of two lines": (put(BLOG, "env", "A", value="a\nB=c"), BLOG, "env.A", ["text on one line"]),
+    "env name": (put(BLOG, "env", "A-B", value="x"), BLOG, "env.A-B", ["variable's name"]),
+    "env that Saltern sets": (
+        put(BLOG, "env", "DATABASE_URL", value="x"), BLOG, "env", ["DATABASE_URL", "set by Saltern"],
+    ),
+    "settings of an unknown role": (
+        put(SETTINGS, "reddis", value={}), SETTINGS, "reddis", ["unknown role", 'did you mean "redis"'],
+    ),
+    "settings are a list": (text(SETTINGS, "- a\n"), SETTINGS, "", ["not a mapping", "postgres"]),
+    "settings of a role are a list": (
+        put(SETTINGS, "redis", value=[]), SETTINGS, "redis", ["not a mapping", "maxmemory_mb"],
+    ),
+    "unknown setting": (
+        put(SETTINGS, "redis", "maxmemory", value=1), SETTINGS, "redis.maxmemory", ['did you mean "maxmemory_mb"'],
+    ),
+    "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 65535"]),
+    "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 65535"]),
+    "share too high": (
+        put(SETTINGS, "postgres", "memory_share", value=1.5), SETTINGS, "postgres.memory_share", ["0.05 to 0.9"],
+    ),
+    "memory as text": (
+        put(SETTINGS, "postgres", "memory_mb", value="1G"), SETTINGS, "postgres.memory_mb", ["or null"],
+    ),
+    "setting that Saltern owns": (
+        put(SETTINGS, "postgres", "settings", value={"port": 1}),
+        SETTINGS, "postgres.settings", ["port (use postgres.port)"],
+    ),
+    "time zone": (put(SETTINGS, "base", "timezone", value="Mars/Base"), SETTINGS, "base.timezone", ["Europe/Berlin"]),
+    "time zone as a path": (
+        put(SETTINGS, "base", "timezone", value="../../etc/passwd"), SETTINGS, "base.timezone", ["unknown time zone"],
+    ),
+    "admin without key": (
+        put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": []}}),
+        SETTINGS, "base.admins.ann.ssh_keys", ["is empty", "at least one"],
+    ),
+    "no public key": (
+        put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["AAAA"]}}),
+        SETTINGS, "base.admins.ann.ssh_keys.0", ["ssh-ed25519"],
+    ),
+    "true for a sysctl": (
+        put(SETTINGS, "base", "sysctl", value={"vm.x": True}), SETTINGS, "base.sysctl.vm.x", ["true/false"],
+    ),
+    "two daemons on a port": (
+        put(SETTINGS, "redis", "port", value=5433), SETTINGS, "redis.port", ["5433 is postgres.port too"],
+    ),
+    "no YAML": (text(SHOP, "source: {directory: shop}\nhostnames: [a\n"), SHOP, "", ["not valid YAML", "column"]),
+    "tab in YAML": (text(SHOP, "source:\n\tdirectory: shop\n"), SHOP, "", ["not valid YAML"]),
+    "Python in YAML": (text(SHOP, "source: !!python/name:os.system\n"), SHOP, "", ["not valid YAML"]),
+    "key twice": (
+        text(SHOP, "source: {directory: shop}\nhostnames: [a.test]\nhostnames: [b.test]\n"),
+        SHOP, "hostnames", ["stands twice", "line 2"],
+    ),
+}  # fmt: skip
+MISTAKES["date for text"] = (
+    text(BLOG, "source: {directory: shop}\nhostnames: [b.test]\nenv: {SINCE: 2026-01-02}\n"),
+    BLOG, "env.SINCE", ["a date for YAML", "put it in quotes"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_one_mistake_is_one_line_with_place_and_remedy(tmp_path: Path, name: str) -> None:
+    mutate, file, key, parts = MISTAKES[name]
+    files = good()
+    mutate(files)
+    found = problems_of(tmp_path, files)
+    assert len(found) == 1, found
+    place, *rest = found[0].split(": ")
+    assert place.partition(":")[0] == str(tmp_path / "site" / file)
+    if key:
+        assert rest[0] == key
+    assert [part for part in parts if part not in found[0]] == [], found[0]
+    assert "\n" not in found[0]
+
+
+def test_every_error_of_all_files_is_told_at_once(tmp_path: Path) -> None:
+    files = good()
+    expected = []
+    # Mistakes in different places, so that none of them hides or repairs another.
+    for name in ("unknown key of a host", "two hosts, one address", "true for a number", "host name in capitals",
+                 "env name", "settings of an unknown role", "port too high", "time zone"):  # fmt: skip
+        mutate, file, key, _ = MISTAKES[name]
+        mutate(files)
+        expected.append((file, key))
+    files["apps/third.yaml"] = "a: ["
+    found = problems_of(tmp_path, files)
+    for file, key in [*expected, ("apps/third.yaml", "")]:
+        assert any(line.startswith(str(tmp_path / "site" / file)) and f" {key}" in line for line in found), (file, key)
+    assert len(found) == len(expected) + 1, found
+
+
+def test_a_broken_host_is_not_taken_for_an_absent_role(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"]["front1"]["address"] = "nowhere"
+    assert len(problems_of(tmp_path, files)) == 1
+
+
+def test_lines_are_counted_as_editors_do(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"] = "# first\npostgres:\n  port: 5432\n  prot: 1\n"
+    assert problems_of(tmp_path, files)[0].startswith(f"{tmp_path}/site/settings.yaml:4: postgres.prot: ")
+
+
+def test_the_text_has_a_head_and_one_line_for_each_error(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"] = {"web": {"port": 0}, "edge": {"http_port": 0}}
+    with pytest.raises(SiteError) as raised:
+        load_written(tmp_path, files)
+    head, *lines = str(raised.value).splitlines()
+    assert head == "The site has 2 errors; nothing was changed:"
+    assert sorted(line.split(": ")[1] for line in lines) == ["edge.http_port", "web.port"]
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="site directory does not exist"):
+        load_site(tmp_path / "none")
+
+
+def test_an_unknown_minion_id_names_the_known_ones(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    with pytest.raises(SiteError) as raised:
+        host_pillar(site, "web3", None)
+    message = str(raised.value)
+    assert '"web3" is not in the fleet' in message
+    assert "front1, web1, web2, data1" in message
+    assert "`id:`" in message
+
+
+def test_missing_secrets_name_the_command(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    with pytest.raises(SiteError, match=r"web1\.sls: secrets are missing; make them: salt-call site\.generate_secrets"):
+        host_pillar(site, "web1", None)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "value", "wanted"),
+    [
+        ("web1", ["redis_password"], None, "secrets.redis_password: missing"),
+        ("web1", ["apps", "blog", "secret_key"], None, "secrets.apps.blog.secret_key: missing"),
+        ("web1", ["apps", "blog"], None, "secrets.apps.blog: missing"),
+        ("web1", ["tls"], None, "secrets.tls: missing"),
+        ("web1", ["tls", "key"], "none", "secrets.tls.key: no PEM"),
+        ("web1", ["redis_password"], "short", "secrets.redis_password: too weak"),
+        ("web1", ["redis_password"], 12345678901234567890, "secrets.redis_password: is a number for YAML"),
+        ("front1", ["redis_password"], "a-good-long-password", "secrets.redis_password: the host's roles have no need"),
+        ("front1", ["edge"], None, "secrets.edge: missing"),
+        ("data1", ["apps", "blog", "secret_key"], "a-good-long-password", "blog.secret_key: the host's roles"),
+        ("data1", ["apps", "blog", "env"], {"A": "x"}, "blog.env: the host's roles have no need"),
+        ("web1", ["apps", "gone"], {"database_password": "a-good-long-password"}, "apps.gone: the host's roles"),
+        ("web1", ["redis_pasword"], "a-good-long-password", "secrets.redis_pasword: unknown key"),
+    ],
+)  # fmt: skip
+def test_a_hosts_secrets_are_exactly_what_its_roles_need(
+    tmp_path: Path, host: str, path: list[str], value: Any, wanted: str
+) -> None:
+    site = load_written(tmp_path, good())
+    secrets = pillar_of(site, host)["secrets"]
+    target = secrets
+    for key in path[:-1]:
+        target = target[key]
+    if value is None:
+        del target[path[-1]]
+    else:
+        target[path[-1]] = value
+    with pytest.raises(SiteError) as raised:
+        host_pillar(site, host, secrets)
+    assert wanted in str(raised.value)
+    assert "salt-call site.generate_secrets" in str(raised.value)
+    assert "a-good-long-password" not in str(raised.value)
+
+
+CANARY = "canary-Zs9vq3"
+
+
+def _leaves(data: Any) -> list[tuple[Any, ...]]:
+    """Answers the paths of all scalars."""
+    if isinstance(data, dict):
+        return [(key, *rest) for key, value in data.items() for rest in _leaves(value)]
+    return [()]
+
+
+def test_no_value_of_a_secret_is_in_a_message(tmp_path: Path) -> None:
+    """Every secret in turn is made wrong in each way that keeps the canary in it."""
+    site = load_written(tmp_path, good())
+    whole = pillar_of(site, "web1")["secrets"]
+    tried = 0
+    for path in _leaves(whole):
+        for value in (CANARY, [CANARY * 9], {CANARY: CANARY}, f"{CANARY} with blanks\nand lines"):
+            broken = pillar_of(site, "web1")["secrets"]
+            target = broken
+            for key in path[:-1]:
+                target = target[key]
+            target[path[-1]] = value
+            with pytest.raises(SiteError) as raised:
+                host_pillar(site, "web1", broken)
+            assert CANARY not in str(raised.value).replace(f"secrets.{'.'.join(path)}.{CANARY}", ""), path
+            assert CANARY not in repr(raised.value.__context__), path
+            tried += 1
+    assert tried >= 7 * 4
+
+
+def test_no_value_of_an_environment_or_of_broken_yaml_is_in_a_message(tmp_path: Path) -> None:
+    files = good()
+    files["apps/blog.yaml"]["env"] = {"KEY": f"{CANARY}\n", "OTHER": [CANARY]}
+    files["apps/web-shop.yaml"] = f"env: {{KEY: {CANARY}\n  x: {CANARY} [ {CANARY}: 'y\n"
+    found = "\n".join(problems_of(tmp_path, files))
+    assert "env.KEY" in found
+    assert "not valid YAML" in found
+    assert CANARY not in found
+
+
+def test_a_broken_shared_file_is_told_without_its_values(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    write_site(tmp_path, {"secrets/shared.yaml": {"redis_password": [CANARY], "apps": {}, "extra": CANARY}})
+    with pytest.raises(SiteError) as raised:
+        generate_secrets(site)
+    assert "shared.yaml" in str(raised.value)
+    assert "unknown key" in str(raised.value)
+    assert CANARY not in str(raised.value)
+
+
+JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "\0",
+    "../..",
+    [],
+    [None],
+    [[]],
+    {},
+    {"x": {}},
+    {1: 2},
+    "a" * 300,
+    "a\nb\x1b",
+]
+
+
+def _places(data: Any) -> list[tuple[Any, ...]]:
+    """Answers the paths of all values, lists and mappings too."""
+    if isinstance(data, dict):
+        return [(), *((key, *rest) for key, value in data.items() for rest in _places(value))]
+    return [()]
+
+
+def test_no_junk_in_any_place_ends_in_anything_but_lines(tmp_path: Path) -> None:
+    """A site is data of people: whatever stands in it, the answer is a site or a list of errors."""
+    refused = 0
+    spots = [(name, place) for name, data in good().items() for place in _places(data)]
+    for number, (name, place) in enumerate(spots):
+        for kind, junk in enumerate(JUNK):
+            files = good()
+            if place:
+                put(name, *place, value=junk)(files)
+            else:
+                files[name] = junk if isinstance(junk, dict) else f"{junk!r}\n"
+            try:
+                load_written(tmp_path / f"{number}-{kind}", files)
+            except SiteError as error:
+                refused += 1
+                assert len(str(error).splitlines()) == len(error.problems) + 1
+                assert all(line.isprintable() for line in str(error).splitlines()), str(error)
+    assert refused > 300

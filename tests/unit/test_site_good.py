@@ -1,0 +1,194 @@
+"""A good site, which the other tests of the site break in one place at a time."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from saltern.compiled import host_pillar
+from saltern.errors import SiteError
+from saltern.load import Site, load_site
+from saltern.secrets import generate_secrets
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SINGLE = REPOSITORY / "lab" / "fleets" / "single"
+ALL_ROLES = ["base", "builder", "postgres", "redis", "web", "edge"]
+
+GOOD: dict[str, Any] = {
+    "fleet.yaml": {
+        "name": "shop",
+        "domain": "shop.test",
+        "hosts": {
+            "front1": {"address": "10.0.0.1", "roles": ["base", "edge"], "purpose": "entry", "owner": "ops"},
+            "web1": {"address": "10.0.0.2", "roles": ["base", "web"]},
+            "web2": {"address": "10.0.0.3", "roles": ["base", "web"]},
+            "data1": {"address": "10.0.0.4", "roles": ["base", "postgres", "redis", "builder"]},
+        },
+    },
+    "apps/web-shop.yaml": {"source": {"directory": "shop"}, "hostnames": ["shop.test", "www.shop.test"]},
+    "apps/blog.yaml": {"source": {"directory": "/srv/blog"}, "hostnames": ["blog.test"], "env": {"LEVEL": "INFO"}},
+    "settings.yaml": {"postgres": {"port": 5433}, "base": {"sysctl": {"vm.swappiness": 1}}},
+}
+
+
+def write_site(folder: Path, files: dict[str, Any]) -> Path:
+    """Writes a site, each file from data or from text as it stands, and the source directory `shop` beside it."""
+    site = folder / "site"
+    (folder / "shop").mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = site / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return site
+
+
+def load_written(folder: Path, files: dict[str, Any]) -> Site:
+    return load_site(write_site(folder, files), repository=folder)
+
+
+def good() -> dict[str, Any]:
+    return copy.deepcopy(GOOD)
+
+
+def pillar_of(site: Site, host: str) -> dict[str, Any]:
+    generate_secrets(site)
+    secrets = yaml.safe_load((site.path / "secrets" / f"{host}.sls").read_text())["secrets"]
+    return host_pillar(site, host, secrets)
+
+
+def problems_of(folder: Path, files: dict[str, Any]) -> list[str]:
+    with pytest.raises(SiteError) as raised:
+        load_written(folder, files)
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_the_good_site_loads_with_defaults_that_follow_from_the_name(tmp_path: Path) -> None:
+    app = load_written(tmp_path, good()).apps["web-shop"]
+    assert (app.settings_module, app.wsgi) == ("web_shop.settings", "web_shop.wsgi:application")
+    assert (app.user, app.database) == ("app-web-shop", "web_shop")
+    assert (app.requirements, app.workers, app.static_url) == ("requirements.txt", 2, "/static/")
+
+
+def test_the_wsgi_object_follows_the_settings_module(tmp_path: Path) -> None:
+    files = good()
+    files["apps/blog.yaml"]["settings_module"] = "config.settings.production"
+    assert load_written(tmp_path, files).apps["blog"].wsgi == "config.wsgi:application"
+
+
+def test_the_sites_settings_lie_over_the_roles_defaults(tmp_path: Path) -> None:
+    settings = load_written(tmp_path, good()).settings
+    assert (settings.postgres.port, settings.postgres.memory_share) == (5433, 0.5)
+    assert settings.base.sysctl == {"vm.swappiness": "1", "net.core.somaxconn": "4096"}
+
+
+def test_numbers_and_switches_of_postgres_become_its_own_text(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"] = "postgres: {settings: {jit: off, work_mem: 64MB, random_page_cost: 1.1, autovacuum: true}}"
+    found = load_written(tmp_path, files).settings.postgres.settings
+    assert found == {"jit": "off", "work_mem": "64MB", "random_page_cost": "1.1", "autovacuum": "on"}
+
+
+def test_a_site_needs_neither_settings_nor_apps(tmp_path: Path) -> None:
+    files = {"fleet.yaml": good()["fleet.yaml"]}
+    site = load_written(tmp_path, files)
+    pillar = pillar_of(site, "front1")
+    assert (pillar["apps"], list(pillar["secrets"])) == ({}, ["tls"])
+
+
+def test_an_empty_settings_file_is_no_error(tmp_path: Path) -> None:
+    assert load_written(tmp_path, {**good(), "settings.yaml": "# nothing yet\n"}).settings.postgres.port == 5432
+
+
+def test_a_host_gets_the_settings_of_its_own_roles_only(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    assert {"base", "edge"} == set(pillar_of(site, "front1")) & set(ALL_ROLES)
+    assert {"base", "web"} == set(pillar_of(site, "web1")) & set(ALL_ROLES)
+    assert {"base", "postgres", "redis", "builder"} == set(pillar_of(site, "data1")) & set(ALL_ROLES)
+
+
+def test_the_pillar_is_plain_data(tmp_path: Path) -> None:
+    pillar = pillar_of(load_written(tmp_path, good()), "web1")
+    assert yaml.safe_load(yaml.safe_dump(pillar)) == pillar
+
+
+def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
+    """The whole shape that states and tests build on (docs/site.md)."""
+    files = {
+        str(path.relative_to(SINGLE)): path.read_text()
+        for path in (SINGLE / "fleet.yaml", SINGLE / "settings.yaml", SINGLE / "apps" / "demo.yaml")
+    }
+    (tmp_path / "demo").mkdir()
+    pillar = pillar_of(load_written(tmp_path, files), "app1")
+    secrets = pillar.pop("secrets")
+    database, key = secrets["apps"]["demo"]["database_password"], secrets["apps"]["demo"]["secret_key"]
+    assert pillar == {
+        "fleet": {
+            "name": "single",
+            "domain": "saltern.test",
+            "hosts": {
+                "app1": {
+                    "address": "10.77.0.11",
+                    "roles": ALL_ROLES,
+                    "purpose": "everything on one host",
+                    "owner": "you",
+                }
+            },
+        },
+        "host": {"id": "app1", "fqdn": "app1.saltern.test", "address": "10.77.0.11", "roles": ALL_ROLES},
+        "base": {
+            "timezone": "Etc/UTC",
+            "journal_max_mb": 500,
+            "sysctl": {"vm.swappiness": "10", "net.core.somaxconn": "4096"},
+            "admins": {},
+        },
+        "builder": {"keep": 5},
+        "postgres": {"port": 5432, "memory_mb": 1024, "memory_share": 0.5, "max_connections": None, "settings": {}},
+        "redis": {"port": 6379, "maxmemory_mb": 128},
+        "web": {"port": 8080},
+        "edge": {"http_port": 80, "https_port": 443},
+        "apps": {
+            "demo": {
+                "source": {"directory": "demo"},
+                "hostnames": ["demo.saltern.test"],
+                "settings_module": "demo.settings",
+                "wsgi": "demo.wsgi:application",
+                "requirements": "requirements.txt",
+                "env": {"LOG_LEVEL": "INFO"},
+                "static_url": "/static/",
+                "health_path": "/healthz",
+                "version_path": "/-/version",
+                "workers": 2,
+                "threads": 4,
+                "user": "app-demo",
+                "database": "demo",
+                "memory_max_mb": 512,
+            }
+        },
+        "wiring": {
+            "postgres": {
+                "listen": ["127.0.0.1"],
+                "clients": [{"app": "demo", "database": "demo", "user": "demo", "address": "127.0.0.1/32"}],
+            },
+            "redis": {"listen": ["127.0.0.1"]},
+            "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
+            "edge": {"webs": [{"host": "app1", "address": "127.0.0.1", "port": 8080}]},
+            "apps": {
+                "demo": {
+                    "environment": {
+                        "LOG_LEVEL": "INFO",
+                        "DATABASE_URL": f"postgres://demo:{database}@app1.saltern.test:5432/demo?hostaddr=127.0.0.1"
+                        "&sslmode=verify-full&sslrootcert=/etc/saltern/tls/ca.crt",
+                        "CACHE_URL": f"redis://:{secrets['redis_password']}@127.0.0.1:6379/0",
+                        "SECRET_KEY": key,
+                        "ALLOWED_HOSTS": "demo.saltern.test",
+                        "CSRF_TRUSTED_ORIGINS": "https://demo.saltern.test",
+                        "DJANGO_SETTINGS_MODULE": "demo.settings",
+                    }
+                }
+            },
+        },
+    }
+    assert sorted(secrets) == ["apps", "edge", "redis_password", "tls"]

@@ -1,0 +1,285 @@
+"""Secrets are made once, split by need, and renewed only when they must be."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from pydantic import ValidationError
+from saltern import certificates
+from saltern.certificates import Pair, make_ca, make_leaf, must_renew, subject_names
+from saltern.checking import check_site
+from saltern.errors import SiteError
+from saltern.load import Site, load_site
+from saltern.secretfile import Secrets
+from saltern.secrets import generate_secrets, host_names
+from test_site_good import good, load_written, write_site
+
+
+def read(site: Site, host: str) -> dict[str, Any]:
+    data = yaml.safe_load((site.path / "secrets" / f"{host}.sls").read_text())
+    assert list(data) == ["secrets"]
+    return dict(data["secrets"])
+
+
+def snapshot(site: Site) -> dict[str, tuple[str, int]]:
+    folder = site.path / "secrets"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): (path.read_text(), path.stat().st_mtime_ns) for path in files}
+
+
+def edit(site: Site, name: str, change: Any) -> None:
+    path = site.path / "secrets" / name
+    data = yaml.safe_load(path.read_text())
+    change(data)
+    head = "#!yaml\n" if name.endswith(".sls") else ""
+    path.write_text(head + yaml.safe_dump(data))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = load_written(tmp_path, good())
+    generate_secrets(made)
+    return made
+
+
+def test_the_second_run_changes_nothing(site: Site) -> None:
+    before = snapshot(site)
+    assert generate_secrets(site) == []
+    assert snapshot(site) == before
+
+
+def test_only_the_owner_can_read(site: Site) -> None:
+    folder = site.path / "secrets"
+    for path in [folder, *folder.rglob("*")]:
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_each_host_holds_what_its_roles_need(site: Site) -> None:
+    assert {host: sorted(read(site, host)) for host in site.fleet.hosts} == {
+        "front1": ["edge", "tls"],
+        "web1": ["apps", "redis_password", "tls"],
+        "web2": ["apps", "redis_password", "tls"],
+        "data1": ["apps", "redis_password", "tls"],
+    }
+    assert {key for app in read(site, "data1")["apps"].values() for key in app} == {"database_password"}
+    assert {key for app in read(site, "web1")["apps"].values() for key in app} == {"database_password", "secret_key"}
+
+
+def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
+    texts = {host: (site.path / "secrets" / f"{host}.sls").read_text() for host in site.fleet.hosts}
+    keys = {host: read(site, host)["tls"]["key"].split("\n")[1] for host in site.fleet.hosts}
+    ca_key = (site.path / "secrets" / "ca" / "ca.key").read_text().split("\n")[1]
+    for host, content in texts.items():
+        assert [other for other, key in keys.items() if key in content] == [host]
+        assert ca_key not in content
+
+
+def test_the_edge_has_no_password(site: Site) -> None:
+    shared = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
+    passwords = [shared["redis_password"], *(value for app in shared["apps"].values() for value in app.values())]
+    assert len(passwords) == 5
+    assert len(set(passwords)) == 5
+    assert all(len(password) >= 43 for password in passwords)
+    content = (site.path / "secrets" / "front1.sls").read_text()
+    assert not any(password in content for password in passwords)
+
+
+def test_certificates_are_for_the_right_names(site: Site) -> None:
+    assert subject_names(read(site, "web1")["tls"]["cert"]) == {
+        "web1", "web1.shop.test", "10.0.0.2", "127.0.0.1", "localhost",
+    }  # fmt: skip
+    assert subject_names(read(site, "front1")["edge"]["cert"]) == {"blog.test", "shop.test", "www.shop.test"}
+
+
+def test_certificates_are_short_lived_and_signed_by_the_fleets_ca(site: Site) -> None:
+    ca = x509.load_pem_x509_certificate(read(site, "web1")["tls"]["ca"].encode())
+    for pem in (read(site, "web1")["tls"]["cert"], read(site, "front1")["edge"]["cert"]):
+        leaf = x509.load_pem_x509_certificate(pem.encode())
+        leaf.verify_directly_issued_by(ca)
+        assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= datetime.timedelta(days=366)
+        assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert read(site, "front1")["edge"]["cert"].count("BEGIN CERTIFICATE") == 2, "a chain"
+
+
+def test_a_new_app_adds_its_secrets_and_keeps_the_old(site: Site, tmp_path: Path) -> None:
+    before = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
+    key = read(site, "web1")["tls"]["key"]
+    write_site(tmp_path, {"apps/wiki.yaml": {"source": {"directory": "shop"}, "hostnames": ["wiki.test"]}})
+    grown = load_site(site.path, repository=tmp_path)
+    done = generate_secrets(grown)
+    after = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
+    assert after["apps"].pop("wiki").keys() == {"database_password", "secret_key"}
+    assert after == before
+    assert read(grown, "web1")["tls"]["key"] == key
+    assert "wiki.test" in subject_names(read(grown, "front1")["edge"]["cert"])
+    assert any(line.startswith("front1.sls: edge (renewed: other names)") for line in done)
+    assert generate_secrets(grown) == []
+
+
+def test_a_removed_app_leaves_the_hosts_but_not_the_shared_file(site: Site, tmp_path: Path) -> None:
+    (site.path / "apps" / "blog.yaml").unlink()
+    smaller = load_site(site.path, repository=tmp_path)
+    generate_secrets(smaller)
+    assert list(read(smaller, "web1")["apps"]) == ["web-shop"]
+    assert "blog" in yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())["apps"]
+
+
+def test_a_role_that_moves_takes_its_secrets_along(site: Site, tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"]["web2"]["roles"] = ["base"]
+    moved = load_written(tmp_path, files)
+    generate_secrets(moved)
+    assert list(read(moved, "web2")) == ["tls"]
+
+
+def test_a_password_changed_by_hand_is_kept_and_copied(site: Site) -> None:
+    edit(site, "shared.yaml", lambda data: data.update(redis_password="chosen-by-a-person"))
+    assert generate_secrets(site) == [f"{host}.sls: redis_password written" for host in ("data1", "web1", "web2")]
+    assert read(site, "web1")["redis_password"] == "chosen-by-a-person"
+
+
+def test_secret_variables_go_to_web_hosts_only(site: Site) -> None:
+    edit(site, "shared.yaml", lambda data: data["apps"]["blog"].update(env={"TOKEN": "very-secret-token"}))
+    generate_secrets(site)
+    holders = [h for h in site.fleet.hosts if "very-secret-token" in (site.path / "secrets" / f"{h}.sls").read_text()]
+    assert holders == ["web1", "web2"]
+
+
+def test_a_file_for_another_renderer_is_left_alone(site: Site) -> None:
+    path = site.path / "secrets" / "web1.sls"
+    path.write_text("#!yaml|gpg\nsecrets: {}\n")
+    assert generate_secrets(site) == ["web1.sls: left alone, its first line is not #!yaml"]
+    assert path.read_text() == "#!yaml|gpg\nsecrets: {}\n"
+
+
+def test_a_teams_own_edge_certificate_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "ORGANIZATION", "Some public CA")
+    own = make_leaf(make_ca("x"), ["shop.test"])
+    monkeypatch.undo()
+    edit(site, "front1.sls", lambda data: data["secrets"].update(edge={"cert": own.cert, "key": own.key}))
+    assert generate_secrets(site) == []
+    assert read(site, "front1")["edge"]["cert"] == own.cert
+
+
+def test_a_new_ca_renews_every_certificate(site: Site) -> None:
+    (site.path / "secrets" / "ca" / "ca.crt").unlink()
+    before = read(site, "front1")
+    done = generate_secrets(site)
+    assert sum("renewed" in line for line in done) == 4
+    after = read(site, "front1")
+    assert before["edge"]["cert"] != after["edge"]["cert"]
+    assert before["tls"]["ca"] != after["tls"]["ca"]
+
+
+def test_a_ca_without_key_stops(site: Site) -> None:
+    (site.path / "secrets" / "ca" / "ca.key").unlink()
+    with pytest.raises(SiteError, match="the CA's key is missing"):
+        generate_secrets(site)
+
+
+def test_an_expiring_certificate_is_renewed_and_told_by_the_check(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = Pair(*((site.path / "secrets" / "ca" / name).read_text() for name in ("ca.crt", "ca.key")))
+    monkeypatch.setattr(certificates, "LEAF_DAYS", 29)
+    old = make_leaf(ca, host_names(site, "web1"))
+    monkeypatch.undo()
+    edit(site, "web1.sls", lambda data: data["secrets"]["tls"].update(cert=old.cert, key=old.key))
+    assert must_renew(ca.cert, old, host_names(site, "web1")) == "less than 30 days left"
+    assert generate_secrets(site) == ["web1.sls: tls (renewed: less than 30 days left) written"]
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"), [("key", "the key is another one's"), ("cert", "the key is another one's")]
+)
+def test_a_key_of_another_certificate_is_found(site: Site, part: str, reason: str) -> None:
+    other = read(site, "web2")["tls"][part]
+    edit(site, "web1.sls", lambda data: data["secrets"]["tls"].update({part: other}))
+    assert generate_secrets(site) == [f"web1.sls: tls (renewed: {reason}) written"]
+
+
+def test_two_runs_at_once_agree(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    results: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: results.append(generate_secrets(site))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(bool(done) for done in results) == [False, False, False, True]
+    assert generate_secrets(site) == []
+
+
+def test_a_killed_write_leaves_the_old_file(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(site)
+    edit_at = site.path / "secrets" / "shared.yaml"
+    kept = edit_at.read_text()
+    edit_at.write_text(kept.replace("redis_password: ", "redis_password: x"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saltern.secrets.Path.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        generate_secrets(site)
+    monkeypatch.undo()
+    after = snapshot(site)
+    assert after.keys() == before.keys(), "no half-made file is left"
+    assert {name: text for name, (text, _) in after.items() if name != "shared.yaml"} == {
+        name: text for name, (text, _) in before.items() if name != "shared.yaml"
+    }
+
+
+def test_the_check_is_content_with_a_generated_site(tmp_path: Path) -> None:
+    files = good()
+    files["apps/web-shop.yaml"]["source"]["directory"] = str(tmp_path / "shop")
+    site = load_written(tmp_path, files)
+    with pytest.raises(SiteError) as raised:
+        check_site(site.path)
+    assert len(raised.value.problems) == len(site.fleet.hosts), "every host lacks its secrets, all told at once"
+    generate_secrets(site)
+    assert check_site(site.path).fleet == site.fleet
+
+
+def test_the_check_finds_a_certificate_for_old_names(tmp_path: Path) -> None:
+    files = good()
+    files["apps/web-shop.yaml"]["source"]["directory"] = str(tmp_path / "shop")
+    generate_secrets(load_written(tmp_path, files))
+    files["fleet.yaml"]["hosts"]["web1"]["address"] = "10.0.0.99"
+    with pytest.raises(SiteError, match=r"web1\.sls: secrets\.tls: other names; renew it: salt-call"):
+        check_site(write_site(tmp_path, files))
+
+
+def test_a_broken_secrets_file_is_told_by_line_without_its_text(tmp_path: Path) -> None:
+    files = good()
+    files["apps/web-shop.yaml"]["source"]["directory"] = str(tmp_path / "shop")
+    site = load_written(tmp_path, files)
+    generate_secrets(site)
+    (site.path / "secrets" / "web1.sls").write_text("#!yaml\nsecrets: {redis_password: canary-Zs9vq3\n")
+    with pytest.raises(SiteError) as raised:
+        check_site(site.path)
+    assert "web1.sls:3: not valid YAML" in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_a_folder_that_was_open_is_closed(site: Site) -> None:
+    folder = site.path / "secrets"
+    folder.chmod(0o755)
+    generate_secrets(site)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_not_even_pydantics_own_text_shows_a_secret() -> None:
+    """For a traceback that nobody thought of."""
+    with pytest.raises(ValidationError) as raised:
+        Secrets.model_validate({"tls": {"cert": "canary-Zs9vq3"}, "redis_password": ["canary-Zs9vq3"]})
+    assert "redis_password" in str(raised.value)
+    assert "canary" not in str(raised.value)

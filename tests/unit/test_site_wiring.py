@@ -1,0 +1,123 @@
+"""Relations between hosts: both ends are told the same, on fleets of every shape."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from saltern import wiring
+from saltern.errors import SiteError
+from saltern.load import Site
+from test_site_good import good, load_written, pillar_of
+
+
+def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    data = pillar_of(site, "data1")["wiring"]
+    assert data["postgres"]["listen"] == ["127.0.0.1", "10.0.0.4"]
+    assert data["redis"]["listen"] == ["127.0.0.1", "10.0.0.4"]
+    assert data["postgres"]["clients"] == [
+        {"app": app, "database": database, "user": database, "address": address}
+        for app, database in (("blog", "blog"), ("web-shop", "web_shop"))
+        for address in ("10.0.0.2/32", "10.0.0.3/32")
+    ]
+    assert pillar_of(site, "web1")["wiring"]["web"] == {"listen": "10.0.0.2", "edges": ["10.0.0.1"]}
+    assert pillar_of(site, "front1")["wiring"]["edge"]["webs"] == [
+        {"host": "web1", "address": "10.0.0.2", "port": 8080},
+        {"host": "web2", "address": "10.0.0.3", "port": 8080},
+    ]
+
+
+def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
+    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {}
+
+
+def test_the_environment_names_ports_and_escapes_passwords(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"] = {"edge": {"https_port": 8443}, "redis": {"port": 6380}}
+    files["secrets/shared.yaml"] = {
+        "redis_password": "slash/at@colon:pw#?",
+        "apps": {"blog": {"database_password": "p@ss/w:rd%20?#&=x", "secret_key": "k" * 50, "env": {"TOKEN": "t"}}},
+    }
+    environment = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["apps"]["blog"]["environment"]
+    url = urlsplit(environment["DATABASE_URL"])
+    assert unquote(url.password or "") == "p@ss/w:rd%20?#&=x"
+    assert (url.hostname, url.port, url.path) == ("data1.shop.test", 5432, "/blog")
+    assert parse_qs(url.query)["hostaddr"] == ["10.0.0.4"]
+    cache = urlsplit(environment["CACHE_URL"])
+    assert (unquote(cache.password or ""), cache.hostname, cache.port) == ("slash/at@colon:pw#?", "10.0.0.4", 6380)
+    assert environment["CSRF_TRUSTED_ORIGINS"] == "https://blog.test:8443"
+    assert (environment["TOKEN"], environment["LEVEL"]) == ("t", "INFO")
+
+
+def test_it_fails_closed_when_a_server_is_missing(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    del site.fleet.hosts["data1"]
+    with pytest.raises(wiring.WiringError, match="postgres is needed on one host, and is on 0: none"):
+        wiring.only(site, "postgres")
+
+
+def _random_site(folder: Path, seed: int) -> Site:
+    choose = random.Random(seed)
+    hosts: dict[str, Any] = {
+        f"h{number}": {"address": f"10.1.0.{number + 1}", "roles": ["base"]} for number in range(choose.randint(1, 5))
+    }
+    for role in ("builder", "postgres", "redis"):
+        hosts[choose.choice(list(hosts))]["roles"].append(role)
+    for role in ("web", "edge"):
+        for name in choose.sample(list(hosts), choose.randint(1, len(hosts))):
+            hosts[name]["roles"].append(role)
+    files: dict[str, Any] = {"fleet.yaml": {"name": "r", "domain": "r.test", "hosts": hosts}}
+    for number in range(choose.randint(1, 3)):
+        files[f"apps/app{number}.yaml"] = {"source": {"directory": "shop"}, "hostnames": [f"a{number}.test"]}
+    return load_written(folder, files)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
+    """What a client is told to call is where the server listens, and the server lets that client's address in."""
+    site = _random_site(tmp_path, seed)
+    told = {host: pillar_of(site, host) for host in site.fleet.hosts}
+    database, cache = wiring.only(site, "postgres"), wiring.only(site, "redis")
+    allowed = {(c["app"], c["address"]) for c in told[database]["wiring"]["postgres"]["clients"]}
+    expected = set()
+    for host, pillar in told.items():
+        own = site.fleet.hosts[host].address
+        for app, part in pillar["wiring"].get("apps", {}).items():
+            called = parse_qs(urlsplit(part["environment"]["DATABASE_URL"]).query)["hostaddr"][0]
+            assert called in told[database]["wiring"]["postgres"]["listen"]
+            # Linux answers for loopback from loopback, and for the host's own address from that address.
+            expected.add((app, f"{called if called == '127.0.0.1' else own}/32"))
+            assert urlsplit(part["environment"]["CACHE_URL"]).hostname in told[cache]["wiring"]["redis"]["listen"]
+            assert part["environment"]["SECRET_KEY"] == pillar["secrets"]["apps"][app]["secret_key"]
+            assert (
+                pillar["secrets"]["apps"][app]["database_password"]
+                == told[database]["secrets"]["apps"][app]["database_password"]
+            )
+        for web in pillar["wiring"].get("edge", {}).get("webs", []):
+            side = told[web["host"]]["wiring"]["web"]
+            assert web["address"] == side["listen"]
+            assert (web["address"] if web["address"] in ("127.0.0.1", own) else own) in side["edges"]
+            assert web["address"] != "127.0.0.1" or web["host"] == host
+    assert allowed == expected, "each web host, and nobody else"
+    for host, pillar in told.items():
+        loopback_only = pillar["wiring"].get("postgres", {}).get("listen") == ["127.0.0.1"]
+        others = [name for name in wiring.with_role(site, "web") if name != host]
+        assert not (loopback_only and others)
+
+
+def test_random_fleets_are_of_different_shapes(tmp_path: Path) -> None:
+    shapes = {len(_random_site(tmp_path / str(seed), seed).fleet.hosts) for seed in range(25)}
+    assert len(shapes) > 3
+
+
+def test_a_fleet_without_the_roles_that_apps_need_is_refused(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"] = {"a": {"address": "10.0.0.1", "roles": ["base"]}}
+    with pytest.raises(SiteError, match="no host has role builder, postgres, redis, web, edge"):
+        load_written(tmp_path, files)
