@@ -79,7 +79,8 @@ KILL_AND_WAIT = """
 import json, subprocess, sys, time
 whom, seconds, units = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
 def show(unit):
-    asked = subprocess.run(["systemctl", "show", "-p", "MainPID", "-p", "ActiveState", unit], capture_output=True, text=True)
+    command = ["systemctl", "show", "-p", "MainPID", "-p", "ActiveState", unit]
+    asked = subprocess.run(command, capture_output=True, text=True)
     return dict(line.split("=", 1) for line in asked.stdout.splitlines())
 before = {unit: show(unit)["MainPID"] for unit in units}
 for unit in units:
