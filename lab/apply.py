@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from debian import REPOSITORY
 
 from lab import images
 from lab.host import ENVIRONMENT, Host
+from lab.output import detail
 
 COMPLETED = re.compile(r"Completed state \[(?P<name>.*)\] at time .*duration_in_ms=(?P<ms>[\d.]+)")
+RUNNING_ALREADY = re.compile(r'The function "state\.\w+" is running as PID (\d+)')
 MESSAGE = re.compile(r"^\[(INFO|WARNING|ERROR|CRITICAL)\s*\] ")
 
 
@@ -55,6 +58,18 @@ def apply(host: Host, *, plan: bool = False, on_state: Callable[[str, float], No
         plan: test=True.
         on_state: called with each state's name and its milliseconds as it finishes.
     """
+    while True:
+        outcome = _run(host, plan, on_state)
+        other = RUNNING_ALREADY.search("\n".join(outcome.errors))
+        if not other:
+            return outcome
+        # Left by a command that was killed here; it goes on there. When it has ended, it is our turn.
+        detail(f"{host.id}: an apply is running there already (process {other[1]}), waiting for its end")
+        while host.execute(["test", "-d", f"/proc/{other[1]}"], capture=True).returncode == 0:
+            time.sleep(0.2)
+
+
+def _run(host: Host, plan: bool, on_state: Callable[[str, float], None]) -> Outcome:
     command = ["salt-call", "state.apply", "--out=json", "--log-level=info", *(["test=True"] if plan else [])]
     process = subprocess.Popen(
         host.argv(command, cwd=str(images.REPOSITORY_ON_HOST)),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from debian import Refused, need_root
+from debian import Refused
 
 from lab import images, machine, served
 from lab.apply import Outcome, apply, explain
@@ -173,9 +173,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable[[Options], None], root: bool = True) -> argparse.ArgumentParser:
+    def command(name: str, function: Callable[[Options], None]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=(function.__doc__ or "").split("\n")[0], description=function.__doc__)
-        sub.set_defaults(function=function, root=root, verb=name)
+        sub.set_defaults(function=function, verb=name)
         sub.add_argument("--lab", metavar="NAME", help="which lab (default: the only one)")
         return sub
 
@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("apply", apply_command)
     sub.add_argument("host", nargs="?", help="only this host")
     sub.add_argument("--test", action="store_true", help="only show what would change")
-    command("status", status, root=False)
+    command("status", status)
     for name, function in (("exec", execute), ("ssh", ssh)):
         sub = command(name, function)
         sub.add_argument("host")
@@ -207,10 +207,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("image", help="a new name")
     command("down", down)
     command("destroy", destroy)
-    sub = command("test", test, root=False)
+    sub = command("test", test)
     sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios (default: all)")
     sub.add_argument("-k", dest="keyword", help="only tests whose name matches, as pytest's -k")
-    command("check", check, root=False)
+    command("check", check)
     return top
 
 
@@ -221,10 +221,10 @@ def main() -> None:
     options = parser().parse_args(words[:cut])
     options.command = words[cut + 1 :]
     try:
-        if options.root:
-            need_root(f"bin/lab {options.verb}")
         options.function(options)
     except Refused as why:
         fail(str(why))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = None
     except KeyboardInterrupt:
         fail(f"stopped; the next  bin/lab {options.verb}  goes on from here")

@@ -33,7 +33,7 @@ class Host:
         folder: where its layer, mount and console log are.
         host_id: its id in the fleet, which becomes its host name and minion id.
         address: its IPv4 address.
-        image: what it boots from.
+        image: the name of the image that it boots from; looked up then, for a host can outlive its image.
         net: the lab's network.
         binds: (folder here, folder on the host) seen read-only by the host.
     """
@@ -43,7 +43,7 @@ class Host:
         folder: Path,
         host_id: str,
         address: str,
-        image: images.Image,
+        image: str,
         net: network.Network,
         binds: Sequence[tuple[Path, Path]],
     ):
@@ -117,7 +117,7 @@ class Host:
             if self.root.is_mount():  # left by a crash: an overlay is only good for the process that used it
                 run(["umount", "--recursive", str(self.root)])
             shutil.rmtree(self.work, ignore_errors=True)
-            images.mount(self.image, self.upper, self.work, self.root)
+            images.mount(images.load(self.image), self.upper, self.work, self.root)
             (self.root / "etc/resolv.conf").unlink(missing_ok=True)
             (self.root / "etc/resolv.conf").write_text(network.resolvers())
             self._spawn()
@@ -187,7 +187,8 @@ class Host:
             elif self._nspawn is not None and self._nspawn.poll() is not None:
                 break
             time.sleep(0.1)
-        raise Refused(f"{self.id} did not boot ({state}): see {self.console}, and  bin/lab logs {self.id}")
+        said = "\n".join(f"    {line}" for line in self.console.read_text(errors="replace").splitlines()[-4:])
+        raise Refused(f"{self.id} did not boot ({state}). Its console, {self.console}, ends with:\n{said}")
 
     def execute(
         self, command: Sequence[str], *, capture: bool = False, stdin: str | None = None, cwd: str = "/root"
@@ -237,10 +238,14 @@ class Host:
 
     def power_off(self) -> None:
         """Pull the plug: end the host's processes without warning. For faults, and for a host that won't stop."""
-        for pid in (self.leader_pid(), self.nspawn_pid()):
-            if pid is not None:
-                os.kill(pid, signal.SIGKILL)
+        pids = [pid for pid in (self.leader_pid(), self.nspawn_pid()) if pid is not None]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
         self._gone_within(10)
+        # PID 1 is gone only when all the host's processes are, and with them its hold on the disk and the network.
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _gone_within(self, seconds: float) -> bool:
         leader = self.leader_pid()
@@ -277,7 +282,7 @@ class Host:
             raise Refused(f"{self.id} is running: a copy of a running disk is torn")
         if name in images.names():
             raise Refused(f"there is an image {name!r} already: choose another name")
-        with images.new_layer(name, self.image.release, self.image.name) as layer:
+        with images.new_layer(name, images.load(self.image).release, self.image) as layer:
             run(["cp", "--archive", "--no-target-directory", str(self.upper), str(layer)])
             for own in [
                 layer / "etc/machine-id",

@@ -96,7 +96,7 @@ class Lab:
 
     def hosts(self) -> list[Host]:
         """Return the lab's hosts in the order in which they are applied."""
-        net, image = self.network, images.load(self.record.image)
+        net, image = self.network, self.record.image
         binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST)]
         listed = sorted(self.fleet["hosts"].items(), key=lambda item: _rank(item[1]["roles"]))
         return [Host(self.folder / "hosts" / i, i, h["address"], image, net, binds) for i, h in listed]

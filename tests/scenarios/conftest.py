@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lab.apply import apply, explain
 from lab.host import Host
 from lab.lab import Lab
 
@@ -29,11 +30,14 @@ def one(lab: Lab) -> Host:
 
 @pytest.fixture
 def settings(lab: Lab) -> Iterator[Path]:
-    """The lab's settings.yaml, put back as it was at the end."""
+    """The lab's settings.yaml, put back as it was at the end, on the hosts too."""
     path = lab.site / "settings.yaml"
     before = path.read_text()
     yield path
     path.write_text(before)
+    for host in lab.hosts():
+        outcome = apply(host)
+        assert outcome.ok, explain(outcome)
 
 
 def change(path: Path, role: str, **values: object) -> None:

@@ -11,34 +11,39 @@ from lab.host import Host
 
 def kill_salt(host: Host) -> None:
     """End the apply that runs on the host, without warning."""
-    for pid in host.execute(["pidof", "-x", "salt-call"], capture=True).stdout.split():
-        host.execute(["kill", "-KILL", pid])
+    host.execute(["pkill", "-KILL", "-f", "salt-call state.apply"])
 
 
 CASES = [
-    # role, setting, the state after which the apply is killed
-    ("redis", {"maxmemory_mb": 65}, "/etc/redis/redis.conf"),
-    ("postgres", {"settings": {"log_min_duration_statement": "777ms"}}, "conf.d/saltern.conf"),
+    # role, setting, a file that the daemon's state requires: it is made to fail after the config was written
+    ("redis", {"maxmemory_mb": 65}, "/etc/systemd/system/redis-server.service.d/saltern.conf"),
+    (
+        "postgres",
+        {"settings": {"log_min_duration_statement": "777ms"}},
+        "/etc/systemd/system/postgresql@*-main.service.d/saltern.conf",
+    ),
 ]
 
 
-@pytest.mark.parametrize("role, values, after", CASES, ids=[case[0] for case in CASES])
-def test_a_daemon_gets_the_config_of_an_apply_that_died(one: Host, settings, role, values, after) -> None:
-    killed = []
-
-    def kill(name: str, _milliseconds: float) -> None:
-        if after in name and not killed:
-            killed.append(name)
-            kill_salt(one)
-
+@pytest.mark.parametrize("role, values, required", CASES, ids=[case[0] for case in CASES])
+def test_a_daemon_gets_the_config_of_an_apply_that_then_failed(one: Host, settings, role, values, required) -> None:
+    """With `watch`, the second apply would be green and the daemon would keep its old config for ever."""
     change(settings, role, **values)
-    died = apply(one, on_state=kill)
-    assert killed and not died.ok, "the apply was to die right after it wrote the config"
+    one.execute(["sh", "-c", f"set -e; file=$(ls {required}); mv $file $file.away; mkdir $file"])
+    try:
+        failed = apply(one)
+    finally:
+        one.execute(["sh", "-c", f"set -e; file=$(ls -d {required}); rmdir $file; mv $file.away $file"])
+    assert not failed.ok
+    assert any(state["name"].endswith(CONFIG[role]) and state["changes"] for state in failed.states)
     assert running_config(one, role) != expected(role), "the daemon has it already, so this proves nothing"
     healed = apply(one)
     assert healed.ok, explain(healed)
     assert running_config(one, role) == expected(role)
     assert apply(one).changed == []
+
+
+CONFIG = {"redis": "/redis.conf", "postgres": "/postgresql.conf"}
 
 
 def running_config(host: Host, role: str) -> str:
