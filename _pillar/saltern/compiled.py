@@ -6,7 +6,7 @@ from typing import Any
 
 from .document import read_document
 from .errors import Problem, SiteError, nearest
-from .layout import secrets_file
+from .layout import STOPPABLE, secrets_file
 from .load import Site
 from .secretfile import check_secrets
 from .wiring import wiring
@@ -46,6 +46,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
             "fqdn": f"{minion_id}.{site.fleet.domain}",
             "address": host.address,
             "roles": list(host.roles),
+            "absent_roles": [role for role in STOPPABLE if role not in host.roles],
         },
         **{role: getattr(site.settings, role).model_dump() for role in host.roles},
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},

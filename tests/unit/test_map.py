@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saltern.layout import STOPPABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 NOT_ROLES = {"orch", "_modules", "_states", "_utils"}
 
@@ -24,3 +26,7 @@ def test_no_registry_is_named() -> None:
         if path.is_file() and path.suffix in text and ".git" not in path.parts:
             content = path.read_text(errors="ignore")
             assert not any(name in content for name in names), path
+
+
+def test_a_role_that_can_be_stopped_says_how() -> None:
+    assert {path.parent.name for path in (ROOT / "salt").glob("*/absent.sls")} == set(STOPPABLE)

@@ -1,0 +1,3 @@
+# The fleet has taken this role from the host.
+haproxy.service:
+  daemon.dead: []

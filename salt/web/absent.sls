@@ -1,0 +1,7 @@
+# The fleet has taken this role from the host. Releases and the apps' data stay.
+nginx.service:
+  daemon.dead: []
+
+no app runs here:
+  release.only:
+    - apps: []
