@@ -54,10 +54,14 @@ def main() -> None:
     rows.append(("`up`, with caches", "≤ 90 s", up()))
     apply = ["exec", "--lab", LAB, "app1", "--", "salt-call", "state.apply"]
     timed(*apply)
-    rows.append(("no-change `salt-call state.apply`, median of 5", "≤ 3 s", statistics.median(timed(*apply) for _ in range(5))))
+    rows.append(
+        ("no-change `salt-call state.apply`, median of 5", "≤ 3 s", statistics.median(timed(*apply) for _ in range(5)))
+    )
     rows.append(("`commit`, then `up --image` to a served page", "seconds", from_image()))
     timed("destroy", "--lab", LAB)
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Debian {Path('/etc/debian_version').read_text().strip()}\n")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Debian {Path('/etc/debian_version').read_text().strip()}\n"
+    )
     print("| what | goal | measured |\n| --- | --- | --- |")
     for what, goal, seconds in rows:
         print(f"| {what} | {goal} | {seconds:.1f} s |")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from debian import REPOSITORY
 
 from lab import images
@@ -128,15 +130,15 @@ def explain(outcome: Outcome) -> str:
     """Say on one screen why an apply failed: host, state, file and line, cause, next command."""
     lines = [f"[red]{outcome.host}: the apply failed[/] (exit code {outcome.exit_code})"]
     for error in outcome.errors:
-        lines += [f"  {line}" for line in str(error).splitlines()[:40]]
+        lines += [f"  {escape(line)}" for line in str(error).splitlines()[:40]]
     for state in outcome.failed[:4]:
         place = find_state(state["__sls__"], state["__id__"])
         lines.append(f"  [bold]{state['__id__']}[/] ({place}), name: {state['name']}")
-        lines += [f"      {line}" for line in str(state["comment"]).strip().splitlines()[:16]]
+        lines += [f"      {escape(line)}" for line in str(state["comment"]).strip().splitlines()[:16]]
     if len(outcome.failed) > 4:
         lines.append(f"  … and {len(outcome.failed) - 4} more, most of them for want of these")
     if not outcome.failed and outcome.log:
-        lines += [f"  {line}" for line in outcome.log[-12:]]
+        lines += [f"  {escape(line)}" for line in outcome.log[-12:]]
     lines.append(f"  mend it, then:  bin/lab apply {outcome.host}    what the host says:  bin/lab logs {outcome.host}")
     return "\n".join(lines)
 

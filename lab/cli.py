@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from rich.markup import escape
+
 from debian import Refused
 
 from lab import images, machine, served
@@ -40,7 +42,7 @@ def applied(host: Host, plan: bool = False) -> Outcome:
     def show(name: str, milliseconds: float) -> None:
         nonlocal count
         count += 1
-        detail(f"{host.id}: {count} states, {name[:60]} [dim]{milliseconds:.0f} ms[/]")
+        detail(f"{host.id}: {count} states, {escape(name[:60])} [dim]{milliseconds:.0f} ms[/]")
 
     with stage(f"{host.id}: state.apply{' test=True' if plan else ''}"):
         outcome = apply(host, plan=plan, on_state=show)
@@ -60,7 +62,7 @@ def apply_command(options: Options) -> None:
             outcome = applied(host, options.test)
             for state in outcome.states:
                 if state["__id__"] in outcome.changed:
-                    say(f"      {state['__id__']}  [dim]{str(state['comment']).splitlines()[0][:90]}[/]")
+                    say(f"      {state['__id__']}  [dim]{escape(str(state['comment']).splitlines()[0][:90])}[/]")
 
 
 def status(options: Options) -> None:
@@ -223,7 +225,7 @@ def main() -> None:
     try:
         options.function(options)
     except Refused as why:
-        fail(str(why))
+        fail(escape(str(why)))
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = None
     except KeyboardInterrupt:

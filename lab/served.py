@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import socket
 import ssl
@@ -92,6 +93,12 @@ def check(site: Path) -> list[Page]:
     return found
 
 
+def fingerprint(certificate: Path) -> str:
+    """Return a certificate's SHA-256 as browsers show it, to compare before it is trusted."""
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest().upper()
+    return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
 def summary(site: Path, served: list[Page], first_host: str) -> str:
     """Return what to open and what to type next."""
     lines = [""]
@@ -106,6 +113,7 @@ def summary(site: Path, served: list[Page], first_host: str) -> str:
             f"  here:        curl --cacert {ca} --resolve {page.hostname}:{page.port}:{page.address} {page.url}",
             f"  a browser:   add this line to /etc/hosts:  {page.address} {hosts}",
             f"               and trust the lab's CA:       {ca}",
+            f"               SHA-256 {fingerprint(ca)}",
         ]
     lines += [
         "",

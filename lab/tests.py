@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
+
 from debian import REPOSITORY, Refused, need_root
 
 from lab import machine
@@ -99,7 +101,7 @@ def _on_lab(release: str, work: Callable[[Lab], None], count: Count) -> None:
     try:
         work(lab)
     except Refused as why:
-        say(f"[red]{why}[/]")
+        say(f"[red]{escape(str(why))}[/]")
         count.failed += 1
     finally:
         with stage(f"removing lab {lab.name}"):
@@ -142,5 +144,5 @@ def check() -> int:
             )
         if done.returncode:
             bad += 1
-            say((done.stdout + done.stderr).replace("[", r"\["))
+            say(escape(done.stdout + done.stderr))
     return run(["unit", "compile"], None) or bad

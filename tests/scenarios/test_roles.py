@@ -21,7 +21,9 @@ def stop(host: Host, role: str, *words: str) -> dict:
 
 def running(host: Host) -> set[str]:
     units = ["haproxy", "nginx", "redis-server", "postgresql@*", "app-*"]
-    listed = host.execute(["systemctl", "list-units", "--state=running", "--plain", "--no-legend", *units], capture=True)
+    listed = host.execute(
+        ["systemctl", "list-units", "--state=running", "--plain", "--no-legend", *units], capture=True
+    )
     return {line.split()[0] for line in listed.stdout.splitlines()}
 
 

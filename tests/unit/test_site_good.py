@@ -137,7 +137,13 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 }
             },
         },
-        "host": {"id": "app1", "fqdn": "app1.saltern.test", "address": "10.77.0.11", "roles": ALL_ROLES, "absent_roles": []},
+        "host": {
+            "id": "app1",
+            "fqdn": "app1.saltern.test",
+            "address": "10.77.0.11",
+            "roles": ALL_ROLES,
+            "absent_roles": [],
+        },
         "base": {
             "timezone": "Etc/UTC",
             "journal_max_mb": 500,
