@@ -15,7 +15,6 @@ from typing import Any
 from rich.markup import escape
 
 from debian import REPOSITORY
-
 from lab import images
 from lab.host import ENVIRONMENT, Host
 from lab.output import detail

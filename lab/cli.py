@@ -10,7 +10,6 @@ from collections.abc import Callable
 from rich.markup import escape
 
 from debian import Refused
-
 from lab import images, machine, served
 from lab.apply import Outcome, apply, explain
 from lab.host import Host

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from debian import Refused, run
-
 from lab import images, machine, network
 
 ENVIRONMENT = {

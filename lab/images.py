@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from debian import REPOSITORY, Refused, digest, need_disk, run
-
 from lab import machine
 from lab.output import stage
 

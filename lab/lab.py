@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from debian import REPOSITORY, Refused, need_disk, run
-from saltern.errors import SiteError
-from saltern.load import Site, load_site
-from saltern.secrets import generate_secrets
 
+from debian import REPOSITORY, Refused, need_disk, run
 from lab import images, machine
 from lab.host import Host
 from lab.network import Network
 from lab.output import stage
+from saltern.errors import SiteError
+from saltern.load import Site, load_site
+from saltern.secrets import generate_secrets
 
 LABS = Path("/var/lib/saltern/labs")
 FLEETS = REPOSITORY / "lab/fleets"

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 from debian import Refused, run
-
 from lab import machine
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")

@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.markup import escape
 
 from debian import REPOSITORY, Refused, need_root
-
 from lab import machine
 from lab.apply import apply, explain
 from lab.lab import Lab

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from saltern.load import load_site
 from saltern.secrets import generate_secrets
 

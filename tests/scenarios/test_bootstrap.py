@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from debian import REPOSITORY, digest
 
+from debian import REPOSITORY, digest
 from lab import images
 from lab.host import Host
 from lab.lab import Lab

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from debian import Refused
 
+from debian import Refused
 from lab import served
 from lab.apply import apply
 from lab.host import Host

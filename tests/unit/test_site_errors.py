@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_site_good import good, load_written, pillar_of, problems_of, write_site
+
 from saltern.compiled import host_pillar
 from saltern.errors import SiteError
 from saltern.load import load_site
 from saltern.secrets import generate_secrets
-from test_site_good import good, load_written, pillar_of, problems_of, write_site
 
 Mutation = Callable[[dict[str, Any]], object]
 

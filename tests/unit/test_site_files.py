@@ -9,15 +9,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import saltern
 import yaml
+from test_site_good import REPOSITORY, SINGLE, good, load_written, write_site
+
+import saltern
 from saltern import reference
 from saltern.explain import describe
 from saltern.layout import ROLES, pillar_files
 from saltern.load import load_site
 from saltern.roles import MODELS
 from saltern.secrets import generate_secrets
-from test_site_good import REPOSITORY, SINGLE, good, load_written, write_site
 
 
 def test_each_role_has_a_model_and_defaults_for_exactly_its_keys() -> None:

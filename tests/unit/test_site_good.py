@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from saltern.compiled import host_pillar
 from saltern.errors import SiteError
 from saltern.load import Site, load_site

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from cryptography import x509
 from pydantic import ValidationError
+from test_site_good import good, load_written, write_site
+
 from saltern import certificates
 from saltern.certificates import Pair, make_ca, make_leaf, must_renew, subject_names
 from saltern.checking import check_site
@@ -19,7 +21,6 @@ from saltern.errors import SiteError
 from saltern.load import Site, load_site
 from saltern.secretfile import Secrets
 from saltern.secrets import generate_secrets, host_names
-from test_site_good import good, load_written, write_site
 
 
 def read(site: Site, host: str) -> dict[str, Any]:

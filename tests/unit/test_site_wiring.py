@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from test_site_good import good, load_written, pillar_of
+
 from saltern import wiring
 from saltern.errors import SiteError
 from saltern.load import Site
-from test_site_good import good, load_written, pillar_of
 
 
 def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
