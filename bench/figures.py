@@ -58,9 +58,8 @@ def main() -> None:
     rows.append(("no-change `salt-call state.apply`, median of 5", "≤ 3 s", no_change))
     rows.append(("`commit`, then `up --image` to a served page", "seconds", from_image()))
     timed("destroy", "--lab", LAB)
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Debian {Path('/etc/debian_version').read_text().strip()}\n"
-    )
+    debian = Path("/etc/debian_version").read_text().strip()
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Debian {debian}\n")
     print("| what | goal | measured |\n| --- | --- | --- |")
     for what, goal, seconds in rows:
         print(f"| {what} | {goal} | {seconds:.1f} s |")
