@@ -20,7 +20,7 @@ def stop(host: Host, role: str, *words: str) -> dict:
 
 
 def running(host: Host) -> set[str]:
-    units = ["haproxy", "nginx", "redis-server", "postgresql@*", "app-*"]
+    units = ["haproxy.service", "nginx.service", "redis-server.service", "postgresql@*", "app-*"]
     listed = host.execute(
         ["systemctl", "list-units", "--state=running", "--plain", "--no-legend", *units], capture=True
     )
@@ -43,21 +43,3 @@ def test_roles_are_taken_and_given_back(lab: Lab, one: Host) -> None:
     assert served.check(lab.site)
     assert one.execute(count, capture=True).stdout == before
     assert apply(one).changed == []
-
-
-def test_a_host_without_roles_has_them_stopped_by_the_highstate(lab: Lab, one: Host) -> None:
-    """What Salt compiles for a host that is only base."""
-    fleet = lab.site / "fleet.yaml"
-    apps = {path: path.read_text() for path in (lab.site / "apps").glob("*.yaml")}
-    before = fleet.read_text()
-    try:
-        for path in apps:
-            path.unlink()
-        fleet.write_text(before.replace(before[before.index("roles: [") : before.index("]") + 1], "roles: [base]"))
-        command = ["salt-call", "state.show_top", "--out=json"]
-        top = one.execute(command, capture=True, cwd=str(REPOSITORY_ON_HOST))
-        assert {f"{role}.absent" for role in STOPPABLE} < set(json.loads(top.stdout)["local"]["base"]), top.stdout
-    finally:
-        fleet.write_text(before)
-        for path, text in apps.items():
-            path.write_text(text)
