@@ -19,6 +19,8 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,17 @@ from salt.exceptions import CommandExecutionError
 
 BUILDS = Path("/var/lib/saltern/builds")
 # Changes when builds of the same input would come out differently, because this file has changed.
-FORMAT = 1
+FORMAT = 2
 # Where there is no Git to say what belongs to the source.
 LEFT_OUT = {".git", "__pycache__", ".venv", "node_modules"}
 # The one Python that a Debian release ships, for a plan on a host that has none yet.
 DEBIAN_PYTHON = {"12": "3.11", "13": "3.13"}
 
-REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?\s*==\s*[^\s;,*]+\s*(;|--hash|$)")
+# What the lock is called in a build's input as long as nobody has resolved it: a plan changes nothing.
+UNRESOLVED = "unresolved"
+# A tag or branch is looked up once for all states of an apply, which must agree on what they install.
+LOOKED_UP_SECONDS = 300
+
 WHEEL = re.compile(r"^(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl$")
 
 
@@ -58,40 +64,6 @@ def build_id(tree: str, lock: str, python: str, debian: str) -> str:
     """
     text = json.dumps([FORMAT, tree, lock, python, debian])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def lock_problems(text: str) -> list[str]:
-    """Looks for what keeps a requirements file from being a lock: anything without a version and a hash.
-
-    Args:
-        text: the file.
-
-    Returns:
-        One sentence per problem, with the line number where it starts.
-
-    Example:
-        >>> lock_problems("django>=5.2")
-        ['line 1: "django>=5.2" has no exact version (==) and no --hash=sha256:']
-    """
-    problems, found = [], 0
-    for number, line in _logical_lines(text):
-        if line.startswith("-"):
-            problems.append(
-                f'line {number}: option "{line.split()[0]}" is not allowed: indexes come from the settings of pip '
-                "on the builder (/etc/pip.conf), and all requirements stand in this one file"
-            )
-            continue
-        found += 1
-        missing = []
-        if not REQUIREMENT.match(line):
-            missing.append("no exact version (==)")
-        if "--hash=sha256:" not in line:
-            missing.append("no --hash=sha256:")
-        if missing:
-            problems.append(f'line {number}: "{line.split(" --hash")[0]}" has {" and ".join(missing)}')
-    if not found and not problems:
-        problems.append("it names no package at all")
-    return problems
 
 
 def wheel_requirements(hashes: dict[str, str]) -> str:
@@ -181,28 +153,12 @@ def unpack(archive: Path, directory: Path) -> None:
     Example:
         >>> unpack(Path("/tmp/src.tar.gz"), Path("/tmp/src"))
     """
+    directory.mkdir(parents=True, exist_ok=True)  # a requirement has no source, so the archive may be empty
     with tarfile.open(archive) as tar:
         # Refuses paths and links that lead outside. Debian 12's Python 3.11.2 does not have it yet; there the
         # verified hash of the archive is all.
         tar.extraction_filter = getattr(tarfile, "data_filter", None)
         tar.extractall(directory)  # noqa: S202 - see above
-
-
-def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """The lines of a requirements file without comments, those that end with a backslash joined to the next."""
-    lines, start, joined = [], 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if not joined:
-            start = number
-        line = re.sub(r"(^|\s)#.*$", "", line).rstrip()
-        joined += line.removesuffix("\\")
-        if not line.endswith("\\"):
-            if joined.strip():
-                lines.append((start, " ".join(joined.split())))
-            joined = ""
-    if joined.strip():
-        lines.append((start, " ".join(joined.split())))
-    return lines
 
 
 def _entry(source: Path, name: str) -> tuple[str, bytes]:
@@ -218,13 +174,13 @@ def _entry(source: Path, name: str) -> tuple[str, bytes]:
     return ("program" if mode & 0o100 else "file"), path.read_bytes()
 
 
-def _walk(source: Path) -> list[str]:
-    found = []
+def _walk(source: Path, everything: bool = False) -> list[str]:
+    found, left_out = [], set() if everything else LEFT_OUT
     for directory, folders, names in os.walk(source):
         links = [name for name in folders if Path(directory, name).is_symlink()]
-        folders[:] = [name for name in folders if name not in LEFT_OUT and name not in links]
+        folders[:] = [name for name in folders if name not in left_out and name not in links]
         for name in [*names, *links]:
-            if name not in LEFT_OUT and not name.endswith(".pyc"):
+            if everything or (name not in left_out and not name.endswith(".pyc")):
                 found.append(str(Path(directory, name).relative_to(source)))
     return found
 
@@ -239,7 +195,9 @@ def identify(app: str) -> dict[str, str]:
         app: name of an app of this host.
 
     Returns:
-        ``id``, and the input it is made of: ``tree``, ``lock`` (hashes), ``python``, ``debian``.
+        ``id``, and the input it is made of: ``tree``, ``lock`` (hashes), ``python``, ``debian``. Where the lock has
+        to be resolved first, or the revision to be fetched, ``lock`` is ``unresolved`` and the id is a stand-in: a plan
+        asks no index.
 
     Raises:
         CommandExecutionError: the source or its lock is missing, or the lock is none.
@@ -249,17 +207,31 @@ def identify(app: str) -> dict[str, str]:
 
             salt-call build.identify demo
     """
-    source, lock = _input(app)
-    try:
-        tree = tree_hash(source, _source_files(source))
-    except (OSError, ValueError) as error:
-        raise CommandExecutionError(f"source of {app}: {error}") from error
+    return _identify(app, _source(app))
+
+
+def _identify(app: str, source: dict[str, Any]) -> dict[str, str]:
+    if source["missing"]:
+        tree, lock = source["commit"], None
+    else:
+        lock = _lock(app, source)
+        try:
+            tree = tree_hash(source["directory"] or Path("/"), source["files"])
+        except (OSError, ValueError) as error:
+            raise CommandExecutionError(f"source of {app}: {error}") from error
     found = {
         "tree": tree,
-        "lock": __utils__["appfiles.digest"](lock),
+        "lock": UNRESOLVED if lock is None else hashlib.sha256(lock.encode()).hexdigest(),
         "python": _python(),
         "debian": _debian(),
     }
+    if lock is None:
+        settings = _settings(app)
+        asked = json.dumps([settings["source"], settings["lock"], settings["requirements"]], sort_keys=True)
+        return {
+            "id": build_id(f"{tree} {asked}", **{name: found[name] for name in ("lock", "python", "debian")}),
+            **found,
+        }
     return {"id": build_id(**found), **found}
 
 
@@ -371,13 +343,15 @@ def make(app: str) -> dict[str, Any]:
     with __utils__["appfiles.locked"](home / ".lock"):
         for dead in home.glob(".building-*"):  # nobody else holds the lock, so nobody is at work in them
             shutil.rmtree(dead)
-        wanted = identify(app)
+        source = _source(app, fetch=True)
+        lock = _lock(app, source) or _resolve(app, source)
+        wanted = _identify(app, source)
         final = home / wanted["id"]
         if not exists(app, wanted["id"]):
             work = home / f".building-{wanted['id']}"
             work.mkdir(mode=0o755)
             try:
-                _build(app, wanted, work)
+                _build(app, wanted, source, lock, work)
                 if final.exists():
                     shutil.rmtree(final)  # has no manifest, so it is no build
                 work.rename(final)
@@ -386,33 +360,34 @@ def make(app: str) -> dict[str, Any]:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         __utils__["appfiles.point"](home / "current", wanted["id"])
-        _prune(app)
+        _prune(app, source)
         manifest: dict[str, Any] = json.loads((final / "manifest.json").read_text())
         return manifest
 
 
-def _build(app: str, wanted: dict[str, str], work: Path) -> None:
-    source, lock = _input(app)
-    files = _source_files(source)
-    pack(source, files, work / "src.tar.gz")
+def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, work: Path) -> None:
+    directory, files = source["directory"] or work, source["files"]
+    pack(directory, files, work / "src.tar.gz")
     # Somebody may be editing: what was packed must be what the id says.
     unpack(work / "src.tar.gz", work / "check")
     if tree_hash(work / "check", files) != wanted["tree"]:
-        raise CommandExecutionError(f"source of {app}: {source} changed while it was being built; apply again")
-    (work / "wheels").mkdir()
-    if not _reuse_wheels(app, wanted, work):
-        _make_wheels(work / "check" / os.path.relpath(lock, source), work)
+        raise CommandExecutionError(f"source of {app}: {directory} changed while it was being built; apply again")
     shutil.rmtree(work / "check")
+    (work / "wheels").mkdir()
+    (work / "lock.txt").write_text(lock)
+    if not _reuse_wheels(app, wanted, work):
+        _make_wheels(work, whole=lock == source["lock"])
     digest = __utils__["appfiles.digest"]
-    (work / "requirements.txt").write_text(
-        wheel_requirements({wheel.name: digest(wheel) for wheel in (work / "wheels").iterdir()})
-    )
+    hashes = {wheel.name: digest(wheel) for wheel in (work / "wheels").iterdir()}
+    (work / "requirements.txt").write_text(wheel_requirements(hashes))
+    about = {"id": wanted["id"], "commit": source["commit"]}
+    (work / "bom.json").write_text(__utils__["bom.make"](app, about, (work / "wheels").iterdir(), hashes))
     inside = sorted(path for path in work.rglob("*") if path.is_file())
     manifest = {
         "app": app,
         **wanted,
-        "commit": _commit(source),
-        "source": str(source),
+        "commit": source["commit"],
+        "source": source["what"],
         "who": os.environ.get("SUDO_USER") or getpass.getuser(),
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "files": {str(path.relative_to(work)): digest(path) for path in inside},
@@ -422,14 +397,19 @@ def _build(app: str, wanted: dict[str, str], work: Path) -> None:
     __utils__["appfiles.write"](work / "manifest.json", json.dumps(manifest, indent=1) + "\n", 0o644)
 
 
-def _make_wheels(lock: Path, work: Path) -> None:
-    """Lets pip fetch what the lock names; by a virtual environment, because Debian's python3 has no pip."""
+def _make_wheels(work: Path, whole: bool) -> None:
+    """Lets pip fetch what the lock names; by a virtual environment, because Debian's python3 has no pip.
+
+    A lock that the team has made is also checked for what it forgot. One that uv has resolved here forgets nothing,
+    but may have a newer gunicorn than a package allows, so pip must not look at that again.
+    """
     run = __utils__["appfiles.run"]
     run(["/usr/bin/python3", "-m", "venv", str(work / "pip")])
     run(
         [
             str(work / "pip/bin/python"), "-m", "pip", "wheel", "--quiet", "--require-hashes",
-            "--requirement", str(lock), "--wheel-dir", str(work / "wheels"),
+            *([] if whole else ["--no-deps"]),
+            "--requirement", str(work / "lock.txt"), "--wheel-dir", str(work / "wheels"),
         ],
         cwd=work,
         env={"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"},
@@ -464,39 +444,106 @@ def _directories(app: str) -> list[Path]:
     return [path for path in (BUILDS / app).iterdir() if re.fullmatch(r"[0-9a-f]{12}", path.name)]
 
 
-def _prune(app: str) -> None:
+def _prune(app: str, source: dict[str, Any]) -> None:
     keep = {manifest["id"] for manifest in _manifests(app)[: __pillar__["builder"]["keep"]]} | {current(app)}
     for path in _directories(app):
         if path.name not in keep:
             shutil.rmtree(path)
+    for path in (BUILDS / app / "checkouts").glob("*"):  # the Git mirror beside it has them all
+        if path != source["directory"]:
+            shutil.rmtree(path)
 
 
-def _input(app: str) -> tuple[Path, Path]:
-    """The source directory and the lock, both looked at."""
+# --- the source and its lock --------------------------------------------------------------------------------
+
+
+def _settings(app: str) -> dict[str, Any]:
     try:
-        settings = __pillar__["apps"][app]
+        settings: dict[str, Any] = __pillar__["apps"][app]
     except KeyError:
         known = ", ".join(sorted(__pillar__.get("apps", {}))) or "none"
         raise CommandExecutionError(f'no app "{app}" on this host; there are: {known}') from None
-    source = _repository() / settings["source"]["directory"]
-    lock = source / settings["requirements"]
-    if not source.is_dir():
+    return settings
+
+
+def _source(app: str, fetch: bool = False) -> dict[str, Any]:
+    """Where the app's code is on this host.
+
+    Returns:
+        ``directory`` (None for a requirement), ``files`` in it, ``commit``, ``what`` in a few words, ``lock`` (the text
+        of the lock if the source holds a whole one) and ``missing``: a revision that has not been fetched yet.
+    """
+    asked = {name: value for name, value in _settings(app)["source"].items() if value is not None}
+    found: dict[str, Any] = {"directory": None, "files": [], "commit": "none", "lock": None, "missing": False}
+    if "requirement" in asked:
+        return found | {"what": asked["requirement"]}
+    if "git" in asked:
+        return _git_source(app, asked["git"], asked["revision"], fetch, found)
+    directory = _repository() / asked["directory"]
+    if not directory.is_dir():
         raise CommandExecutionError(
-            f"apps/{app}.yaml: source.directory: {source} is not a directory on this host. It counts from the "
+            f"apps/{app}.yaml: source.directory: {directory} is not a directory on this host. It counts from the "
             f"repository's root ({_repository()}), or is absolute."
         )
-    if not lock.is_file():
-        raise CommandExecutionError(
-            f"apps/{app}.yaml: requirements: there is no {lock}. It shall be the lock: every package with version "
-            "and hash, as `uv pip compile --generate-hashes` or `uv export` write it."
-        )
-    if problems := lock_problems(lock.read_text()):
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CommandExecutionError(
-            f"{lock} is not a lock: {'; '.join(problems[:5])}{more}. Every package needs its exact version and hashes: "
-            "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt` or `uv export`."
-        )
-    return source, lock
+    files = {"directory": directory, "files": _source_files(directory)}
+    return found | files | {"commit": _commit(directory), "what": str(directory)}
+
+
+def _git_source(app: str, url: str, revision: str, fetch: bool, found: dict[str, Any]) -> dict[str, Any]:
+    run = __utils__["appfiles.run"]
+    when, commit = _looked_up.get((url, revision), (0.0, ""))
+    if not commit or time.monotonic() - when > LOOKED_UP_SECONDS:
+        if not shutil.which("git"):  # a plan on a bare host: the apply installs it first
+            return found | {"commit": revision, "what": f"{url} at {revision}", "missing": True}
+        commit = __utils__["gitsource.commit_of"](url, revision, run)
+        _looked_up[url, revision] = (time.monotonic(), commit)
+    found |= {"commit": commit, "what": f"{url} at {revision}"}
+    directory = BUILDS / app / "checkouts" / commit
+    if not directory.is_dir():
+        if not fetch:
+            return found | {"missing": True}
+        directory.parent.mkdir(exist_ok=True)
+        __utils__["gitsource.check_out"](url, commit, BUILDS / app / "git", directory, run)
+    return found | {"directory": directory, "files": _walk(directory, everything=True)}
+
+
+_looked_up: dict[tuple[str, str], tuple[float, str]] = {}
+
+
+def _lock(app: str, source: dict[str, Any]) -> str | None:
+    """The app's lock: of the source, or as it was resolved before; None when nobody has resolved it yet."""
+    found = _look(app, source)
+    if "text" in found:
+        source["lock"] = found["text"]
+        text: str = found["text"]
+        return text
+    record = _record(app, found)
+    return record.read_text() if record.is_file() else None
+
+
+def _look(app: str, source: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = __utils__["locks.look"](app, source["directory"], _settings(app), _python(), _debian())
+    return found
+
+
+def _record(app: str, found: dict[str, Any]) -> Path:
+    return BUILDS / app / "locks" / f"{__utils__['locks.key'](found['question'])}.txt"
+
+
+def _resolve(app: str, source: dict[str, Any]) -> str:
+    """Resolves the app's packages, records the lock for ever and answers it."""
+    found = _look(app, source)
+    index = __utils__["locks.uv_environment"](
+        __utils__["locks.pip_settings"](__utils__["locks.pip_files"](), os.environ)
+    )
+    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
+    with tempfile.TemporaryDirectory(prefix="saltern-lock-") as work:
+        text: str = __utils__["locks.resolve"](found, source["directory"], Path(work), uv, run, index)
+    record = _record(app, found)
+    record.parent.mkdir(exist_ok=True)
+    asked = json.dumps(found["question"], sort_keys=True)
+    __utils__["appfiles.write"](record, f"# Resolved once by Saltern, for {asked}\n{text}", 0o644)
+    return record.read_text()
 
 
 def _repository() -> Path:

@@ -124,9 +124,11 @@ def collect_static(app: str, release: str) -> None:
         shutil.rmtree(static, ignore_errors=True)
         static.mkdir()
         if __salt__["release.manifest"](app, release)["django"]["static"]:
-            user = __pillar__["apps"][app]["user"]
+            settings = __pillar__["apps"][app]
+            user = settings["user"]
             shutil.chown(static, user, user)
-            collect = ["-m", "django", "collectstatic", "--noinput", "--verbosity", "0"]
+            manage = __salt__["release.manage_arguments"](app, release, settings)
+            collect = [*manage, "collectstatic", "--noinput", "--verbosity", "0"]
             __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
         names = _take_over(static)
         __utils__["appfiles.write"](directory / "static.json", json.dumps(names) + "\n", 0o644)
@@ -258,7 +260,8 @@ def migrate(app: str, release: str) -> list[str]:
         before = _pending(app, release, connection)
         if before or started.exists():
             started.touch()
-            arguments = ["-m", "django", "migrate", "--noinput", "--verbosity", "1"]
+            manage = __salt__["release.manage_arguments"](app, release, __pillar__["apps"][app])
+            arguments = [*manage, "migrate", "--noinput", "--verbosity", "1"]
             __salt__["release.one_off"](app, release, "migrate", arguments)
             if left := _pending(app, release, connection):
                 raise CommandExecutionError(

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +231,24 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
     )
 
 
+def manage_arguments(app: str, release: str, settings: dict[str, Any]) -> list[str]:
+    """Answers what the release's Python is given to run a management command, before the command's own name.
+
+    Args:
+        app: the app's name.
+        release: the release's id.
+        settings: the app's settings from the pillar: manage.
+
+    Example:
+        >>> manage_arguments("demo", "x", {"manage": "python -m django"})
+        ['-m', 'django']
+        >>> manage_arguments("bugsink", "x", {"manage": "bugsink-manage"})
+        ['/srv/apps/bugsink/releases/x/venv/bin/bugsink-manage']
+    """
+    first, *rest = settings["manage"].split()
+    return rest if first == "python" else [str(APPS / app / "releases" / release / "venv/bin" / first)]
+
+
 def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
     """Writes the tmpfiles.d entry that makes the directory of an app's sockets at boot.
 
@@ -323,6 +340,7 @@ def desired(app: str) -> dict[str, str]:
         "environment": _environment(app),
         "gunicorn": gunicorn_conf(app, "ID", settings),
         "unit": unit_text(app, settings),
+        "files": _files(app),
     }
     return {"id": release_id(build, parts), "build": build}
 
@@ -504,11 +522,6 @@ def stage(app: str) -> dict[str, Any]:
         if is_staged(app, release):
             return manifest(app, release)
         build = __salt__["build.verify"](app, wanted["build"])
-        if not any(re.match(r"wheels/gunicorn-", name) for name in build["files"]):
-            raise CommandExecutionError(
-                f"{app}: {build['source']}: the lock has no gunicorn, which serves the app. Add gunicorn>=27 to the "
-                "requirements and lock again."
-            )
         for half in _half_staged(app):
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
@@ -521,6 +534,8 @@ def stage(app: str) -> dict[str, Any]:
         }
         write = __utils__["appfiles.write"]
         write(directory / "env", environment_file(environment), 0o600)
+        for path, text in _files(app).items():
+            _write_file(directory / "src" / path, text, _settings(app)["user"])
         write(directory / "gunicorn.conf.py", gunicorn_conf(app, release, _settings(app)), 0o644)
         found = {
             "id": release,
@@ -699,6 +714,20 @@ def _environment(app: str) -> dict[str, str]:
     return {**_settings(app)["env"], **__pillar__["wiring"]["apps"][app]["environment"]}
 
 
+def _files(app: str) -> dict[str, str]:
+    """The app's extra files, from the site's templates: texts by path in the source."""
+    found: dict[str, str] = __pillar__["wiring"]["apps"][app]["files"]
+    return found
+
+
+def _write_file(path: Path, text: str, group: str) -> None:
+    """They may hold secrets, so only root and the app read them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    __utils__["appfiles.write"](path, text, 0o600)
+    shutil.chown(path, "root", group)
+    path.chmod(0o640)
+
+
 def _directory(app: str, release: str) -> Path:
     return APPS / app / "releases" / release
 
@@ -741,16 +770,6 @@ def _half_staged(app: str) -> list[Path]:
     return [path for path in (APPS / app / "releases").iterdir() if not (path / "manifest.json").is_file()]
 
 
-def _uv() -> str:
-    """uv, from Salt's own environment; over salt-ssh another Python runs this."""
-    for path in (Path(sys.executable).with_name("uv"), Path("/opt/saltern/salt/bin/uv")):
-        if os.access(path, os.X_OK):
-            return str(path)
-    raise CommandExecutionError(
-        f"uv is neither beside {sys.executable} nor in /opt/saltern/salt/bin: bin/bootstrap installs it with Salt"
-    )
-
-
 @contextlib.contextmanager
 def _readable_to_all() -> Iterator[None]:
     """The app must read what root installs, whatever umask root has; who gets there is decided by releases/."""
@@ -762,15 +781,16 @@ def _readable_to_all() -> Iterator[None]:
 
 
 def _install(app: str, directory: Path, build: Path) -> None:
-    run = __utils__["appfiles.run"]
+    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
     python = f"{directory}/venv/bin/python"
     quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
     __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
-    run([_uv(), "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
+    shutil.copy(build / "bom.json", directory / "bom.json")
+    run([uv, "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
     run(
         [
-            _uv(), "pip", "install", *quiet, "--python", python, "--no-index", "--find-links", str(build / "wheels"),
-            "--require-hashes", "--no-build", "--link-mode", "copy", "--compile-bytecode",
+            uv, "pip", "install", *quiet, "--python", python, "--no-index", "--find-links", str(build / "wheels"),
+            "--require-hashes", "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
             "--requirements", str(build / "requirements.txt"),
         ]
     )  # fmt: skip
@@ -813,8 +833,8 @@ def _ask(app: str, release: str) -> str | None:
     settings = _settings(app)
     try:
         code, _ = _get(app, release, settings["health_path"])
-        if code != 200:
-            return f"{settings['health_path']} answered {code}"
+        if code != settings["health_status"]:
+            return f"{settings['health_path']} answered {code} and not {settings['health_status']}"
         if settings["version_path"]:
             code, body = _get(app, release, settings["version_path"])
             if code != 200 or release not in body:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +148,21 @@ def run(
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
         raise CommandExecutionError(f"{what} ...: exit code {done.returncode}\n{last}")
     return done.stdout
+
+
+def uv() -> str:
+    """Answers the path of uv in Salt's own environment; over salt-ssh another Python runs this.
+
+    Raises:
+        CommandExecutionError: it is not there.
+
+    Example:
+        >>> uv()
+        '/opt/saltern/salt/bin/uv'
+    """
+    for path in (Path(sys.executable).with_name("uv"), Path("/opt/saltern/salt/bin/uv")):
+        if os.access(path, os.X_OK):
+            return str(path)
+    raise CommandExecutionError(
+        f"uv is neither beside {sys.executable} nor in /opt/saltern/salt/bin: bin/bootstrap installs it with Salt"
+    )

@@ -63,16 +63,23 @@ class Connection(http.client.HTTPSConnection):
 
 
 def get(page: Page, ca: Path, path: str = "/", seconds: float = 10) -> tuple[int, bytes]:
-    """Ask for a path.
+    """Ask for a path, and once more where the app sends a visitor to another of its own paths, such as a login.
 
     Returns:
         (status, body).
     """
-    connection = Connection(page, ssl.create_default_context(cafile=str(ca)), seconds)
+    context = ssl.create_default_context(cafile=str(ca))
+    status, body, where = _ask(Connection(page, context, seconds), path)
+    if status in (301, 302, 303, 307, 308) and where.startswith("/"):
+        status, body, _ = _ask(Connection(page, context, seconds), where)
+    return status, body
+
+
+def _ask(connection: Connection, path: str) -> tuple[int, bytes, str]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.read(), answer.getheader("Location", "")
     finally:
         connection.close()
 

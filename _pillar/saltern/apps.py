@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from .kinds import (
     Account,
     Allowed,
     Database,
+    DebianPackage,
     Directory,
     DnsName,
     EnvironmentName,
     EnvironmentValue,
+    GitUrl,
     InsidePath,
+    ManageCommand,
     Module,
+    PinnedRequirement,
+    Requirement,
+    Revision,
     UrlFolder,
     UrlPath,
     WsgiPath,
 )
 from .model import Model
+from .placeholders import EnvironmentText
 
 # Worked out from the fleet (wiring.py) or added to each release; an app's file cannot set them.
 OWN_VARIABLES = (
@@ -66,10 +73,47 @@ Environment = Annotated[
 ]
 
 
-class Source(Model):
-    """Where the app's code comes from."""
+AppEnvironment = Annotated[
+    dict[EnvironmentName, EnvironmentText],
+    AfterValidator(_environment),
+    Allowed("NAME: text on one line, in quotes when it looks like a number, a date or yes/no; with placeholders"),
+]
 
-    directory: Directory = Field(description="A directory with the project; relative to the repository's root.")
+
+class Source(Model):
+    """Where the app's code comes from: one of directory, git, requirement."""
+
+    directory: Directory | None = Field(
+        None, description="A directory with the project; relative to the repository's root."
+    )
+    git: GitUrl | None = Field(None, description="A Git repository with the project in its root.")
+    revision: Revision | None = Field(
+        None, description="With `git`: which commit. A tag or a branch is asked of the repository at each apply."
+    )
+    requirement: PinnedRequirement | None = Field(None, description="A package of the index that is the project.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        given = [name for name in ("directory", "git", "requirement") if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} are given" if given else "nothing is given"
+            raise ValueError(f"{what}; needed: exactly one of directory, git, requirement")
+        if (self.git is None) != (self.revision is None):
+            raise ValueError("git and revision go together; give both or neither")
+        return self
+
+
+class Packages(Model):
+    """Debian packages of an app."""
+
+    build: list[DebianPackage] = Field([], description="On the builder, to compile what comes as source.")
+    run: list[DebianPackage] = Field([], description="On the web hosts, to run.")
+
+
+class File(Model):
+    """A file that is written into each release from a template in the site."""
+
+    template: InsidePath = Field(description="A Jinja template, below the site's apps/.")
 
 
 class App(Model):
@@ -83,13 +127,24 @@ class App(Model):
     wsgi: WsgiPath | None = Field(
         None, description="The WSGI object. Default: `wsgi:application` in the package of settings_module."
     )
-    requirements: InsidePath = Field("requirements.txt", description="The lock inside the source, with hashes.")
-    env: Environment = Field(
+    lock: InsidePath | None = Field(
+        None, description="The lock inside the source. Default: uv.lock, or requirements.txt if it has hashes."
+    )
+    requirements: list[Requirement] = Field([], description="Packages beyond those of the project and its lock.")
+    packages: Packages = Field(Packages(), description="Debian packages that it needs.")
+    manage: ManageCommand = Field("python -m django", description="How management commands are run.")
+    env: AppEnvironment = Field(
         {}, description="Extra environment variables; `secrets/shared.yaml` takes the secret ones."
     )
+    files: dict[InsidePath, File] = Field(
+        {}, description="Extra files of each release, by their path in the source; only the app can read them."
+    )
     static_url: UrlFolder = Field("/static/", description="Where nginx serves the collected static files.")
-    health_path: UrlPath = Field("/healthz", description="Answers 200 only when the app can work.")
-    version_path: UrlPath = Field("/-/version", description="Answers the release as JSON.")
+    health_path: UrlPath = Field("/healthz", description="Answers health_status only when the app can work.")
+    health_status: int = Field(200, ge=200, le=499, description="What a healthy app answers there.")
+    version_path: UrlPath | None = Field(
+        "/-/version", description="Answers a text with the release's id; null: the app has no such page."
+    )
     workers: int = Field(2, ge=1, le=64, description="gunicorn's processes.")
     threads: int = Field(4, ge=1, le=64, description="Threads in each process.")
     user: Annotated[Account, AfterValidator(_account)] | None = Field(

@@ -115,6 +115,38 @@ UrlFolder = Annotated[
 ]
 InsidePath = Annotated[str, _checked(_inside), Allowed("a path inside the source directory, without ..")]
 Directory = Annotated[str, _matches(r"[^\0\n]+"), Allowed("a directory, relative to the repository's root or absolute")]
+# No password in it: it would be shown in plans and stand in manifests.
+GitUrl = Annotated[
+    str,
+    _matches(
+        r"(https?://|git://|file:///)[^\s@]+|ssh://[^\s:@/]+@?[^\s@]+|[a-z_][a-z0-9_.-]*@[a-zA-Z0-9.-]+:[^\s-][^\s]*"
+    ),
+    Allowed("a repository's URL without a password, such as https://git.example.org/shop.git"),
+]
+# Never with a leading -, which git would read as an option.
+Revision = Annotated[
+    str, _matches(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/+-]*"), Allowed("a commit (40 digits), a tag or a branch")
+]
+PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._, -]+\])?"
+Requirement = Annotated[
+    str,
+    _matches(PACKAGE + "( *(==|>=|<=|<|>|~=|!=) *[A-Za-z0-9.*+!_-]+ *,?)*"),
+    Allowed("a package, with extras and versions if need be, such as bugsink==2.6.1 or psycopg[binary]>=3.3"),
+]
+PinnedRequirement = Annotated[
+    str,
+    _matches(PACKAGE + " *== *[A-Za-z0-9.+!_-]+"),
+    Allowed("a package with its exact version, such as bugsink==2.6.1"),
+]
+# Debian Policy, section 5.6.1.
+DebianPackage = Annotated[
+    str, _matches(r"[a-z0-9][a-z0-9+.-]+"), Allowed("the name of a Debian package, such as libpq-dev")
+]
+ManageCommand = Annotated[
+    str,
+    _matches(r"(python( -m [A-Za-z_][\w.]*| [A-Za-z0-9_][\w./-]*\.py)|[A-Za-z0-9_][\w.-]*)"),
+    Allowed("python -m django, python manage.py, or a program that the app's packages bring, such as bugsink-manage"),
+]
 # systemd's EnvironmentFile reads lines; a line break in a value would begin a new variable.
 EnvironmentName = Annotated[str, _matches(ENVIRONMENT_NAME), Allowed("a variable's name: A-Z, 0-9 and _")]
 EnvironmentValue = Annotated[str, _matches(r"[^\0\r\n]*"), Allowed("text on one line")]

@@ -75,12 +75,16 @@ def _default(field: FieldInfo, name: str, defaults: dict[str, Any]) -> str:
         return f"`{_shown(defaults[name])}`"
     if field.default is PydanticUndefined:
         return "required"
+    if field.default is None and "Default:" not in (field.description or ""):
+        return "none"
     return "derived" if field.default is None else f"`{_shown(field.default)}`"
 
 
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Model):
+        return "{}"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
     return '""' if value == "" else str(value)

@@ -16,6 +16,7 @@ from .apps import App
 from .document import Document
 from .errors import Problem
 from .roles import PORTS
+from .templates import problems as template_problems
 
 NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
 ONE_ONLY = ("builder", "postgres", "redis")
@@ -49,7 +50,7 @@ class Files:
 
 def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
-    rules = (_addresses, _counts, _hostnames, _owners, _sources, _ports)
+    rules = (_addresses, _counts, _hostnames, _owners, _sources, _templates, _ports)
     return [problem for rule in rules for problem in rule(files)]
 
 
@@ -121,6 +122,18 @@ def _sources(files: Files) -> Iterator[Problem]:
         if not _is_directory(files.repository / directory):
             text = f"no directory {files.repository / directory}; a relative path counts from the repository"
             yield file.problem(("source", "directory"), text)
+
+
+def _templates(files: Files) -> Iterator[Problem]:
+    folder = Path(files.fleet.file).parent / "apps"
+    for file in files.apps.values():
+        for name in file.names("files"):
+            template = file.at("files", name, "template")
+            if isinstance(template, str) and ".." not in template.split("/") and not template.startswith("/"):
+                yield from (
+                    Problem(str(folder / template), problem.line, "", str(problem))
+                    for problem in template_problems(folder / template)
+                )
 
 
 def _is_directory(path: Path) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .placeholders import fill
+
 if TYPE_CHECKING:
     from .load import Site
     from .secretfile import Secrets
@@ -86,6 +88,45 @@ def edge(site: Site, host: str) -> dict[str, Any]:
     return {"webs": [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]}
 
 
+def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers what each placeholder (placeholders.py) stands for, for one app on one web host.
+
+    Args:
+        site: the site.
+        host: the web host it runs on.
+        name: the app.
+        secrets: the host's secrets.
+    """
+    app, keys = site.apps[name], secrets.apps[name]
+    if keys.secret_key is None or secrets.redis_password is None:
+        raise WiringError(f"the secrets of app {name} on {host} are not complete")
+    database, cache = only(site, "postgres"), only(site, "redis")
+    database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
+    https_port = site.settings.edge.https_port
+    origin_port = "" if https_port == 443 else f":{https_port}"
+    user, password = quote(str(app.database), safe=""), quote(keys.database_password, safe="")
+    cache_password = quote(secrets.redis_password, safe="")
+    database_host, database_address = f"{database}.{site.fleet.domain}", address_seen(site, host, database)
+    return {
+        # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
+        "database_url": f"postgres://{user}:{password}@{database_host}:{database_port}/{app.database}"
+        f"?hostaddr={database_address}&sslmode=verify-full&sslrootcert={CA_FILE}",
+        "database_name": str(app.database),
+        "database_user": str(app.database),
+        "database_password": keys.database_password,
+        "database_host": database_host,
+        "database_address": database_address,
+        "database_port": str(database_port),
+        "ca_file": CA_FILE,
+        "cache_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
+        "secret_key": keys.secret_key,
+        "hostname": app.hostnames[0],
+        "hostnames": ",".join(app.hostnames),
+        "base_url": f"https://{app.hostnames[0]}{origin_port}",
+        "data_directory": f"/var/lib/apps/{name}",
+    }
+
+
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
     """Answers the whole environment of an app on one web host, but for what each release adds.
 
@@ -98,30 +139,36 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
     Returns:
         Variables by name: those of the app's file and its secret ones, then Saltern's own.
     """
-    app, keys = site.apps[name], secrets.apps[name]
-    if keys.secret_key is None or secrets.redis_password is None:
-        raise WiringError(f"the secrets of app {name} on {host} are not complete")
-    database, cache = only(site, "postgres"), only(site, "redis")
-    database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
-    https_port = site.settings.edge.https_port
-    origin_port = "" if https_port == 443 else f":{https_port}"
-    user, password = quote(str(app.database), safe=""), quote(keys.database_password, safe="")
-    cache_password = quote(secrets.redis_password, safe="")
-    # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
-    database_url = (
-        f"postgres://{user}:{password}@{database}.{site.fleet.domain}:{database_port}/{app.database}"
-        f"?hostaddr={address_seen(site, host, database)}&sslmode=verify-full&sslrootcert={CA_FILE}"
-    )
+    app, known = site.apps[name], values(site, host, name, secrets)
+    origin_port = known["base_url"].removeprefix(f"https://{app.hostnames[0]}")
     return {
-        **app.env,
-        **keys.env,
-        "DATABASE_URL": database_url,
-        "CACHE_URL": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
-        "SECRET_KEY": keys.secret_key,
-        "ALLOWED_HOSTS": ",".join(app.hostnames),
+        **{variable: fill(text, known) for variable, text in app.env.items()},
+        **secrets.apps[name].env,
+        "DATABASE_URL": known["database_url"],
+        "CACHE_URL": known["cache_url"],
+        "SECRET_KEY": known["secret_key"],
+        "ALLOWED_HOSTS": known["hostnames"],
         "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{hostname}{origin_port}" for hostname in app.hostnames),
         "DJANGO_SETTINGS_MODULE": str(app.settings_module),
     }
+
+
+def files(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers the text of each extra file of an app's releases on one web host, by its path in the source.
+
+    Args:
+        site: the site.
+        host: the web host it runs on.
+        name: the app.
+        secrets: the host's secrets.
+    """
+    chosen = site.apps[name].files
+    if not chosen:
+        return {}
+    from .templates import render
+
+    known = values(site, host, name, secrets)
+    return {path: render(site.path / "apps" / file.template, known) for path, file in sorted(chosen.items())}
 
 
 def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
@@ -136,5 +183,11 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
     if "web" in roles:
-        result["apps"] = {name: {"environment": environment(site, host, name, secrets)} for name in sorted(site.apps)}
+        result["apps"] = {
+            name: {
+                "environment": environment(site, host, name, secrets),
+                "files": files(site, host, name, secrets),
+            }
+            for name in sorted(site.apps)
+        }
     return result

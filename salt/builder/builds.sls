@@ -7,7 +7,15 @@ include:
     - group: root
     - mode: "0755"
     - makedirs: True
-{% for app in pillar['apps'] %}
+{% for app, settings in pillar['apps'].items() %}
+{%- if settings['packages']['build'] %}
+build packages of {{ app }}:
+  pkg.installed:
+    - pkgs: {{ settings['packages']['build'] | json }}
+    - install_recommends: False
+    - require_in:
+      - build: build of {{ app }}
+{% endif %}
 build of {{ app }}:
   build.present:
     - name: {{ app | json }}

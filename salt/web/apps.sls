@@ -66,6 +66,14 @@ user of {{ app }}:
       - user: user of {{ app }}
       - file: /run/apps
 
+{%- if settings['packages']['run'] %}
+packages of {{ app }}:
+  pkg.installed:
+    - pkgs: {{ settings['packages']['run'] | json }}
+    - install_recommends: False
+    - require_in:
+      - release: release of {{ app }}
+{% endif %}
 unit of {{ app }}:
   release.unit_present:
     - name: {{ app | json }}

@@ -137,7 +137,7 @@ def test_without_secrets_nothing_is_applied_and_one_command_mends_it(masterless:
 
 def test_the_check_fails_with_the_list_and_succeeds_on_a_good_site(masterless: Masterless) -> None:
     good = masterless.call("site.check", host="app1", release="trixie")
-    assert (good.returncode, json.loads(good.stdout)["local"]) == (0, "site: no errors in 1 host and 1 app")
+    assert (good.returncode, json.loads(good.stdout)["local"]) == (0, "site: no errors in 1 host and 2 apps")
     (masterless.root / "site" / "settings.yaml").write_text("web: {port: 0}\n")
     bad = masterless.call("site.check", host="app1", release="trixie")
     assert bad.returncode != 0

@@ -19,12 +19,13 @@ from tests.unit.contracts import load
 HASH = "--hash=sha256:" + "0" * 64
 
 
-def wheel(folder: Path, name: str, version: str) -> str:
+def wheel(folder: Path, name: str, version: str, needs: str = "") -> str:
     """Makes a wheel with one module and answers the line that locks it."""
     path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}.py", f"version = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        archive.writestr(f"{info}/METADATA", about + (f"Requires-Dist: {needs}\n" if needs else ""))
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
@@ -50,11 +51,14 @@ class Project:
         self.pillar: dict[str, Any] = {
             "host": {"id": "app1", "roles": ["builder", "web"]},
             "builder": {"keep": 3},
-            "apps": {"tiny": {"source": {"directory": str(self.source)}, "requirements": "requirements.txt"}},
+            "apps": {"tiny": {"source": {"directory": str(self.source)}, "lock": None, "requirements": []}},
         }
         self.utils: dict[str, Any] = {
-            f"appfiles.{name}": getattr(self.files, name) for name in ("digest", "write", "point", "locked")
+            f"appfiles.{name}": getattr(self.files, name) for name in ("digest", "write", "point", "locked", "uv")
         }
+        for name in ("locks", "gitsource", "bom"):
+            own = module("_utils", name)
+            self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.build.__pillar__, self.build.__utils__ = self.pillar, self.utils
         self.pip = pip
         self.utils["appfiles.run"] = self.execute
@@ -104,25 +108,6 @@ def test_id_is_a_pure_function_of_the_input() -> None:
         pure.build_id("tree", "lock", "3.13", "12"),
     }
     assert len(others | {first}) == 5
-
-
-@pytest.mark.parametrize(
-    "text, problem",
-    [
-        (f"django==5.2 {HASH}\n", None),
-        (f"psycopg[binary]==3.3.9 \\\n    {HASH} \\\n    {HASH}\n    # via -r x\n", None),
-        (f"async-timeout==5.0.1 ; python_full_version < '3.11.3' \\\n    {HASH}\n", None),
-        ("django==5.2\n", 'line 1: "django==5.2" has no --hash'),
-        (f"# a\n\ndjango>=5.2 {HASH}\n", 'line 3: "django>=5.2" has no exact version'),
-        (f"django {HASH}\n", "no exact version"),
-        ("-e .\n", 'option "-e" is not allowed'),
-        ("--extra-index-url=https://x\n", "is not allowed"),
-        ("# nothing\n", "no package at all"),
-    ],
-)
-def test_a_lock_has_versions_and_hashes(text: str, problem: str | None) -> None:
-    problems = pure.lock_problems(text)
-    assert (problems == []) if problem is None else (problem in problems[0])
 
 
 def test_requirements_of_wheels() -> None:
@@ -211,7 +196,7 @@ def test_a_build_is_made_once(project: Project) -> None:
     assert (project.path(wanted) / "wheels/gunicorn-27.0.1-py3-none-any.whl").is_file()
     assert "gunicorn==27.0.1 --hash=sha256:" in (project.path(wanted) / "requirements.txt").read_text()
     assert set(manifest["files"]) == {
-        "src.tar.gz", "requirements.txt", "wheels/gunicorn-27.0.1-py3-none-any.whl",
+        "src.tar.gz", "requirements.txt", "lock.txt", "bom.json", "wheels/gunicorn-27.0.1-py3-none-any.whl",
     }  # fmt: skip
     assert project.make() == manifest  # "when" included: nothing was built
     shutil.rmtree(project.index)  # a change of code alone needs no index
@@ -252,8 +237,9 @@ def test_a_wrong_hash_stops_the_build_and_leaves_nothing(project: Project) -> No
     assert [path.name for path in project.path("").iterdir()] == [".lock"]
 
 
-def test_a_lock_without_hashes_is_refused_with_the_way_out(project: Project) -> None:
+def test_a_named_lock_without_hashes_is_refused_with_the_way_out(project: Project) -> None:
     (project.source / "requirements.txt").write_text("gunicorn==27.0.1\n")
+    project.pillar["apps"]["tiny"]["lock"] = "requirements.txt"
     with pytest.raises(CommandExecutionError, match=r"requirements.txt is not a lock: line 1: .*--generate-hashes"):
         project.build.identify("tiny")
 

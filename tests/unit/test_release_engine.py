@@ -95,9 +95,10 @@ class Host(Project):
         self.pillar["apps"]["tiny"] |= {
             "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
             "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
+            "health_status": 200, "manage": "python -m django",
         }  # fmt: skip
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
-        self.pillar["wiring"] = {"apps": {"tiny": {"environment": environment}}}
+        self.pillar["wiring"] = {"apps": {"tiny": {"environment": environment, "files": {}}}}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.release, self.django = module("_modules", "release"), module("_modules", "django")
@@ -286,14 +287,6 @@ def test_a_flipped_byte_is_refused_before_anything_is_touched(host: Host) -> Non
     result = host.state("release.staged")
     assert result["result"] is False and "gunicorn-27.0.1-py3-none-any.whl has been changed" in result["comment"]
     assert [path.name for path in (host.apps / "tiny/releases").iterdir()] == [old]
-
-
-def test_a_lock_without_gunicorn_is_refused(host: Host) -> None:
-    from test_build import wheel
-
-    (host.source / "requirements.txt").write_text(wheel(host.index, "other", "1.0"))
-    host.state("build.present")
-    assert "the lock has no gunicorn" in host.state("release.staged")["comment"]
 
 
 @pytest.mark.parametrize("step", ["first-start-of-django", "collectstatic", "migrate"])

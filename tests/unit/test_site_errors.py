@@ -183,8 +183,62 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "path in nginx's words": (
         put(SHOP, "static_url", value="/a; root /;/"), SHOP, "static_url", ["not allowed"],
     ),
-    "requirements outside": (
-        put(SHOP, "requirements", value="../x.txt"), SHOP, "requirements", ["leaves the source directory"],
+    "lock outside": (put(SHOP, "lock", value="../x.txt"), SHOP, "lock", ["leaves the source directory"]),
+    "two sources": (
+        put(SHOP, "source", "requirement", value="x==1"), SHOP, "source",
+        ["directory and requirement are given", "exactly one of directory, git, requirement"],
+    ),
+    "empty source": (put(SHOP, "source", value={}), SHOP, "source", ["nothing is given", "exactly one of"]),
+    "git without a revision": (
+        put(SHOP, "source", value={"git": "https://git.test/x"}), SHOP, "source", ["git and revision go together"],
+    ),
+    "a password in a URL": (
+        put(SHOP, "source", value={"git": "https://me:secret@git.test/x", "revision": "v1"}),
+        SHOP, "source.git", ["URL without a password"],
+    ),
+    "an option as a revision": (
+        put(SHOP, "source", value={"git": "https://git.test/x", "revision": "--upload-pack=x"}),
+        SHOP, "source.revision", ["a commit (40 digits), a tag or a branch"],
+    ),
+    "a requirement without a version": (
+        put(SHOP, "source", value={"requirement": "bugsink"}), SHOP, "source.requirement", ["exact version"],
+    ),
+    "an option as a requirement": (
+        put(SHOP, "requirements", value=["--index-url=x"]), SHOP, "requirements.0", ["a package, with extras"],
+    ),
+    "a requirement by URL": (
+        put(SHOP, "requirements", value=["x @ https://x.test/x.whl"]), SHOP, "requirements.0", ["a package"],
+    ),
+    "an option as a Debian package": (
+        put(SHOP, "packages", value={"run": ["-o=x"]}), SHOP, "packages.run.0", ["the name of a Debian package"],
+    ),
+    "manage with arguments": (
+        put(SHOP, "manage", value="python manage.py migrate"), SHOP, "manage", ["python -m django"],
+    ),
+    "unknown placeholder": (
+        put(SHOP, "env", value={"DB": "{databas_url}"}), SHOP, "env.DB",
+        ["unknown placeholder {databas_url}", 'did you mean "database_url"', "{{databas_url}} gives"],
+    ),
+    "file outside the release": (
+        put(SHOP, "files", value={"../x": {"template": "/x"}}), SHOP, "files.../x", ["leaves the source directory"],
+    ),
+    "template not there": (
+        put(SHOP, "files", value={"x.py": {"template": "shop/x.jinja"}}),
+        "apps/shop/x.jinja", "", ["the file does not exist"],
+    ),
+    "template with an unknown name": (
+        lambda files: (
+            put(SHOP, "files", value={"x.py": {"template": "x.jinja"}})(files),
+            text("apps/x.jinja", "a\n{{ secret_kee }}\n")(files),
+        ),
+        "apps/x.jinja", "", ["unknown name secret_kee", 'did you mean "secret_key"'],
+    ),
+    "template that is no Jinja": (
+        lambda files: (
+            put(SHOP, "files", value={"x.py": {"template": "x.jinja"}})(files),
+            text("apps/x.jinja", "a\n{{ secret_key \n")(files),
+        ),
+        "apps/x.jinja", "", ["no valid Jinja"],
     ),
     "wsgi without object": (put(SHOP, "wsgi", value="shop.wsgi"), SHOP, "wsgi", ["module:object"]),
     "env value is a number": (put(BLOG, "env", "A", value=1), BLOG, "env.A", ["put it in quotes", "text on one line"]),

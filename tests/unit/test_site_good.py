@@ -70,7 +70,7 @@ def test_the_good_site_loads_with_defaults_that_follow_from_the_name(tmp_path: P
     app = load_written(tmp_path, good()).apps["web-shop"]
     assert (app.settings_module, app.wsgi) == ("web_shop.settings", "web_shop.wsgi:application")
     assert (app.user, app.database) == ("app-web-shop", "web_shop")
-    assert (app.requirements, app.workers, app.static_url) == ("requirements.txt", 2, "/static/")
+    assert (app.lock, app.workers, app.static_url) == (None, 2, "/static/")
 
 
 def test_the_wsgi_object_follows_the_settings_module(tmp_path: Path) -> None:
@@ -158,14 +158,19 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
         "edge": {"http_port": 80, "https_port": 443},
         "apps": {
             "demo": {
-                "source": {"directory": "demo"},
+                "source": {"directory": "demo", "git": None, "revision": None, "requirement": None},
                 "hostnames": ["demo.saltern.test"],
                 "settings_module": "demo.settings",
                 "wsgi": "demo.wsgi:application",
-                "requirements": "requirements.txt",
+                "lock": None,
+                "requirements": [],
+                "packages": {"build": [], "run": []},
+                "manage": "python -m django",
                 "env": {"LOG_LEVEL": "INFO"},
+                "files": {},
                 "static_url": "/static/",
                 "health_path": "/healthz",
+                "health_status": 200,
                 "version_path": "/-/version",
                 "workers": 2,
                 "threads": 4,
@@ -193,7 +198,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "ALLOWED_HOSTS": "demo.saltern.test",
                         "CSRF_TRUSTED_ORIGINS": "https://demo.saltern.test",
                         "DJANGO_SETTINGS_MODULE": "demo.settings",
-                    }
+                    },
+                    "files": {},
                 }
             },
         },

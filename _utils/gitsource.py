@@ -1,0 +1,97 @@
+"""Sources in a Git repository: which commit a revision is, and its files in a directory.
+
+Never interactive: a repository that wants a password or knows no key is an error at once, not a run that hangs.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from salt.exceptions import CommandExecutionError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM": "0"}
+
+
+def commit_in(listing: str, revision: str) -> str | None:
+    """Chooses the commit of a tag or branch from what ``git ls-remote`` prints; a tag wins over a branch.
+
+    Args:
+        listing: lines of a commit, a tab and the full name of a ref.
+        revision: short name of a tag or branch.
+
+    Returns:
+        40 hex digits, or None. Of an annotated tag the commit (``^{}``), not the tag's own object.
+
+    Example:
+        >>> commit_in("aa\\trefs/heads/1.0\\nbb\\trefs/tags/1.0\\ncc\\trefs/tags/1.0^{}", "1.0")
+        'cc'
+    """
+    refs = {name: commit for commit, _, name in (line.partition("\t") for line in listing.splitlines())}
+    wanted = (f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}", f"refs/heads/{revision}")
+    return next((refs[name] for name in wanted if name in refs), None)
+
+
+def commit_of(url: str, revision: str, run: Callable[..., str]) -> str:
+    """Answers the commit that a revision is now. A full commit needs no network.
+
+    Args:
+        url: the repository.
+        revision: 40 hex digits, a tag or a branch.
+        run: ``appfiles.run``.
+
+    Raises:
+        CommandExecutionError: the repository does not answer, or has no such tag or branch.
+    """
+    if COMMIT.fullmatch(revision):
+        return revision
+    listing = run(["git", "ls-remote", "--", url, *_patterns(revision)], env=QUIET, timeout=60)
+    if found := commit_in(listing, revision):
+        return found
+    raise CommandExecutionError(f"{url} has neither a tag nor a branch {revision}; a commit is given by all 40 digits")
+
+
+def _patterns(revision: str) -> list[str]:
+    return [f"refs/heads/{revision}", f"refs/tags/{revision}", f"refs/tags/{revision}^{{}}"]
+
+
+def check_out(url: str, commit: str, mirror: Path, directory: Path, run: Callable[..., str]) -> None:
+    """Puts the files of a commit into a directory, which appears whole.
+
+    Args:
+        url: the repository.
+        commit: 40 hex digits.
+        mirror: a bare copy of the repository, made or brought up to date when it lacks the commit.
+        directory: where to; it must not exist.
+        run: ``appfiles.run``.
+
+    Raises:
+        CommandExecutionError: the repository does not answer or lacks the commit.
+    """
+    git = ["git", "--git-dir", str(mirror)]
+    if not mirror.is_dir():
+        run(["git", "init", "--quiet", "--bare", str(mirror)], env=QUIET)
+    if not _has(git, commit, run):
+        every = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        run([*git, "fetch", "--quiet", "--force", "--prune", "--", url, *every], env=QUIET, timeout=1800)
+        if not _has(git, commit, run):
+            raise CommandExecutionError(f"{url}: no branch or tag of it holds the commit {commit}")
+    beside = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    # Not `git archive`: a project's export-ignore would leave files out. The index is a throw-away, inside the mirror.
+    index = {**QUIET, "GIT_INDEX_FILE": str(mirror / "saltern-index")}
+    run([*git, "read-tree", commit], env=index)
+    run([*git, "--work-tree", str(beside), "checkout-index", "--all", "--force"], env=index, cwd=beside, timeout=600)
+    beside.rename(directory)
+
+
+def _has(git: list[str], commit: str, run: Callable[..., str]) -> bool:
+    try:
+        run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], env=QUIET)
+    except CommandExecutionError:
+        return False
+    return True
