@@ -18,6 +18,7 @@ from .kinds import (
     GitUrl,
     InsidePath,
     ManageCommand,
+    Migration,
     Module,
     PinnedRequirement,
     Requirement,
@@ -116,6 +117,14 @@ class File(Model):
     template: InsidePath = Field(description="A Jinja template, below the site's apps/.")
 
 
+class Migrations(Model):
+    """How an app's database is migrated."""
+
+    reversible: list[Migration] = Field(
+        [], description="Migrations after which older code works on: a rollback to before them is not refused."
+    )
+
+
 class App(Model):
     """One app; the file's name is the app's name."""
 
@@ -153,6 +162,7 @@ class App(Model):
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
         None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
     )
+    migrations: Migrations = Field(default_factory=Migrations, description="How the database is migrated.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
 
     def filled(self, name: str) -> App:

@@ -73,6 +73,8 @@ def _inner(annotation: Any) -> tuple[type[Model] | None, str]:
 def _default(field: FieldInfo, name: str, defaults: dict[str, Any]) -> str:
     if name in defaults:
         return f"`{_shown(defaults[name])}`"
+    if field.default_factory:
+        return "`{}`"
     if field.default is PydanticUndefined:
         return "required"
     if field.default is None and "Default:" not in (field.description or ""):
