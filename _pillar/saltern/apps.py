@@ -15,6 +15,7 @@ from .kinds import (
     EnvironmentName,
     EnvironmentValue,
     InsidePath,
+    Migration,
     Module,
     UrlFolder,
     UrlPath,
@@ -72,6 +73,20 @@ class Source(Model):
     directory: Directory = Field(description="A directory with the project; relative to the repository's root.")
 
 
+class Migrations(Model):
+    """How an app's database is migrated."""
+
+    allow_unsafe: list[Migration] = Field(
+        [], description="Migrations to run though they would hurt the release that is serving."
+    )
+    statement_timeout_seconds: int = Field(
+        30, ge=0, le=86400, description="Longest time for one statement of a migration; 0: no limit."
+    )
+    retry_seconds: int = Field(
+        60, ge=0, le=3600, description="How long a migration that gets no lock within 2 seconds is tried again."
+    )
+
+
 class App(Model):
     """One app; the file's name is the app's name."""
 
@@ -96,8 +111,9 @@ class App(Model):
         None, description="The Linux account it runs as. Default: `app-<app>`."
     )
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
-        None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
+        None, description="The database, and the app's Postgres role. Default: the app's name with _ for -."
     )
+    migrations: Migrations = Field(Migrations(), description="How the database is migrated.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
 
     def filled(self, name: str) -> App:

@@ -55,9 +55,15 @@ def _server_listen(site: Site, server: str) -> list[str]:
 
 
 def postgres(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Postgres listens and each client it lets in: app, database, user, address (CIDR)."""
+    """Answers where Postgres listens and each client it lets in: app, database, user, owner, address (CIDR)."""
     clients = [
-        {"app": name, "database": app.database, "user": app.database, "address": f"{address_seen(site, host, web)}/32"}
+        {
+            "app": name,
+            "database": app.database,
+            "user": app.database,
+            "owner": owner_of(str(app.database)),
+            "address": f"{address_seen(site, host, web)}/32",
+        }
         for name, app in sorted(site.apps.items())
         for web in with_role(site, "web")
     ]
@@ -86,6 +92,36 @@ def edge(site: Site, host: str) -> dict[str, Any]:
     return {"webs": [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]}
 
 
+def owner_of(database: str) -> str:
+    """Answers the Postgres role that owns a database and migrates it; the app itself has another one."""
+    return f"{database}_owner"
+
+
+def database_url(site: Site, host: str, name: str, user: str, password: str) -> str:
+    """Answers how an app's database is reached from one web host.
+
+    Args:
+        site: the site.
+        host: the web host.
+        name: the app.
+        user: the Postgres role.
+        password: its password.
+    """
+    server, database = only(site, "postgres"), site.apps[name].database
+    # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
+    return (
+        f"postgres://{quote(user, safe='')}:{quote(password, safe='')}"
+        f"@{server}.{site.fleet.domain}:{site.settings.postgres.port}/{database}"
+        f"?hostaddr={address_seen(site, host, server)}&sslmode=verify-full&sslrootcert={CA_FILE}"
+    )
+
+
+def migration_environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
+    owner, password = owner_of(str(site.apps[name].database)), secrets.apps[name].owner_password
+    return {"DATABASE_URL": database_url(site, host, name, owner, password)}
+
+
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
     """Answers the whole environment of an app on one web host, but for what each release adds.
 
@@ -101,21 +137,14 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
     app, keys = site.apps[name], secrets.apps[name]
     if keys.secret_key is None or secrets.redis_password is None:
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
-    database, cache = only(site, "postgres"), only(site, "redis")
-    database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
+    cache, cache_port = only(site, "redis"), site.settings.redis.port
     https_port = site.settings.edge.https_port
     origin_port = "" if https_port == 443 else f":{https_port}"
-    user, password = quote(str(app.database), safe=""), quote(keys.database_password, safe="")
     cache_password = quote(secrets.redis_password, safe="")
-    # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
-    database_url = (
-        f"postgres://{user}:{password}@{database}.{site.fleet.domain}:{database_port}/{app.database}"
-        f"?hostaddr={address_seen(site, host, database)}&sslmode=verify-full&sslrootcert={CA_FILE}"
-    )
     return {
         **app.env,
         **keys.env,
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": database_url(site, host, name, str(app.database), keys.database_password),
         "CACHE_URL": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
         "SECRET_KEY": keys.secret_key,
         "ALLOWED_HOSTS": ",".join(app.hostnames),
@@ -136,5 +165,11 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
     if "web" in roles:
-        result["apps"] = {name: {"environment": environment(site, host, name, secrets)} for name in sorted(site.apps)}
+        result["apps"] = {
+            name: {
+                "environment": environment(site, host, name, secrets),
+                "migration_environment": migration_environment(site, host, name, secrets),
+            }
+            for name in sorted(site.apps)
+        }
     return result
