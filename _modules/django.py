@@ -10,8 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,16 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 APPS = Path("/srv/apps")
+RUN = Path("/run/saltern")
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 300  # another host may be migrating; the longest migration that is waited for
+
+# A partitioned table has its bytes in its partitions.
+TABLE_SIZES = """
+SELECT c.relname,
+       coalesce((SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(c.oid)), pg_table_size(c.oid))::bigint
+FROM pg_class c WHERE c.relkind IN ('r', 'p', 'm') AND pg_table_is_visible(c.oid)
+"""
 
 
 # --- pure ---------------------------------------------------------------------------------------------------
@@ -75,6 +86,21 @@ def lock_key(app: str) -> int:
     """
     digest = hashlib.sha256(f"saltern migrate {app}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def told(words: list[str]) -> str:
+    """Answers a management command as it may be written down: any value could be a secret.
+
+    Args:
+        words: the command and its arguments.
+
+    Example:
+        >>> told(["createsuperuser", "--noinput", "--email=a@b.c", "x"])
+        'createsuperuser --noinput --email=... ...'
+    """
+    command, *arguments = words
+    shown = [re.sub(r"=.*", "=...", one, flags=re.DOTALL) if one.startswith("--") else "..." for one in arguments]
+    return " ".join([command, *shown])
 
 
 # --- static files -------------------------------------------------------------------------------------------
@@ -265,6 +291,9 @@ def applied_since(app: str, release: str) -> list[str]:
 def migrate(app: str, release: str) -> list[str]:
     """Brings an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
 
+    It runs with the database role that owns the database, which no web process knows; how it waits for locks and
+    when it tries again stands in _utils/migraterun.py. What would hurt the serving release is refused before.
+
     Args:
         app: name of an app of this host.
         release: id of an installed release.
@@ -273,7 +302,7 @@ def migrate(app: str, release: str) -> list[str]:
         The migrations that were applied, which may be none.
 
     Raises:
-        CommandExecutionError: the database cannot be reached, or a migration failed.
+        CommandExecutionError: the database cannot be reached, a migration is unsafe, or it failed.
 
     Example:
         .. code-block:: bash
@@ -281,26 +310,100 @@ def migrate(app: str, release: str) -> list[str]:
             salt-call django.migrate demo 6f1d3c0a9b2e-2fcc3ffb
     """
     record, started = _release(app, release) / "migrated.json", _release(app, release) / "migrating"
-    with _session(app, release) as connection:
-        # Held by this session: Postgres drops it when this process ends, however it ends.
-        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-        connection.execute("SELECT pg_advisory_lock(%s)", [lock_key(app)])
-        before = _pending(app, release, connection)
-        if before or started.exists():
-            started.touch()
-            __utils__["steps.reached"]("migration begun")
-            manage = __salt__["release.manage_arguments"](app, release, __pillar__["apps"][app])
-            arguments = [*manage, "migrate", "--noinput", "--verbosity", "1"]
-            __salt__["release.one_off"](app, release, "migrate", arguments)
-            if left := _pending(app, release, connection):
-                raise CommandExecutionError(
-                    f"{app}: migrate ended well, but the database still lacks {', '.join(left)}. "
-                    "Is DATABASES['default'] in the settings made of DATABASE_URL?"
-                )
-        __utils__["appfiles.write"](record, json.dumps({"applied": before}) + "\n", 0o644)
-        started.unlink(missing_ok=True)
+    before = pending(app, release)
+    if hurting := unsafe(app, release) if before else []:
+        serving = __salt__["release.active"](app)
+        raise CommandExecutionError(__utils__["migratelint.refusal"](app, release, serving, hurting))
+    if before or started.exists():
+        started.touch()
+        __utils__["steps.reached"]("migration begun")
+        _run_migrate(app, release)
+        if left := pending(app, release):
+            raise CommandExecutionError(
+                f"{app}: migrate ended well, but the database still lacks {', '.join(left)}. "
+                "Is DATABASES['default'] in the settings made of DATABASE_URL?"
+            )
+    __utils__["appfiles.write"](record, json.dumps({"applied": before}) + "\n", 0o644)
+    started.unlink(missing_ok=True)
     __utils__["steps.reached"]("migrated")
     return before
+
+
+def unsafe(app: str, release: str) -> list[dict[str, str]]:
+    """Lists what in a release's pending migrations would hurt the release that is serving; changes nothing.
+
+    On a database without migrations nothing can be hurt. What the app's file allows is left out.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Returns:
+        ``migration``, ``rule``, ``message``, ``statement`` and ``advice`` of each finding.
+
+    Raises:
+        CommandExecutionError: the database cannot be reached, or the SQL cannot be had.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.unsafe demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    with _session(app, release) as connection:
+        applied = _applied(connection)
+        asked = _pending(app, release, connection)
+        asked = sorted(set(asked) - set(__pillar__["apps"][app]["migrations"]["allow_unsafe"]))
+        if not applied or not asked:
+            return []
+        printed = _printed_sql(app, release, asked)
+        sql = {one: found["sql"] for one, found in printed.items() if "sql" in found}
+        found = __utils__["migratelint.findings"](sql, connection.info.server_version // 10000)
+        found += [
+            __utils__["migratelint.without_sql"](one, answer["error"])
+            for one, answer in printed.items()
+            if "error" in answer
+        ]
+        sizes = dict(connection.execute(TABLE_SIZES).fetchall())
+    return __utils__["migratelint.harmful"](found, sql, sizes, _columns_in_use(app))
+
+
+def _printed_sql(app: str, release: str, migrations: list[str]) -> dict[str, dict[str, str]]:
+    arguments = ["-c", __utils__["migratelint.print_sql"](), json.dumps(migrations)]
+    answer = __salt__["release.one_off"](app, release, "sqlmigrate", arguments)
+    line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
+    if line is None:
+        raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
+    found: dict[str, dict[str, str]] = json.loads(line.removeprefix("SALTERN "))
+    return found
+
+
+def _columns_in_use(app: str) -> dict[str, list[str]] | None:
+    """The columns that the models of the serving release use; None when that is not known: then all are in use."""
+    serving = __salt__["release.active"](app)
+    if serving is None or not __salt__["release.is_staged"](app, serving):
+        return None
+    found: dict[str, list[str]] | None = __salt__["release.manifest"](app, serving)["django"].get("columns")
+    return found
+
+
+def _run_migrate(app: str, release: str) -> None:
+    """Runs migrate as the database's owner, whose password PID 1 reads from a file that is there for no longer."""
+    settings = __pillar__["apps"][app]["migrations"]
+    options = {
+        "lock_key": lock_key(app),
+        "wait_seconds": LOCK_SECONDS,
+        "retry_seconds": settings["retry_seconds"],
+        "statement_timeout_seconds": settings["statement_timeout_seconds"],
+    }
+    RUN.mkdir(mode=0o700, exist_ok=True)
+    environment = RUN / f"{app}-migrate.env"
+    owner = __pillar__["wiring"]["apps"][app]["migration_environment"]
+    __utils__["appfiles.write"](environment, __salt__["release.environment_file"](owner), 0o600)
+    try:
+        arguments = ["-c", __utils__["migraterun.source"](), json.dumps(options)]
+        __salt__["release.one_off"](app, release, "migrate", arguments, environment=str(environment))
+    finally:
+        environment.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -319,11 +422,54 @@ def _session(app: str, release: str) -> Iterator[Any]:
 
 
 def _pending(app: str, release: str, connection: Any) -> list[str]:
-    applied = set()
+    return pending_of(__salt__["release.manifest"](app, release)["django"]["migrations"], _applied(connection))
+
+
+def _applied(connection: Any) -> set[tuple[str, str]]:
     # to_regclass: a database that was made just now has no such table yet.
     if connection.execute("SELECT to_regclass('django_migrations')").fetchone()[0]:
-        applied = set(connection.execute("SELECT app, name FROM django_migrations").fetchall())
-    return pending_of(__salt__["release.manifest"](app, release)["django"]["migrations"], applied)
+        return set(connection.execute("SELECT app, name FROM django_migrations").fetchall())
+    return set()
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def manage(app: str, *arguments: Any) -> dict[str, Any]:
+    """Runs a management command of the release that is serving: as its user, in its environment and sandbox.
+
+    It waits for the end, and cannot be asked anything. The command runs with the app's database role, so it cannot
+    change tables; that is what migrations are for. Arguments are seen by everybody on the host: no secrets.
+
+    Args:
+        app: name of an app of this host.
+        arguments: the command and its arguments, each one for itself, or all of them in one text, which is taken
+            apart as a shell would do it. In one text numbers such as 1.10 stay as they are written.
+
+    Returns:
+        ``release``, ``exit_code`` and ``output`` (stdout and stderr, secrets blackened). The exit code is also
+        that of the function; the ledger has a line with it, and with the names of options but not their values.
+
+    Raises:
+        CommandExecutionError: no release serves, or no command was given.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.manage demo 'check --deploy'
+            salt-call -- django.manage demo check --deploy
+    """
+    words = shlex.split(str(arguments[0])) if len(arguments) == 1 else [str(one) for one in arguments]
+    release = __salt__["release.active"](app)
+    if not words or release is None:
+        raise CommandExecutionError(f"{app}: " + ("no release is serving" if words else "which command?"))
+    name = f"manage-{os.getpid()}"
+    argv = __salt__["release.one_off_command"](app, release, name, ["-m", "django", *words])
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    __salt__["release.record_command"](app, release, told(words), done.returncode)
+    __context__["retcode"] = done.returncode
+    output = __salt__["release.redact"](done.stdout.decode(errors="replace")).strip()
+    return {"release": release, "exit_code": done.returncode, "output": output}
 
 
 def _release(app: str, release: str) -> Path:

@@ -1,4 +1,4 @@
-"""PostgreSQL: sizes, configuration files, and databases with their owners.
+"""PostgreSQL: sizes, configuration files, and databases with their roles.
 
 Three parts. Pure functions turn settings into configuration (``tuning``, ``config``, ``hba``). ``databases`` and
 ``execute`` read and change a server over its Unix socket as root: pg_ident.conf lets root connect as ``postgres``, so
@@ -8,6 +8,7 @@ there is no ``su`` and no password. ``plan`` compares the two; it is pure as wel
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -27,7 +28,7 @@ DEBIAN_VERSIONS = {12: 15, 13: 17}
 SOCKET_DIRECTORY = "/run/postgresql"
 MARKERS = Path("/var/lib/saltern/postgres")
 
-#: What a role of an app is. Every attribute that lets it leave its own database is off.
+#: What both roles of an app are. Every attribute that lets it leave its own database is off.
 ROLE_ATTRIBUTES = {
     "rolcanlogin": ("LOGIN", True),
     "rolsuper": ("SUPERUSER", False),
@@ -36,6 +37,13 @@ ROLE_ATTRIBUTES = {
     "rolreplication": ("REPLICATION", False),
     "rolbypassrls": ("BYPASSRLS", False),
     "rolinherit": ("INHERIT", True),
+}
+
+#: What an app may do with what its owner makes, by pg_default_acl's letter: the words for SQL, and the privileges.
+APP_PRIVILEGES = {
+    "r": ("TABLES", ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    "S": ("SEQUENCES", ("USAGE", "SELECT")),
+    "n": ("SCHEMAS", ("USAGE",)),
 }
 
 SCRAM_ITERATIONS = 4096
@@ -205,7 +213,8 @@ def hba(clients: list[dict[str, Any]]) -> str:
     """Return pg_hba.conf: one line for each need, and a final reject.
 
     Args:
-        clients: Who may connect: ``database``, ``user`` and ``address`` (a network, such as 10.0.0.5/32) each.
+        clients: Who may connect: ``database``, ``user``, ``owner`` and ``address`` (a network, such as 10.0.0.5/32)
+            each. The owner comes from the same hosts, to migrate.
 
     Returns:
         The whole file.
@@ -214,7 +223,8 @@ def hba(clients: list[dict[str, Any]]) -> str:
         ValueError: A name cannot be written in pg_hba.conf, or an address has no prefix length.
 
     Example:
-        >>> print(hba([{"database": "demo", "user": "demo", "address": "127.0.0.1/32"}]).splitlines()[3])
+        >>> client = {"database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}
+        >>> print(hba([client]).splitlines()[3])
         hostssl "demo" "demo" 127.0.0.1/32 scram-sha-256
     """
     lines = [
@@ -227,7 +237,10 @@ def hba(clients: list[dict[str, Any]]) -> str:
         address = client["address"]
         if not re.fullmatch(r"[0-9a-fA-F:.]+/\d+", address):
             raise ValueError(f"wiring.postgres.clients: the address {address!r} is not a network such as 10.0.0.5/32")
-        needs.append(f"hostssl {_hba_quote(client['database'])} {_hba_quote(client['user'])} {address} scram-sha-256")
+        database = _hba_quote(client["database"])
+        needs += [
+            f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in ("user", "owner")
+        ]
     lines += list(dict.fromkeys(needs))
     # `all` in the second column does not cover replication.
     lines += [
@@ -353,34 +366,35 @@ def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | Non
     """Return the databases that should be there.
 
     Args:
-        clients: ``app``, ``database`` and ``user`` each; one app may have several clients (hosts).
+        clients: ``app``, ``database``, ``user`` and ``owner`` each; one app may have several clients (hosts).
         extensions: For each app the extensions of its database.
 
     Returns:
-        For each database: ``app``, ``owner``, ``extensions``.
+        For each database: ``app``, ``user`` (the app's role), ``owner`` (the role that migrates), ``extensions``.
 
     Raises:
         ValueError: Two apps share a database or a role, or one app has two.
 
     Example:
-        >>> wanted([{"app": "demo", "database": "demo", "user": "demo", "address": "127.0.0.1/32"}])
-        {'demo': {'app': 'demo', 'owner': 'demo', 'extensions': []}}
+        >>> client = {"app": "a", "database": "d", "user": "u", "owner": "o", "address": "127.0.0.1/32"}
+        >>> wanted([client])
+        {'d': {'app': 'a', 'user': 'u', 'owner': 'o', 'extensions': []}}
     """
     found: dict[str, dict[str, Any]] = {}
     for client in clients:
-        app = client["app"]
-        entry = {"app": app, "owner": client["user"], "extensions": sorted((extensions or {}).get(app, []))}
+        entry = {key: client[key] for key in ("app", "user", "owner")}
+        entry["extensions"] = sorted((extensions or {}).get(client["app"], []))
         if found.setdefault(client["database"], entry) != entry:
             other = found[client["database"]]
             raise ValueError(
-                f"database {client['database']} is wanted by app {app} as {client['user']}"
-                f" and by app {other['app']} as {other['owner']}; each app needs its own database and role"
+                f"database {client['database']} is wanted by app {entry['app']} as {entry['user']}"
+                f" and by app {other['app']} as {other['user']}; each app needs its own database and role"
             )
-    owners = [entry["owner"] for entry in found.values()]
-    for owner in owners:
-        if owners.count(owner) > 1:
-            apps = ", ".join(sorted(entry["app"] for entry in found.values() if entry["owner"] == owner))
-            raise ValueError(f"role {owner} would own several databases ({apps}); each app needs its own role")
+    roles = [(entry[key], entry["app"]) for entry in found.values() for key in ("user", "owner")]
+    for role, _ in roles:
+        apps = [app for name, app in roles if name == role]
+        if len(apps) > 1:
+            raise ValueError(f"role {role} is wanted more than once ({', '.join(apps)}); each app needs its own role")
     return found
 
 
@@ -395,13 +409,13 @@ def plan(
     Args:
         databases: From :func:`wanted`.
         current: From :func:`databases`: ``roles`` and ``databases`` by name. Empty for a server that is yet to come.
-        passwords: By app.
-        salts: Random bytes for new verifiers, by app.
+        passwords: By role.
+        salts: Random bytes for new verifiers, by role.
 
     Returns:
         Steps in their order: ``subject`` (``role demo``), ``old`` and ``new`` (for the plan; never a password),
-        ``database`` (where to run it) and ``statements``. A statement is a list of SQL text and of values that
-        :func:`execute` quotes: ``["DROP ROLE ", {"identifier": "demo"}]``.
+        ``database`` (where to run it), ``statements`` and ``atomic`` (all of them or none). A statement is a list of
+        SQL text and of values that :func:`execute` quotes: ``["DROP ROLE ", {"identifier": "demo"}]``.
 
     Example:
         >>> plan({}, {"roles": {}, "databases": {}}, {}, {})
@@ -410,10 +424,12 @@ def plan(
     steps: list[dict[str, Any]] = []
     roles, present = current.get("roles", {}), current.get("databases", {})
     for database, entry in databases.items():
-        app = entry["app"]
-        steps += _plan_role(entry["owner"], roles.get(entry["owner"]), passwords[app], salts[app])
-        steps += _plan_database(database, entry["owner"], present.get(database))
+        for key, new in (("user", "can log in, owns nothing"), ("owner", "can log in, owns the app's database only")):
+            role = entry[key]
+            steps += _plan_role(role, roles.get(role), passwords[role], salts[role], new)
+        steps += _plan_database(database, entry["owner"], entry["user"], present.get(database))
         steps += _plan_schema(database, entry["owner"], present.get(database))
+        steps += _plan_objects(database, entry["owner"], entry["user"], present.get(database))
         steps += _plan_extensions(database, entry["extensions"], present.get(database))
     return steps
 
@@ -422,16 +438,18 @@ def _name(text: str) -> dict[str, str]:
     return {"identifier": text}
 
 
-def _step(subject: str, old: Any, new: Any, database: str, *statements: list[Any]) -> dict[str, Any]:
-    return {"subject": subject, "old": old, "new": new, "database": database, "statements": list(statements)}
+def _step(
+    subject: str, old: Any, new: Any, database: str, *statements: list[Any], atomic: bool = False
+) -> dict[str, Any]:
+    step = {"subject": subject, "old": old, "new": new, "database": database, "statements": list(statements)}
+    return {**step, "atomic": atomic}
 
 
-def _plan_role(role: str, there: dict[str, Any] | None, password: str, salt: bytes) -> list[dict[str, Any]]:
+def _plan_role(role: str, there: dict[str, Any] | None, password: str, salt: bytes, new: str) -> list[dict[str, Any]]:
     subject = f"role {role}"
     options = " ".join(word if on else f"NO{word}" for word, on in ROLE_ATTRIBUTES.values())
     secret = [" PASSWORD ", {"literal": scram_verifier(password, salt)}]
     if there is None:
-        new = "can log in, owns nothing but its database"
         create = ["CREATE ROLE ", _name(role), f" {options} CONNECTION LIMIT -1", *secret]
         return [_step(subject, None, new, "postgres", create)]
     steps = []
@@ -454,31 +472,39 @@ def _plan_role(role: str, there: dict[str, Any] | None, password: str, salt: byt
     return steps
 
 
-def _plan_database(database: str, owner: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _plan_database(database: str, owner: str, user: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:
     subject = f"database {database}"
     revoke_public = ["REVOKE ALL ON DATABASE ", _name(database), " FROM PUBLIC CASCADE"]
+    let_in = ["GRANT CONNECT ON DATABASE ", _name(database), " TO ", _name(user)]
     if there is None:
         # C.UTF-8 sorts by code point: no upgrade of the C library can ever make an index wrong.
         create = ["CREATE DATABASE ", _name(database), " OWNER ", _name(owner), " TEMPLATE template0 ENCODING 'UTF8'"]
         create += [" LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"]
-        return [_step(subject, None, f"owned by {owner}, closed to others", "postgres", create, revoke_public)]
+        new = f"owned by {owner}, open to {user}, closed to others"
+        return [_step(subject, None, new, "postgres", create, revoke_public, let_in)]
     steps = []
-    if there["owner"] != owner:
-        alter = ["ALTER DATABASE ", _name(database), " OWNER TO ", _name(owner)]
-        steps.append(_step(f"{subject} owner", there["owner"], owner, "postgres", alter))
     if there["connection_limit"] != -1 or not there["allows_connections"]:
         old = "none" if not there["allows_connections"] else f"at most {there['connection_limit']}"
         alter = ["ALTER DATABASE ", _name(database), " WITH ALLOW_CONNECTIONS true CONNECTION LIMIT -1"]
         steps.append(_step(f"{subject} connections", old, "allowed", "postgres", alter))
-    # A change of owner moves the old owner's grants to the new one.
-    grants = {(owner if who == there["owner"] else who, what) for who, what in there["grants"]}
-    right = {(owner, what) for what in ("CONNECT", "CREATE", "TEMPORARY")}
+    # A change of owner moves the old owner's grants to the new one: who is also the app's role must keep CONNECT, so
+    # both are done at once.
+    changed = there["owner"] != owner
+    grants = {(owner if changed and who == there["owner"] else who, what) for who, what in there["grants"]}
+    right = {(owner, what) for what in ("CONNECT", "CREATE", "TEMPORARY")} | {(user, "CONNECT")}
+    statements = []
+    if changed:
+        statements.append(["ALTER DATABASE ", _name(database), " OWNER TO ", _name(owner)])
     if grants != right:
         others = sorted({who for who, _ in grants - right} - {owner, "PUBLIC"})
-        statements = [revoke_public]
+        statements.append(revoke_public)
         statements += [["REVOKE ALL ON DATABASE ", _name(database), " FROM ", _name(who), " CASCADE"] for who in others]
-        statements += [["GRANT ALL ON DATABASE ", _name(database), " TO ", _name(owner)]]
-        steps.append(_step(f"{subject} grants", _grant_text(grants), _grant_text(right), "postgres", *statements))
+        statements += [["GRANT ALL ON DATABASE ", _name(database), " TO ", _name(owner)], let_in]
+    if changed:
+        steps.append(_step(f"{subject} owner", there["owner"], owner, "postgres", *statements, atomic=True))
+    elif statements:
+        old, new = _grant_text(grants), _grant_text(right)
+        steps.append(_step(f"{subject} grants", old, new, "postgres", *statements, atomic=True))
     return steps
 
 
@@ -489,7 +515,7 @@ def _grant_text(grants: set[tuple[str, str]]) -> str:
 def _plan_schema(database: str, owner: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Return the steps for schema ``public``. In a new database it is right already (PostgreSQL 15 and later).
 
-    Its owner is ``pg_database_owner``: whoever owns the database, so also a migration role that comes later.
+    Its owner is ``pg_database_owner``: whoever owns the database.
     """
     if there is None:
         return []
@@ -510,6 +536,55 @@ def _plan_schema(database: str, owner: str, there: dict[str, Any] | None) -> lis
         ]
         steps.append(_step(f"{subject} writers", ", ".join(sorted(writers)), "only the owner", database, *revokes))
     return steps
+
+
+def _plan_objects(database: str, owner: str, user: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the steps by which everything in a database is the owner's, and the app may work with it.
+
+    A right that a migration took away stays away (``REVOKE UPDATE`` on a table that is only added to): a table
+    counts as closed when the app has no right in it at all.
+    """
+    subject = f"database {database}"
+    steps = []
+    found = there["objects"] if there else {"default_privileges": []}
+    if set(found["default_privileges"]) != _default_privileges():
+        statements = [
+            ["ALTER DEFAULT PRIVILEGES FOR ROLE ", _name(owner), f" GRANT {', '.join(what)} ON {kind} TO ", _name(user)]
+            for kind, what in APP_PRIVILEGES.values()
+        ]
+        old = None if not found["default_privileges"] else _grant_text(set(found["default_privileges"]))
+        new = f"{user} may read and write what {owner} makes"
+        steps.append(_step(f"{subject} default privileges", old, new, database, *statements, atomic=True))
+    if there is None:
+        return steps
+    # Between a table's change of owner and its grant the app would be shut out: so all at once, or nothing. And who
+    # waits for a table makes others wait: hence the short timeout. The next apply tries again.
+    moves: list[list[Any]] = []
+    if found["owned_by_app"]:
+        moves.append(["REASSIGN OWNED BY ", _name(user), " TO ", _name(owner)])
+    moves += [["ALTER TABLE ", *_qualified(one), " OWNER TO ", _name(owner)] for one in found["strays"]]
+    grants = [["GRANT USAGE ON SCHEMA ", _name(schema), " TO ", _name(user)] for schema in found["closed_schemas"]]
+    for schema, name, kind in found["closed"]:
+        kinds, what = APP_PRIVILEGES["S" if kind == "S" else "r"]
+        grants.append([f"GRANT {', '.join(what)} ON {kinds[:-1]} ", *_qualified((schema, name)), " TO ", _name(user)])
+    if moves or grants:
+        parts = [
+            f"{found['owned_by_app']} owned by {user}" if found["owned_by_app"] else "",
+            f"{len(found['strays'])} owned by others" if found["strays"] else "",
+            f"{len(grants)} closed to {user}" if grants else "",
+        ]
+        old, new = ", ".join(filter(None, parts)), f"owned by {owner}, open to {user}"
+        wait = ["SET LOCAL lock_timeout = '2s'"]
+        steps.append(_step(f"{subject} objects", old, new, database, wait, *moves, *grants, atomic=True))
+    return steps
+
+
+def _default_privileges() -> set[tuple[str, str]]:
+    return {(kind, privilege) for kind, (_, privileges) in APP_PRIVILEGES.items() for privilege in privileges}
+
+
+def _qualified(one: list[str] | tuple[str, ...]) -> list[Any]:
+    return [_name(one[0]), ".", _name(one[1])]
 
 
 def _plan_extensions(database: str, extensions: list[str], there: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -685,12 +760,11 @@ def _connect(database: str, port: int) -> Any:
     )
 
 
-def databases(names: list[str], roles: list[str], port: int) -> dict[str, Any]:
-    """Return what a server has of these databases and roles.
+def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
+    """Return what a server has of these databases and of their roles.
 
     Args:
-        names: Databases.
-        roles: Roles.
+        wanted: From :func:`wanted`: ``user`` and ``owner`` by database.
         port: The server's port, which is in its socket's name.
 
     Returns:
@@ -701,7 +775,7 @@ def databases(names: list[str], roles: list[str], port: int) -> dict[str, Any]:
         CommandExecutionError: The server answers, but not to us.
 
     Example:
-        salt-call pg.databases '[demo]' '[demo]' 5432
+        salt-call pg.databases '{demo: {user: demo, owner: demo_owner}}' 5432
     """
     import psycopg
     from salt.exceptions import CommandExecutionError
@@ -710,8 +784,9 @@ def databases(names: list[str], roles: list[str], port: int) -> dict[str, Any]:
     try:
         with _connect("postgres", port) as connection:
             found["checksums"] = _one(connection, "SELECT current_setting('data_checksums') = 'on' AS on")["on"]
+            roles = [entry[key] for entry in wanted.values() for key in ("user", "owner")]
             found["roles"] = {row["rolname"]: row for row in _rows(connection, ROLES, roles)}
-            found["databases"] = {row["name"]: row for row in _rows(connection, DATABASES, names)}
+            found["databases"] = {row["name"]: row for row in _rows(connection, DATABASES, list(wanted))}
         for name, row in found["databases"].items():
             if row["encoding"] != "UTF8":
                 raise CommandExecutionError(
@@ -724,9 +799,12 @@ def databases(names: list[str], roles: list[str], port: int) -> dict[str, Any]:
                 with _connect(name, port) as connection:
                     row["public_schema"] = next(iter(_rows(connection, PUBLIC_SCHEMA)), None)
                     row["extensions"] = [entry["extname"] for entry in _rows(connection, EXTENSIONS)]
+                    row["objects"] = _objects(connection, wanted[name])
             else:
                 # It is looked into by the apply after the one that opens it again.
                 row["public_schema"] = {"owner": "pg_database_owner", "writers": []}
+                row["objects"] = dict.fromkeys(("strays", "closed", "closed_schemas"), ())
+                row["objects"] |= {"owned_by_app": 0, "default_privileges": _default_privileges()}
     except psycopg.OperationalError as error:
         socket = Path(SOCKET_DIRECTORY) / f".s.PGSQL.{port}"
         if socket.exists() and "refused" not in str(error):
@@ -764,9 +842,10 @@ def execute(steps: list[dict[str, Any]], port: int) -> str:
                         " set_config('log_min_duration_statement', '-1', false),"
                         " set_config('log_min_error_statement', 'panic', false)"
                     )
-                for statement in step["statements"]:
-                    parts = [_compose(sql, part) for part in statement]
-                    connections[step["database"]].execute(sql.Composed(parts))
+                connection = connections[step["database"]]
+                with connection.transaction() if step["atomic"] else contextlib.nullcontext():
+                    for statement in step["statements"]:
+                        connection.execute(sql.Composed([_compose(sql, part) for part in statement]))
             except psycopg.Error as error:
                 return f"{step['subject']}: {_message(error)}"
     finally:
@@ -787,10 +866,21 @@ def _message(error: Any) -> str:
 
 
 def _rows(connection: Any, query: str, *parameters: Any) -> list[dict[str, Any]]:
+    """Run a query; its parameters are values in their order, or one mapping by name."""
     from psycopg.rows import dict_row
 
+    given = parameters[0] if parameters and isinstance(parameters[0], dict) else parameters or None
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, parameters or None).fetchall()
+        return cursor.execute(query, given).fetchall()
+
+
+def _objects(connection: Any, roles: dict[str, Any]) -> dict[str, Any]:
+    """Return what in the connection's database is not as its owner and its app need it."""
+    found = _rows(connection, OBJECTS, {"user": roles["user"], "owner": roles["owner"]})[0]
+    return {key: [tuple(one) for one in value] if key in _PAIRS else value for key, value in found.items()}
+
+
+_PAIRS = ("strays", "closed", "default_privileges")
 
 
 def _one(connection: Any, query: str) -> dict[str, Any]:
@@ -823,3 +913,34 @@ FROM pg_namespace WHERE nspname = 'public'
 """
 
 EXTENSIONS = "SELECT extname FROM pg_extension"
+
+# Relations of the database itself: not Postgres' own, not an extension's; a column's sequence goes with its table.
+OBJECTS = """
+WITH roles AS (
+    SELECT (SELECT oid FROM pg_roles WHERE rolname = %(user)s) AS app,
+           (SELECT oid FROM pg_roles WHERE rolname = %(owner)s) AS owner
+), relations AS (
+    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, c.relowner, c.relacl,
+           EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND c.relkind = 'S' AND d.deptype IN ('a', 'i')) AS of_a_column
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+)
+SELECT (SELECT count(*) FROM pg_shdepend, roles WHERE refclassid = 'pg_authid'::regclass AND refobjid = app
+        AND deptype = 'o' AND classid <> 'pg_default_acl'::regclass
+        AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS owned_by_app,
+       ARRAY(SELECT ARRAY[schema, name] FROM relations, roles
+             WHERE relowner IS DISTINCT FROM owner AND relowner IS DISTINCT FROM app AND NOT of_a_column
+             ORDER BY 1) AS strays,
+       ARRAY(SELECT ARRAY[schema, name, kind] FROM relations, roles
+             WHERE relowner IS NOT DISTINCT FROM app
+                OR NOT EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = app) ORDER BY 1) AS closed,
+       ARRAY(SELECT nspname::text FROM pg_namespace, roles
+             WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+               AND NOT coalesce(has_schema_privilege(app, pg_namespace.oid, 'USAGE'), nspname = 'public')
+             ORDER BY 1) AS closed_schemas,
+       ARRAY(SELECT ARRAY[defaclobjtype::text, privilege_type] FROM pg_default_acl, roles, aclexplode(defaclacl)
+             WHERE defaclrole = owner AND defaclnamespace = 0 AND grantee = app) AS default_privileges
+"""

@@ -92,11 +92,16 @@ django.setup()
 from django.apps import apps
 from django.db.migrations.loader import MigrationLoader
 disk = MigrationLoader(None).disk_migrations
+columns = {}
+for model in apps.get_models(include_auto_created=True):
+    names = {field.column for field in model._meta.local_concrete_fields}
+    columns[model._meta.db_table] = sorted(names | set(columns.get(model._meta.db_table, [])))
 print("\\nSALTERN " + json.dumps({
     "django": django.get_version(),
     "static": apps.is_installed("django.contrib.staticfiles"),
     "migrations": sorted([*key, sorted(map(list, m.replaces))] for key, m in disk.items()),
     "additive": sorted(list(key) for key, m in disk.items() if all(map(only_adds, m.operations))),
+    "columns": columns,
 }))
 """
 
@@ -398,7 +403,8 @@ def manifest(app: str, release: str) -> dict[str, Any]:
         release: the release's id.
 
     Returns:
-        id, app, build, commit, who and when, and ``django``: version, static files or not, migrations it holds.
+        id, app, build, commit, who and when, and ``django``: version, static files or not, migrations it holds, and
+        the columns that its models use.
 
     Raises:
         CommandExecutionError: it is not installed.
@@ -585,7 +591,7 @@ def stage(app: str) -> dict[str, Any]:
         return found
 
 
-def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "") -> str:
+def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = "") -> str:
     """Runs a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
 
     One that is still running under this name, because the Salt run that started it was killed, is waited for.
@@ -596,6 +602,7 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
         name: what the unit is named after: app-<app>-<name>.
         arguments: arguments for the release's Python, such as ``["-m", "django", "check"]``. Never a secret.
         writable: a directory that it may write to, besides the app's own.
+        environment: a file like the release's own ``env``, whose variables win over that one's.
 
     Returns:
         What it printed on stdout.
@@ -608,25 +615,52 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
 
             salt-call release.one_off demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
     """
-    settings, directory, unit = _settings(app), _directory(app, release), f"app-{app}-{name}.service"
-    while _systemctl("show", "--property=ActiveState", "--value", unit).strip() in ("active", "activating"):
+    while _systemctl("show", "--property=ActiveState", "--value", f"app-{app}-{name}.service").strip() in (
+        "active",
+        "activating",
+    ):
         time.sleep(0.5)
+    argv = one_off_command(app, release, name, arguments, writable, environment)
+    try:
+        found: str = __utils__["appfiles.run"](argv, timeout=3700)
+    except CommandExecutionError as error:
+        said = str(error).partition("\n")[2] or str(error)
+        raise CommandExecutionError(redact(f"{app}: {name} of release {release} failed:\n{said}")) from None
+    return found
+
+
+def one_off_command(
+    app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
+) -> list[str]:
+    """Answers the command line that runs a command of a release as a transient unit, as the web process runs.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+        name: what the unit is named after: app-<app>-<name>.
+        arguments: arguments for the release's Python. Never a secret.
+        writable: a directory that it may write to, besides the app's own.
+        environment: a file whose variables win over the release's own.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.one_off_command demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
+    """
+    settings, directory = _settings(app), _directory(app, release)
     properties = [
         *_identity(app, settings),
         *SANDBOX,
         f"WorkingDirectory={directory}/src",
         f"EnvironmentFile={directory}/env",  # read by PID 1, so the values are on no command line
+        *([f"EnvironmentFile={environment}"] if environment else []),
         f"ReadWritePaths={DATA / app} {writable}".strip(),
         "RuntimeMaxSec=3600",
     ]
-    argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
-    argv += [f"--property={one}" for one in properties]
-    try:
-        found: str = __utils__["appfiles.run"]([*argv, "--", f"{directory}/venv/bin/python", *arguments], timeout=3700)
-    except CommandExecutionError as error:
-        said = str(error).partition("\n")[2] or str(error)
-        raise CommandExecutionError(redact(f"{app}: {name} of release {release} failed:\n{said}")) from None
-    return found
+    # The description would otherwise be the whole command, in the journal too.
+    argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit=app-{app}-{name}.service"]
+    argv += [f"--description={app}: {name}, release {release}", *(f"--property={one}" for one in properties)]
+    return [*argv, "--", f"{directory}/venv/bin/python", *arguments]
 
 
 def activate(app: str) -> None:
@@ -813,6 +847,23 @@ def prune(app: str, keep: int = KEEP_RELEASES) -> list[str]:
         if now is None:
             raise CommandExecutionError(f"no release of {app} is active, so none of them is old")
         return _prune(app, now, keep)
+
+
+def record_command(app: str, release: str, command: str, exit_code: int) -> None:
+    """Writes a line into the ledger: who ran which command of a release, when, with which result.
+
+    Args:
+        app: name of an app.
+        release: id of the release that ran it.
+        command: the command, without anything that could be a secret.
+        exit_code: its exit code.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.record_command demo 6f1d3c0a9b2e-2fcc3ffb 'check --deploy' 0
+    """
+    _record(app, manifest(app, release) | {"command": command}, f"exit code {exit_code}")
 
 
 def orphans(apps: list[str]) -> list[str]:
@@ -1180,8 +1231,9 @@ def _last_log_lines(app: str, release: str) -> str:
 
 
 def _record(app: str, about: dict[str, Any], result: str, why: str = "") -> None:
-    """One line in the ledger: who gave which release the traffic, when, with which result."""
-    line = {"when": _now(), "who": _who(), **{key: about[key] for key in ("id", "build", "commit")}, "result": result}
+    """One line in the ledger: who gave which release the traffic, or ran what in it, when, with which result."""
+    known = {key: about[key] for key in ("id", "build", "commit", "command") if key in about}
+    line = {"when": _now(), "who": _who(), **known, "result": result}
     __utils__["ledger.append"](APPS / app / "ledger.jsonl", line | ({"why": why} if why else {}))
 
 

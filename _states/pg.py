@@ -57,16 +57,18 @@ def cluster_present(name: str, version: int, port: int) -> dict[str, Any]:
 def databases_present(
     name: str, clients: list[dict[str, Any]], port: int, extensions: dict[str, list[str]] | None = None
 ) -> dict[str, Any]:
-    """Give each app one database and one role that owns it, and keep everyone else out.
+    """Give each app one database, a role that owns and migrates it and a role that works in it; keep others out.
 
-    The role can log in and has no other attribute and no membership. CONNECT is revoked from PUBLIC, schema ``public``
-    belongs to the owner and nobody else can write to it. All drift from that is repaired. The password comes from the
-    pillar (``secrets:apps:<app>:database_password``) and only its SCRAM verifier is sent. Databases of apps that are no
-    longer in the fleet are kept; pg_hba.conf no longer lets anyone reach them.
+    Both roles can log in and have no other attribute and no membership. CONNECT is revoked from PUBLIC, schema
+    ``public`` belongs to the owner and nobody else can write to it. The app's role owns nothing: it may read and write
+    what the owner makes. All drift from that is repaired, and a database that the app's role owned is moved over. The
+    passwords come from the pillar (``secrets:apps:<app>:database_password`` and ``owner_password``) and only their
+    SCRAM verifiers are sent. Databases of apps that are no longer in the fleet are kept; pg_hba.conf no longer lets
+    anyone reach them.
 
     Args:
         name: Any text.
-        clients: ``wiring.postgres.clients`` of the pillar: ``app``, ``database`` and ``user`` each.
+        clients: ``wiring.postgres.clients`` of the pillar: ``app``, ``database``, ``user`` and ``owner`` each.
         port: The server's port.
         extensions: For each app the extensions of its database.
 
@@ -83,9 +85,9 @@ def databases_present(
     """
     try:
         databases = __salt__["pg.wanted"](clients, extensions)
-        passwords = {entry["app"]: _password(entry["app"]) for entry in databases.values()}
-        owners = [entry["owner"] for entry in databases.values()]
-        current = __salt__["pg.databases"](list(databases), owners, port)
+        passwords = {entry["user"]: _password(entry["app"], "database_password") for entry in databases.values()}
+        passwords |= {entry["owner"]: _password(entry["app"], "owner_password") for entry in databases.values()}
+        current = __salt__["pg.databases"](databases, port)
     except (CommandExecutionError, ValueError) as error:
         return _result(name, False, {}, str(error))
 
@@ -94,7 +96,7 @@ def databases_present(
     if current["server"] == "down":
         return _result(name, None, {}, "The server does not run; it would be started, and its databases compared.")
 
-    salts = {app: os.urandom(16) for app in passwords}
+    salts = {role: os.urandom(16) for role in passwords}
     steps = __salt__["pg.plan"](databases, current, passwords, salts)
     changes = {step["subject"]: {"old": step["old"], "new": step["new"]} for step in steps}
     warnings = _warnings(current)
@@ -108,13 +110,13 @@ def databases_present(
     return _result(name, True, changes, f"{len(steps)} changed.") | warnings
 
 
-def _password(app: str) -> str:
+def _password(app: str, key: str) -> str:
     try:
-        password = __pillar__["secrets"]["apps"][app]["database_password"]
+        password = __pillar__["secrets"]["apps"][app][key]
     except KeyError:
         password = None
     if not password or not isinstance(password, str):
-        raise ValueError(f"the pillar has no secrets:apps:{app}:database_password for this host")
+        raise ValueError(f"the pillar has no secrets:apps:{app}:{key} for this host")
     return password
 
 

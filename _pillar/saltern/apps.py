@@ -123,6 +123,15 @@ class Migrations(Model):
     reversible: list[Migration] = Field(
         [], description="Migrations after which older code works on: a rollback to before them is not refused."
     )
+    allow_unsafe: list[Migration] = Field(
+        [], description="Migrations to run though they would hurt the release that is serving."
+    )
+    statement_timeout_seconds: int = Field(
+        30, ge=0, le=86400, description="Longest time for one statement of a migration; 0: no limit."
+    )
+    retry_seconds: int = Field(
+        60, ge=0, le=3600, description="How long a migration that gets no lock within 2 seconds is tried again."
+    )
 
 
 class App(Model):
@@ -160,7 +169,7 @@ class App(Model):
         None, description="The Linux account it runs as. Default: `app-<app>`."
     )
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
-        None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
+        None, description="The database, and the app's Postgres role. Default: the app's name with _ for -."
     )
     migrations: Migrations = Field(default_factory=Migrations, description="How the database is migrated.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")

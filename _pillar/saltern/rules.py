@@ -17,6 +17,7 @@ from .document import Document
 from .errors import Problem
 from .roles import PORTS
 from .templates import problems as template_problems
+from .wiring import owner_of
 
 NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
 ONE_ONLY = ("builder", "postgres", "redis")
@@ -102,10 +103,21 @@ def _owners(files: Files) -> Iterator[Problem]:
             for app in apps[1:]:
                 text = f"{value} is the {what} of app {apps[0]} too; each app needs its own"
                 yield files.apps[app].problem((key,), text)
+        if key == "database":
+            yield from _owning_roles(files, owned)
         for app, own in owned.items():
             if isinstance(own, str) and own in taken.get(key, {}):
                 text = f"{own} is a person's account (base.admins); the app needs its own"
                 yield files.apps[app].problem((key,), text)
+
+
+def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Problem]:
+    """An app's role may not have the name of the role that owns another app's database."""
+    owners = {owner_of(name): app for app, name in databases.items() if isinstance(name, str)}
+    for app, name in databases.items():
+        if isinstance(name, str) and name in owners:
+            text = f"{name} is the role that owns the database of app {owners[name]}; take another name"
+            yield files.apps[app].problem(("database",), text)
 
 
 def _owned(files: Files, app: str, key: str) -> object:

@@ -50,6 +50,7 @@ class AppSecrets(Model):
     """What one app keeps secret; which of it a host holds depends on its roles."""
 
     database_password: Password = Field(description="Password of the app's Postgres role.")
+    owner_password: Password = Field(description="Password of the Postgres role that migrates the database.")
     secret_key: Password | None = Field(None, description="Django's SECRET_KEY; hosts with role web.")
     env: Environment = Field({}, description="Secret environment variables; hosts with role web.")
 
@@ -67,6 +68,7 @@ class SharedApp(Model):
     """One app in secrets/shared.yaml."""
 
     database_password: Password = Field(description="Password of the app's Postgres role.")
+    owner_password: Password = Field(description="Password of the Postgres role that migrates the database.")
     secret_key: Password = Field(description="Django's SECRET_KEY.")
     env: Environment = Field({}, description="Further secret environment variables; written by hand.")
 
@@ -91,7 +93,7 @@ def needed_sections(host: Host, apps: Iterable[str]) -> dict[str, list[str]]:
     roles, apps = set(host.roles), sorted(apps)
     top = ["edge"] if "edge" in roles and apps else []
     top += ["redis_password"] if roles & {"redis", "web"} else []
-    keys = ["database_password"] if roles & {"postgres", "web"} else []
+    keys = ["database_password", "owner_password"] if roles & {"postgres", "web"} else []
     keys += ["secret_key", "env"] if "web" in roles else []
     return {"top": top, "apps": apps if keys else [], "app": keys}
 

@@ -34,6 +34,7 @@ from .secretfile import Shared, needed_sections
 
 PASSWORD_BYTES = 32  # 256 bits, 43 characters
 SECRET_KEY_BYTES = 48  # Django's check --deploy wants 50 characters; this gives 64
+SIZES = {"database_password": PASSWORD_BYTES, "owner_password": PASSWORD_BYTES, "secret_key": SECRET_KEY_BYTES}
 SHARED_HEAD = """\
 # What the hosts of this site must know alike. Keep it safe, keep a copy, never commit it.
 # Secret environment variables of an app go under apps.<app>.env; then run `salt-call site.generate_secrets` again.
@@ -159,9 +160,8 @@ def _complete(data: dict[str, Any], site: Site) -> list[str]:
     apps = data["apps"] = data.get("apps") or {}
     for name in sorted(site.apps):
         app = apps[name] = apps.get(name) or {}
-        sizes = {"database_password": PASSWORD_BYTES, "secret_key": SECRET_KEY_BYTES}
-        for key in [key for key in sizes if isinstance(app, dict) and key not in app]:
-            app[key] = random.token_urlsafe(sizes[key])
+        for key in [key for key in SIZES if isinstance(app, dict) and key not in app]:
+            app[key] = random.token_urlsafe(SIZES[key])
             made.append(f"apps.{name}.{key}")
     return made
 

@@ -57,9 +57,15 @@ def _server_listen(site: Site, server: str) -> list[str]:
 
 
 def postgres(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Postgres listens and each client it lets in: app, database, user, address (CIDR)."""
+    """Answers where Postgres listens and each client it lets in: app, database, user, owner, address (CIDR)."""
     clients = [
-        {"app": name, "database": app.database, "user": app.database, "address": f"{address_seen(site, host, web)}/32"}
+        {
+            "app": name,
+            "database": app.database,
+            "user": app.database,
+            "owner": owner_of(str(app.database)),
+            "address": f"{address_seen(site, host, web)}/32",
+        }
         for name, app in sorted(site.apps.items())
         for web in with_role(site, "web")
     ]
@@ -104,13 +110,10 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
     database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
     https_port = site.settings.edge.https_port
     origin_port = "" if https_port == 443 else f":{https_port}"
-    user, password = quote(str(app.database), safe=""), quote(keys.database_password, safe="")
     cache_password = quote(secrets.redis_password, safe="")
     database_host, database_address = f"{database}.{site.fleet.domain}", address_seen(site, host, database)
     return {
-        # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
-        "database_url": f"postgres://{user}:{password}@{database_host}:{database_port}/{app.database}"
-        f"?hostaddr={database_address}&sslmode=verify-full&sslrootcert={CA_FILE}",
+        "database_url": database_url(site, host, name, str(app.database), keys.database_password),
         "database_name": str(app.database),
         "database_user": str(app.database),
         "database_password": keys.database_password,
@@ -125,6 +128,36 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "base_url": f"https://{app.hostnames[0]}{origin_port}",
         "data_directory": f"/var/lib/apps/{name}",
     }
+
+
+def owner_of(database: str) -> str:
+    """Answers the Postgres role that owns a database and migrates it; the app itself has another one."""
+    return f"{database}_owner"
+
+
+def database_url(site: Site, host: str, name: str, user: str, password: str) -> str:
+    """Answers how an app's database is reached from one web host.
+
+    Args:
+        site: the site.
+        host: the web host.
+        name: the app.
+        user: the Postgres role.
+        password: its password.
+    """
+    server, database = only(site, "postgres"), site.apps[name].database
+    # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
+    return (
+        f"postgres://{quote(user, safe='')}:{quote(password, safe='')}"
+        f"@{server}.{site.fleet.domain}:{site.settings.postgres.port}/{database}"
+        f"?hostaddr={address_seen(site, host, server)}&sslmode=verify-full&sslrootcert={CA_FILE}"
+    )
+
+
+def migration_environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
+    owner, password = owner_of(str(site.apps[name].database)), secrets.apps[name].owner_password
+    return {"DATABASE_URL": database_url(site, host, name, owner, password)}
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
@@ -187,6 +220,7 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
             name: {
                 "environment": environment(site, host, name, secrets),
                 "files": files(site, host, name, secrets),
+                "migration_environment": migration_environment(site, host, name, secrets),
             }
             for name in sorted(site.apps)
         }

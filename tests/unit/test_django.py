@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 from tests.unit.contracts import load
 
@@ -35,3 +36,57 @@ def test_pending(migrations: list[list[Any]], applied: set[tuple[str, str]], pen
 def test_lock_key_is_a_number_that_postgres_takes_and_of_one_app() -> None:
     assert -(2**63) <= django.lock_key("demo") < 2**63
     assert django.lock_key("demo") == django.lock_key("demo") != django.lock_key("other")
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["check", "--deploy"], "check --deploy"),
+        (["createsuperuser", "--noinput", "--key=hush", "-x", "hush"], "createsuperuser --noinput --key=... ... ..."),
+        (["loaddata", "hush=1\n--hush"], "loaddata ..."),
+    ],
+)  # fmt: skip
+def test_no_value_of_a_command_is_written_down(words: list[str], told: str) -> None:
+    assert django.told(words) == told
+
+
+class Manage:
+    """django.manage with a systemd-run that is `sh`: what it is given, what it prints, how it ends."""
+
+    def __init__(self, script: str, active: str | None = "r1") -> None:
+        self.recorded: list[tuple[Any, ...]] = []
+        self.arguments: list[str] = []
+
+        def command(app: str, release: str, name: str, arguments: list[str]) -> list[str]:
+            self.arguments = arguments
+            return ["sh", "-c", script]
+
+        django.__context__ = self.context = {}
+        django.__salt__ = {
+            "release.active": lambda app: active,
+            "release.one_off_command": command,
+            "release.record_command": lambda *line: self.recorded.append(line),
+            "release.redact": lambda text: text.replace("hush", "********"),
+        }
+
+
+@pytest.mark.parametrize("given", [("check --deploy 'a b'",), ("check", "--deploy", "a b")])
+def test_a_command_gets_its_arguments_in_both_forms(given: tuple[str, ...]) -> None:
+    world = Manage("true")
+    django.manage("demo", *given)
+    assert world.arguments == ["-m", "django", "check", "--deploy", "a b"]
+
+
+def test_output_and_exit_code_of_a_command_come_back_without_secrets() -> None:
+    world = Manage("echo hush; echo error >&2; exit 3")
+    assert django.manage("demo", "check") == {"release": "r1", "exit_code": 3, "output": "********\nerror"}
+    assert world.context["retcode"] == 3 and world.recorded == [("demo", "r1", "check", 3)]
+
+
+def test_without_a_release_or_a_command_nothing_is_run() -> None:
+    Manage("true", active=None)
+    with pytest.raises(CommandExecutionError, match="no release"):
+        django.manage("demo", "check")
+    Manage("true")
+    with pytest.raises(CommandExecutionError, match="which command"):
+        django.manage("demo")

@@ -10,7 +10,7 @@ from tests.unit.contracts import load
 
 pg = load("_modules", "pg")
 
-DEMO = {"app": "demo", "database": "demo", "user": "demo", "address": "10.0.0.5/32"}
+DEMO = {"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "10.0.0.5/32"}
 
 
 def rules(text: str) -> list[list[str]]:
@@ -20,12 +20,13 @@ def rules(text: str) -> list[list[str]]:
 def test_hba_has_one_line_for_each_need_and_rejects_the_rest() -> None:
     other = {**DEMO, "address": "fd00::5/128"}
     found = rules(pg.hba([DEMO, other, DEMO]))
-    assert found[1:3] == [
-        ["hostssl", '"demo"', '"demo"', "10.0.0.5/32", "scram-sha-256"],
-        ["hostssl", '"demo"', '"demo"', "fd00::5/128", "scram-sha-256"],
+    assert found[1:5] == [
+        ["hostssl", '"demo"', f'"{role}"', address, "scram-sha-256"]
+        for address in ("10.0.0.5/32", "fd00::5/128")
+        for role in ("demo", "demo_owner")
     ]
     assert found[-1] == ["host", "all", "all", "all", "reject"]
-    assert len(found) == 7
+    assert len(found) == 9
 
 
 def test_hba_trusts_nobody() -> None:

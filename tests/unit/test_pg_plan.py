@@ -13,8 +13,8 @@ from tests.unit.contracts.pg import CLIENTS, PILLAR, World, cluster, converged, 
 
 pg = load("_modules", "pg")
 
-PASSWORDS = {"demo": "secret of demo"}
-SALTS = {"demo": b"0123456789abcdef"}
+PASSWORDS = {"demo": "secret of demo", "demo_owner": "secret of owner"}
+SALTS = dict.fromkeys(PASSWORDS, b"0123456789abcdef")
 
 
 def plan(current: dict[str, Any], extensions: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
@@ -34,11 +34,18 @@ def test_nothing_to_do() -> None:
 
 def test_bare_server() -> None:
     steps = plan({"roles": {}, "databases": {}}, {"demo": ["pg_trgm"]})
-    assert [step["subject"] for step in steps] == ["role demo", "database demo", "database demo extension pg_trgm"]
-    create_role = sql(steps)[0]
-    assert create_role.startswith('CREATE ROLE "demo" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION')
-    assert sql(steps)[2] == 'REVOKE ALL ON DATABASE "demo" FROM PUBLIC CASCADE'
-    assert steps[2]["database"] == "demo"
+    assert [step["subject"] for step in steps] == [
+        "role demo",
+        "role demo_owner",
+        "database demo",
+        "database demo default privileges",
+        "database demo extension pg_trgm",
+    ]
+    for line, name in zip(sql(steps), ("demo", "demo_owner"), strict=False):
+        assert line.startswith(f'CREATE ROLE "{name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION')
+    assert sql(steps)[2].startswith('CREATE DATABASE "demo" OWNER "demo_owner"')
+    assert 'REVOKE ALL ON DATABASE "demo" FROM PUBLIC CASCADE' in sql(steps)
+    assert [step["database"] for step in steps] == ["postgres"] * 3 + ["demo"] * 2
 
 
 def role(**drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -47,6 +54,10 @@ def role(**drift: Any) -> Callable[[dict[str, Any]], None]:
 
 def database(**drift: Any) -> Callable[[dict[str, Any]], None]:
     return lambda current: current["databases"]["demo"].update(drift)
+
+
+def objects(**drift: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda current: current["databases"]["demo"]["objects"].update(drift)
 
 
 GRANTS = converged()["databases"]["demo"]["grants"]
@@ -67,12 +78,36 @@ GRANTS = converged()["databases"]["demo"]["grants"]
         ),
         (role(rolpassword=None), "role demo password", "PASSWORD '...'"),
         (role(rolpassword="md5" + "0" * 32), "role demo password", "PASSWORD '...'"),
-        (database(owner="postgres"), "database demo owner", 'OWNER TO "demo"'),
+        (database(owner="postgres"), "database demo owner", 'OWNER TO "demo_owner"'),
         (database(connection_limit=0), "database demo connections", "CONNECTION LIMIT -1"),
         (database(allows_connections=False), "database demo connections", "ALLOW_CONNECTIONS true"),
         (database(grants=[*GRANTS, ("PUBLIC", "CONNECT")]), "database demo grants", "FROM PUBLIC CASCADE"),
         (database(grants=[*GRANTS, ("eve", "CONNECT")]), "database demo grants", 'FROM "eve" CASCADE'),
-        (database(grants=GRANTS[1:]), "database demo grants", 'GRANT ALL ON DATABASE "demo" TO "demo"'),
+        (database(grants=GRANTS[1:]), "database demo grants", 'GRANT ALL ON DATABASE "demo" TO "demo_owner"'),
+        (database(grants=GRANTS[:-1]), "database demo grants", 'GRANT CONNECT ON DATABASE "demo" TO "demo"'),
+        (database(grants=[*GRANTS, ("demo", "CREATE")]), "database demo grants", 'FROM "demo" CASCADE'),
+        (objects(owned_by_app=3), "database demo objects", 'REASSIGN OWNED BY "demo" TO "demo_owner"'),
+        (
+            objects(strays=[("public", "restored")]),
+            "database demo objects",
+            'ALTER TABLE "public"."restored" OWNER TO "demo_owner"',
+        ),
+        (
+            objects(closed=[("public", "restored", "r")]),
+            "database demo objects",
+            'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE "public"."restored" TO "demo"',
+        ),
+        (
+            objects(closed=[("public", "ids", "S")]),
+            "database demo objects",
+            'GRANT USAGE, SELECT ON SEQUENCE "public"."ids" TO "demo"',
+        ),
+        (objects(closed_schemas=["more"]), "database demo objects", 'GRANT USAGE ON SCHEMA "more" TO "demo"'),
+        (
+            objects(default_privileges=[("r", "SELECT")]),
+            "database demo default privileges",
+            'FOR ROLE "demo_owner" GRANT USAGE, SELECT ON SEQUENCES TO "demo"',
+        ),
         (
             database(public_schema={"owner": "postgres", "writers": ["postgres"]}),
             "database demo schema public owner",
@@ -97,14 +132,50 @@ def test_drift(drift: Callable[[dict[str, Any]], None], subject: str, statement:
 
 def test_changed_owner_keeps_its_grants_apart_from_strangers() -> None:
     current = converged()
-    current["databases"]["demo"].update(owner="postgres", grants=[("postgres", what) for _, what in GRANTS])
-    assert [step["subject"] for step in plan(current)] == ["database demo owner"]
+    current["databases"]["demo"].update(
+        owner="postgres", grants=[(who.replace("demo_owner", "postgres"), what) for who, what in GRANTS]
+    )
+    steps = plan(current)
+    assert [step["subject"] for step in steps] == ["database demo owner"]
+    assert sql(steps) == ['ALTER DATABASE "demo" OWNER TO "demo_owner"']
 
 
 def test_schema_of_the_owner_himself_is_fine() -> None:
     current = converged()
-    current["databases"]["demo"]["public_schema"] = {"owner": "demo", "writers": ["demo"]}
+    current["databases"]["demo"]["public_schema"] = {"owner": "demo_owner", "writers": ["demo_owner"]}
     assert plan(current) == []
+
+
+def test_a_database_that_the_app_owned_is_moved_over_without_shutting_the_app_out() -> None:
+    """As it was before there were two roles. What takes a right away gives it back in the same transaction."""
+    current = converged()
+    del current["roles"]["demo_owner"]
+    current["databases"]["demo"].update(
+        owner="demo", grants=[("demo", what) for what in ("CONNECT", "CREATE", "TEMPORARY")]
+    )
+    tables = [("public", "notes_note", "r"), ("public", "notes_note_id_seq", "S")]
+    current["databases"]["demo"]["objects"].update(owned_by_app=2, closed=tables, default_privileges=[])
+    steps = {step["subject"]: step for step in plan(current)}
+    assert list(steps) == [
+        "role demo_owner",
+        "database demo owner",
+        "database demo default privileges",
+        "database demo objects",
+    ]
+    for subject, taken, given in (
+        ("database demo owner", 'ALTER DATABASE "demo" OWNER', 'GRANT CONNECT ON DATABASE "demo" TO "demo"'),
+        ("database demo objects", "REASSIGN OWNED", 'ON TABLE "public"."notes_note" TO "demo"'),
+    ):
+        lines = sql([steps[subject]])
+        assert steps[subject]["atomic"]
+        assert any(taken in line for line in lines) and any(given in line for line in lines)
+    assert sql([steps["database demo objects"]])[0] == "SET LOCAL lock_timeout = '2s'"
+
+
+def test_a_new_database_is_not_made_in_a_transaction() -> None:
+    """PostgreSQL refuses that."""
+    made = next(step for step in plan({"roles": {}, "databases": {}}) if step["subject"] == "database demo")
+    assert not made["atomic"]
 
 
 def test_new_password_is_one_step_and_never_in_a_plan() -> None:
@@ -121,6 +192,7 @@ def test_new_password_is_one_step_and_never_in_a_plan() -> None:
     [
         [CLIENTS[0], {**CLIENTS[0], "app": "other"}],
         [CLIENTS[0], {**CLIENTS[0], "app": "other", "database": "other"}],
+        [CLIENTS[0], {"app": "other", "database": "other", "user": "demo_owner", "owner": "x", "address": "x"}],
         [CLIENTS[0], {**CLIENTS[0], "user": "other"}],
     ],
 )
@@ -153,13 +225,14 @@ def test_missing_checksums_are_a_warning() -> None:
     assert ret["result"] is True and "pg_checksums --enable" in ret["warnings"][0]
 
 
+@pytest.mark.parametrize("key", ["database_password", "owner_password"])
 @pytest.mark.parametrize("password", [None, "", 5])
-def test_missing_password_names_its_key(password: Any) -> None:
+def test_missing_password_names_its_key(password: Any, key: str) -> None:
     world = server()
     world.pillar = copy.deepcopy(PILLAR)
-    world.pillar["secrets"]["apps"]["demo"]["database_password"] = password
+    world.pillar["secrets"]["apps"]["demo"][key] = password
     ret = call(world, test=True)
-    assert ret["result"] is False and "secrets:apps:demo:database_password" in ret["comment"]
+    assert ret["result"] is False and f"secrets:apps:demo:{key}" in ret["comment"]
 
 
 def call_cluster(world: World) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shutil
 import socketserver
 import tempfile
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Host(Project):
             (home / path).mkdir(parents=True)
         (run / "tiny").mkdir()
         self.behaviour, self.static = "good", {"site.css": "1"}
+        self.columns, self.size = {"a_thing": ["id", "name"]}, 8192
         self.migrations: list[list[Any]] = [["a", "0001", []]]
         self.applied: set[tuple[str, str]] = set()
         self.additive: list[list[str]] = []
@@ -97,10 +99,12 @@ class Host(Project):
             "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
             "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
             "health_status": 200, "manage": "python -m django",
-            "migrations": {"reversible": []},
+            "migrations": {"reversible": [], "allow_unsafe": [], "statement_timeout_seconds": 30, "retry_seconds": 60},
         }  # fmt: skip
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
-        self.pillar["wiring"] = {"apps": {"tiny": {"environment": environment, "files": {}}}}
+        owner = {"DATABASE_URL": "postgres://owner"}
+        wired = {"environment": environment, "files": {}, "migration_environment": owner}
+        self.pillar["wiring"] = {"apps": {"tiny": wired}}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.release, self.django = module("_modules", "release"), module("_modules", "django")
@@ -108,10 +112,12 @@ class Host(Project):
         for name, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles", "DATA": "data"}.items():
             setattr(self.release, name, home / path)
         self.release.RUN, self.django.APPS, self.release.GATE_PAUSE = run, home / "apps", 0.01
-        self.release.GATE_SECONDS = 1
-        for name in ("applock", "ledger", "rollback", "steps"):
+        self.release.GATE_SECONDS, self.django.RUN = 1, home / "run"
+        for name in ("applock", "ledger", "rollback", "steps", "migratelint"):
             own = vars(module("_utils", name)).items()
             self.utils |= {f"{name}.{key}": value for key, value in own if callable(value)}
+        self.utils["migraterun.source"] = module("_utils", "migraterun").source
+        self.sql: dict[str, str] = {}
         self.release._systemctl, self.release.one_off = self.systemd, self.one_off
         self.release._last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
         self.salt: dict[str, Any] = {"release.one_off": self.one_off}
@@ -122,12 +128,19 @@ class Host(Project):
         monkeypatch.setattr(os, "chown", lambda *_: None)
         monkeypatch.setattr(shutil, "chown", lambda *_: None)
 
-    def one_off(self, app: str, release: str, name: str, arguments: list[str], writable: str = "") -> str:
+    def one_off(
+        self, app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
+    ) -> str:
         if self.behaviour == f"{name} fails":
             raise CommandExecutionError(f"{name} failed")
         if name == "first-start-of-django":
-            facts = {"django": "5.2", "static": bool(self.static), "migrations": self.migrations}
-            facts["additive"] = self.additive
+            facts = {
+                "django": "5.2",
+                "static": bool(self.static),
+                "migrations": self.migrations,
+                "additive": self.additive,
+                "columns": self.columns,
+            }
             return f"noise\nSALTERN {json.dumps(facts)}\n"
         if name == "collectstatic":
             for file, text in self.static.items():
@@ -135,18 +148,24 @@ class Host(Project):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
             (Path(writable) / "evil").symlink_to("/etc/shadow")
+        if name == "sqlmigrate":
+            return "SALTERN " + json.dumps({one: {"sql": self.sql.get(one, "")} for one in json.loads(arguments[2])})
         if name == "migrate":
+            file = Path(environment)
+            assert file.read_text() == 'DATABASE_URL="postgres://owner"\n' and file.stat().st_mode & 0o777 == 0o600
             self.applied |= {(label, migration) for label, migration, _ in self.migrations}
         return ""
 
     def session(self, app: str, release: str) -> Any:
         class Connection:
+            info = types.SimpleNamespace(server_version=170005)
+
             def execute(inner, sql: str, _: Any = None) -> Any:
                 since = sorted(self.applied - {("a", "0001")}) if "applied >" in sql else sorted(self.applied)
 
                 class Rows:
                     fetchone = staticmethod(lambda: ["django_migrations"])
-                    fetchall = staticmethod(lambda: since)
+                    fetchall = staticmethod(lambda: since if "django_migrations" in sql else [("a_thing", self.size)])
 
                 return Rows
 
@@ -403,9 +422,9 @@ def test_a_killed_migrate_is_run_again_even_when_no_migration_is_pending(host: H
     (host.directory(release) / "migrating").touch()  # Django makes permissions after the last migration
     ran: list[str] = []
 
-    def one_off(app: str, release: str, name: str, *rest: Any) -> str:
+    def one_off(app: str, release: str, name: str, *rest: Any, **more: Any) -> str:
         ran.append(name)
-        return host.one_off(app, release, name, *rest)
+        return host.one_off(app, release, name, *rest, **more)
 
     host.salt["release.one_off"] = one_off
     host.state("django.migrated")
@@ -560,3 +579,58 @@ def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monke
     results = [host.state(step) for step in host.STEPS]
     assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
     assert host.release.active("tiny") == old and "crash loop" in host.ledger()[-1]["why"]
+
+
+DROP = 'ALTER TABLE "a_thing" DROP COLUMN "name" CASCADE;'
+
+
+def new_migration(host: Host, sql: str) -> None:
+    host.apply()
+    host.edit("2")
+    host.migrations = [*host.migrations, ["a", "0002", []]]
+    host.sql = {"a.0002": f"BEGIN;\n{sql}\nCOMMIT;"}
+    for step in host.STEPS[:3]:
+        host.state(step)
+
+
+def test_an_unsafe_migration_is_refused_and_not_run(host: Host) -> None:
+    new_migration(host, DROP)
+    old = host.release.active("tiny")
+    result = host.state("django.migrated")
+    assert result["result"] is False and result["changes"] == {}
+    for part in ("a.0002", "ban-drop-column", DROP, f"{old} serves on", "allow_unsafe: [a.0002]"):
+        assert part in result["comment"]
+    assert ("a", "0002") not in host.applied
+    assert host.release.active("tiny") == old
+
+
+def test_an_unsafe_migration_that_the_site_allows_is_run_without_a_new_release(host: Host) -> None:
+    new_migration(host, DROP)
+    wanted = host.release.desired("tiny")["id"]
+    assert host.state("django.migrated")["result"] is False
+    host.pillar["apps"]["tiny"]["migrations"]["allow_unsafe"] = ["a.0002"]
+    assert host.apply() == wanted
+    assert ("a", "0002") in host.applied
+
+
+def test_a_column_that_the_serving_release_does_not_use_may_go(host: Host) -> None:
+    host.columns = {"a_thing": ["id"]}
+    new_migration(host, DROP)
+    assert host.state("django.migrated")["result"] is True
+
+
+def test_nothing_is_refused_on_an_empty_database(host: Host) -> None:
+    host.apply()
+    host.applied.clear()
+    host.edit("2")
+    host.migrations = [["a", "0001", []], ["a", "0002", []]]
+    assert host.apply() and ("a", "0002") in host.applied
+
+
+@pytest.mark.parametrize("behaviour", ["good", "migrate fails"])
+def test_the_owners_password_is_on_disk_only_while_it_is_needed(host: Host, behaviour: str) -> None:
+    host.behaviour = behaviour
+    for step in host.STEPS[:4]:
+        host.state(step)
+    assert list((host.home / "run").iterdir()) == []
+    assert not [path for path in host.apps.rglob("*") if path.is_file() and b"postgres://owner" in path.read_bytes()]

@@ -14,6 +14,8 @@ from saltern.errors import SiteError
 from saltern.load import load_site
 from saltern.secrets import generate_secrets
 
+APP_SECRETS = dict.fromkeys(("database_password", "owner_password"), "a-good-long-password")
+
 Mutation = Callable[[dict[str, Any]], object]
 
 
@@ -389,7 +391,8 @@ def test_missing_secrets_name_the_command(tmp_path: Path) -> None:
         ("front1", ["edge"], None, "secrets.edge: missing"),
         ("data1", ["apps", "blog", "secret_key"], "a-good-long-password", "blog.secret_key: the host's roles"),
         ("data1", ["apps", "blog", "env"], {"A": "x"}, "blog.env: the host's roles have no need"),
-        ("web1", ["apps", "gone"], {"database_password": "a-good-long-password"}, "apps.gone: the host's roles"),
+        ("web1", ["apps", "gone"], APP_SECRETS, "apps.gone: the host's roles"),
+        ("web1", ["apps", "blog", "owner_password"], None, "blog.owner_password: "),
         ("web1", ["redis_pasword"], "a-good-long-password", "secrets.redis_pasword: unknown key"),
     ],
 )  # fmt: skip

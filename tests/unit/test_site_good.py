@@ -16,6 +16,7 @@ from saltern.secrets import generate_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"
+MIGRATIONS = {"reversible": [], "allow_unsafe": [], "statement_timeout_seconds": 30, "retry_seconds": 60}
 ALL_ROLES = ["base", "builder", "postgres", "redis", "web", "edge"]
 
 GOOD: dict[str, Any] = {
@@ -125,6 +126,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     pillar = pillar_of(load_written(tmp_path, files), "app1")
     secrets = pillar.pop("secrets")
     database, key = secrets["apps"]["demo"]["database_password"], secrets["apps"]["demo"]["secret_key"]
+    owner = secrets["apps"]["demo"]["owner_password"]
     assert pillar == {
         "fleet": {
             "name": "single",
@@ -176,14 +178,27 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "threads": 4,
                 "user": "app-demo",
                 "database": "demo",
-                "migrations": {"reversible": []},
+                "migrations": {
+                    "reversible": [],
+                    "allow_unsafe": [],
+                    "statement_timeout_seconds": 30,
+                    "retry_seconds": 60,
+                },
                 "memory_max_mb": 512,
             }
         },
         "wiring": {
             "postgres": {
                 "listen": ["127.0.0.1"],
-                "clients": [{"app": "demo", "database": "demo", "user": "demo", "address": "127.0.0.1/32"}],
+                "clients": [
+                    {
+                        "app": "demo",
+                        "database": "demo",
+                        "user": "demo",
+                        "owner": "demo_owner",
+                        "address": "127.0.0.1/32",
+                    }
+                ],
             },
             "redis": {"listen": ["127.0.0.1"]},
             "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
@@ -201,6 +216,10 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "DJANGO_SETTINGS_MODULE": "demo.settings",
                     },
                     "files": {},
+                    "migration_environment": {
+                        "DATABASE_URL": f"postgres://demo_owner:{owner}@app1.saltern.test:5432/demo?hostaddr=127.0.0.1"
+                        "&sslmode=verify-full&sslrootcert=/etc/saltern/tls/ca.crt",
+                    },
                 }
             },
         },

@@ -19,7 +19,7 @@ from saltern.certificates import Pair, make_ca, make_leaf, must_renew, subject_n
 from saltern.checking import check_site
 from saltern.errors import SiteError
 from saltern.load import Site, load_site
-from saltern.secretfile import Secrets
+from saltern.secretfile import Secrets, check_secrets
 from saltern.secrets import generate_secrets, host_names
 
 
@@ -70,8 +70,12 @@ def test_each_host_holds_what_its_roles_need(site: Site) -> None:
         "web2": ["apps", "redis_password", "tls"],
         "data1": ["apps", "redis_password", "tls"],
     }
-    assert {key for app in read(site, "data1")["apps"].values() for key in app} == {"database_password"}
-    assert {key for app in read(site, "web1")["apps"].values() for key in app} == {"database_password", "secret_key"}
+    assert {key for app in read(site, "data1")["apps"].values() for key in app} == {
+        "database_password",
+        "owner_password",
+    }
+    needed = {"database_password", "owner_password", "secret_key"}
+    assert {key for app in read(site, "web1")["apps"].values() for key in app} == needed
 
 
 def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
@@ -86,8 +90,8 @@ def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
 def test_the_edge_has_no_password(site: Site) -> None:
     shared = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
     passwords = [shared["redis_password"], *(value for app in shared["apps"].values() for value in app.values())]
-    assert len(passwords) == 5
-    assert len(set(passwords)) == 5
+    assert len(passwords) == 7
+    assert len(set(passwords)) == 7
     assert all(len(password) >= 43 for password in passwords)
     content = (site.path / "secrets" / "front1.sls").read_text()
     assert not any(password in content for password in passwords)
@@ -117,7 +121,7 @@ def test_a_new_app_adds_its_secrets_and_keeps_the_old(site: Site, tmp_path: Path
     grown = load_site(site.path, repository=tmp_path)
     done = generate_secrets(grown)
     after = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
-    assert after["apps"].pop("wiki").keys() == {"database_password", "secret_key"}
+    assert after["apps"].pop("wiki").keys() == {"database_password", "owner_password", "secret_key"}
     assert after == before
     assert read(grown, "web1")["tls"]["key"] == key
     assert "wiki.test" in subject_names(read(grown, "front1")["edge"]["cert"])
@@ -139,6 +143,20 @@ def test_a_role_that_moves_takes_its_secrets_along(site: Site, tmp_path: Path) -
     moved = load_written(tmp_path, files)
     generate_secrets(moved)
     assert list(read(moved, "web2")) == ["tls"]
+
+
+def test_a_site_from_before_owners_had_passwords_gets_them(site: Site) -> None:
+    before = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())["apps"]["blog"]
+    edit(site, "shared.yaml", lambda data: [app.pop("owner_password") for app in data["apps"].values()])
+    for host in ("data1", "web1", "web2"):
+        edit(site, f"{host}.sls", lambda data: [app.pop("owner_password") for app in data["secrets"]["apps"].values()])
+    _, problems = check_secrets(read(site, "web1"), site.fleet.hosts["web1"], site.apps, "web1.sls")
+    assert {problem.key for problem in problems} == {f"secrets.apps.{app}.owner_password" for app in site.apps}
+    assert all("salt-call site.generate_secrets" in problem.message for problem in problems)
+    generate_secrets(site)
+    after = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())["apps"]["blog"]
+    assert {key for key in before if before[key] != after[key]} == {"owner_password"}
+    assert read(site, "web1")["apps"]["blog"]["owner_password"] == after["owner_password"]
 
 
 def test_a_password_changed_by_hand_is_kept_and_copied(site: Site) -> None:

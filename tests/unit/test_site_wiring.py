@@ -21,7 +21,7 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
     assert data["postgres"]["listen"] == ["127.0.0.1", "10.0.0.4"]
     assert data["redis"]["listen"] == ["127.0.0.1", "10.0.0.4"]
     assert data["postgres"]["clients"] == [
-        {"app": app, "database": database, "user": database, "address": address}
+        {"app": app, "database": database, "user": database, "owner": f"{database}_owner", "address": address}
         for app, database in (("blog", "blog"), ("web-shop", "web_shop"))
         for address in ("10.0.0.2/32", "10.0.0.3/32")
     ]
@@ -43,9 +43,19 @@ def test_the_environment_names_ports_and_escapes_passwords(tmp_path: Path) -> No
     files["settings.yaml"] = {"edge": {"https_port": 8443}, "redis": {"port": 6380}}
     files["secrets/shared.yaml"] = {
         "redis_password": "slash/at@colon:pw#?",
-        "apps": {"blog": {"database_password": "p@ss/w:rd%20?#&=x", "secret_key": "k" * 50, "env": {"TOKEN": "t"}}},
+        "apps": {
+            "blog": {
+                "database_password": "p@ss/w:rd%20?#&=x",
+                "owner_password": "0wner/w:rd%20?#&=x",
+                "secret_key": "k" * 50,
+                "env": {"TOKEN": "t"},
+            }
+        },
     }
-    environment = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["apps"]["blog"]["environment"]
+    told = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["apps"]["blog"]
+    environment = told["environment"]
+    owner = urlsplit(told["migration_environment"]["DATABASE_URL"])
+    assert (unquote(owner.username or ""), unquote(owner.password or "")) == ("blog_owner", "0wner/w:rd%20?#&=x")
     url = urlsplit(environment["DATABASE_URL"])
     assert unquote(url.password or "") == "p@ss/w:rd%20?#&=x"
     assert (url.hostname, url.port, url.path) == ("data1.shop.test", 5432, "/blog")
@@ -61,6 +71,10 @@ def test_it_fails_closed_when_a_server_is_missing(tmp_path: Path) -> None:
     del site.fleet.hosts["data1"]
     with pytest.raises(wiring.WiringError, match="postgres is needed on one host, and is on 0: none"):
         wiring.only(site, "postgres")
+
+
+def part_user(part: dict[str, Any]) -> str:
+    return urlsplit(part["environment"]["DATABASE_URL"]).netloc.split("@")[0]
 
 
 def _random_site(folder: Path, seed: int) -> Site:
@@ -95,11 +109,14 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
             # Linux answers for loopback from loopback, and for the host's own address from that address.
             expected.add((app, f"{called if called == '127.0.0.1' else own}/32"))
             assert urlsplit(part["environment"]["CACHE_URL"]).hostname in told[cache]["wiring"]["redis"]["listen"]
+            owner = urlsplit(part["migration_environment"]["DATABASE_URL"])
+            assert owner._replace(netloc=owner.netloc.split("@")[1]) == urlsplit(
+                part["environment"]["DATABASE_URL"].replace(f"{part_user(part)}@", "")
+            ), "the same database, as somebody else"
+            assert pillar["secrets"]["apps"][app]["owner_password"] not in str(part["environment"])
             assert part["environment"]["SECRET_KEY"] == pillar["secrets"]["apps"][app]["secret_key"]
-            assert (
-                pillar["secrets"]["apps"][app]["database_password"]
-                == told[database]["secrets"]["apps"][app]["database_password"]
-            )
+            for key in ("database_password", "owner_password"):
+                assert pillar["secrets"]["apps"][app][key] == told[database]["secrets"]["apps"][app][key]
         for web in pillar["wiring"].get("edge", {}).get("webs", []):
             side = told[web["host"]]["wiring"]["web"]
             assert web["address"] == side["listen"]

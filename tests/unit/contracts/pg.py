@@ -9,24 +9,37 @@ from tests.unit.contracts import Contract, World, load
 
 pg = load("_modules", "pg")
 
-CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "address": "127.0.0.1/32"}]
-PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo"}}}}
+CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}]
+PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo", "owner_password": "secret of owner"}}}}
 
 
 def converged(password: str = "secret of demo") -> dict[str, Any]:
     """Return a server on which everything is as it should be."""
     attributes = {column: on for column, (_, on) in pg.ROLE_ATTRIBUTES.items()}
-    verifier = pg.scram_verifier(password, b"0123456789abcdef")
-    role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": [], "rolpassword": verifier}
+    role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": []}
+    roles = {
+        name: {**role, "rolpassword": pg.scram_verifier(text, b"0123456789abcdef")}
+        for name, text in (("demo", password), ("demo_owner", "secret of owner"))
+    }
     database = {
-        "owner": "demo",
+        "owner": "demo_owner",
         "allows_connections": True,
         "connection_limit": -1,
-        "grants": [("demo", "CONNECT"), ("demo", "CREATE"), ("demo", "TEMPORARY")],
+        "grants": [
+            *(("demo_owner", what) for what in ("CONNECT", "CREATE", "TEMPORARY")),
+            ("demo", "CONNECT"),
+        ],
         "public_schema": {"owner": "pg_database_owner", "writers": ["pg_database_owner"]},
         "extensions": ["plpgsql"],
+        "objects": {
+            "owned_by_app": 0,
+            "strays": [],
+            "closed": [],
+            "closed_schemas": [],
+            "default_privileges": sorted(pg._default_privileges()),
+        },
     }
-    return {"server": "up", "checksums": True, "roles": {"demo": role}, "databases": {"demo": database}}
+    return {"server": "up", "checksums": True, "roles": roles, "databases": {"demo": database}}
 
 
 def server(broken: str = "", **current: Any) -> World:
@@ -41,7 +54,7 @@ def server(broken: str = "", **current: Any) -> World:
     functions = {
         "pg.wanted": pg.wanted,
         "pg.plan": pg.plan,
-        "pg.databases": lambda names, roles, port: state,
+        "pg.databases": lambda wanted, port: state,
         "pg.execute": execute,
     }
     return World(salt=functions, state=state, pillar=PILLAR)

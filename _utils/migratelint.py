@@ -1,0 +1,262 @@
+"""Which migrations would hurt while the old release serves: squawk's findings, seen with what the database holds.
+
+Squawk reads the SQL that the new release's ``sqlmigrate`` prints, so nothing has to be installed in the app's
+environment. It cannot know whether a table is big, or whether anybody still uses a column; the host can: it asks
+Postgres for sizes, and the release that is serving for its models. Only what hurts here and now is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from salt.exceptions import CommandExecutionError
+
+BIG = 16 * 1024 * 1024  # bytes of a table; what reads it whole takes well under a second below that
+
+# Squawk's rules that count, and what to write instead, in Django's words. BREAKS: the release that is serving would
+# fail, whatever the size. BLOCKS: it would wait while a big table is read or written. FAILS: it cannot work at all.
+BREAKS = {
+    "ban-drop-column": "first release code without the field (RemoveField among the state_operations of "
+    "SeparateDatabaseAndState), then drop the column with the release after it",
+    "ban-drop-table": "first release code without the model (DeleteModel among the state_operations of "
+    "SeparateDatabaseAndState), then drop the table with the release after it",
+    "renaming-column": "keep the column's name (db_column), or add a new one, write both, and drop the old one later",
+    "renaming-table": "keep the table's name (Meta.db_table)",
+    "adding-required-field": "give the field db_default=..., or null=True",
+    "ban-drop-default": "the column is NOT NULL and its default is Django's alone, so the old release cannot insert: "
+    "give the field db_default=..., or null=True",
+    "adding-not-nullable-field": "the old release may still write NULL: first release code that never does, and give "
+    "the field db_default=...",
+    "ban-truncate-cascade": "name each table that shall be emptied",
+    "ban-drop-database": "take it out",
+}
+BLOCKS = {
+    "require-concurrent-index-creation": "AddIndexConcurrently of django.contrib.postgres.operations, in a migration "
+    "with atomic = False",
+    "changing-column-type": "add a column of the new type, fill it, and drop the old one later",
+    "adding-foreign-key-constraint": "add the constraint NOT VALID, and validate it in the next migration (RunSQL)",
+    "constraint-missing-not-valid": "AddConstraintNotValid of django.contrib.postgres.operations, and "
+    "ValidateConstraint in the next migration",
+    "disallowed-unique-constraint": "build a unique index CONCURRENTLY, then ADD CONSTRAINT ... USING INDEX (RunSQL)",
+    "adding-field-with-default": "a default that differs by row rewrites the table: null=True, then fill it in parts",
+    "adding-serial-primary-key-field": "add a column, fill it in parts, then make it the key",
+    "require-concurrent-reindex": "REINDEX ... CONCURRENTLY, in a migration with atomic = False",
+}
+FAILS = {
+    "ban-concurrent-index-creation-in-transaction": "atomic = False in the migration",
+    "syntax-error": "squawk cannot read it; correct it, or read it yourself and allow it",
+    "no-sql": "Django cannot tell its SQL before the ones in front of it have run; release it after those, or allow it",
+}
+NAME = r'(?:"?\w+"?\.)?"?(?P<{}>\w+)"?'
+TABLE = re.compile(
+    r"\b(?:ALTER\s+TABLE|DROP\s+TABLE|TRUNCATE(?:\s+TABLE)?|INDEX\b[^;]*?\sON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?"
+    + NAME.format("name"),
+    re.IGNORECASE | re.DOTALL,
+)
+OLD_COLUMN = re.compile(r"\b(?:DROP|RENAME)\s+COLUMN\s+(?:IF\s+EXISTS\s+)?" + NAME.format("name"), re.IGNORECASE)
+NEW_DEFAULT = re.compile(r"\bALTER\s+COLUMN\s+" + NAME.format("name") + r"\s+DROP\s+DEFAULT", re.IGNORECASE)
+
+# Run by the release's own Python: what sqlmigrate would print for each migration, with one start of Django. Not the
+# command itself, because that takes a name for the beginning of others, and then for ambiguous.
+PRINT_SQL = """
+import json, sys, django
+django.setup()
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+loader, found = MigrationLoader(connection, replace_migrations=False), {}
+for one in json.loads(sys.argv[1]):
+    try:
+        migration = loader.graph.nodes[tuple(one.split(".", 1))]
+        lines = loader.collect_sql([(migration, False)])
+        found[one] = {"sql": "\\n".join(["BEGIN;", *lines, "COMMIT;"] if migration.atomic else lines)}
+    except Exception as error:
+        found[one] = {"error": f"{type(error).__name__}: {error}"}
+print("\\nSALTERN " + json.dumps(found))
+"""
+
+
+def print_sql() -> str:
+    """Answers the Python that a release runs to print the SQL of migrations; its argument is a JSON list of them."""
+    return PRINT_SQL
+
+
+def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
+    """Lets squawk read migrations.
+
+    Args:
+        sql: the SQL of each migration by its name, ``app.name``.
+        version: PostgreSQL's major version.
+
+    Returns:
+        ``migration``, ``rule``, ``message``, ``statement`` and ``advice`` of each, those rules only that count.
+
+    Raises:
+        CommandExecutionError: squawk is missing, or its answer cannot be read.
+
+    Example:
+        >>> findings({"a.0002": 'ALTER TABLE "t" DROP COLUMN "c";'}, 17)[0]["rule"]
+        'ban-drop-column'
+    """
+    with tempfile.TemporaryDirectory(prefix="saltern-sql-") as folder:
+        names = {f"{number}.sql": migration for number, migration in enumerate(sql)}
+        for file, migration in names.items():
+            Path(folder, file).write_text(sql[migration], encoding="utf-8")
+        argv = [_squawk(), "--config", "/dev/null", "--reporter", "json", "--pg-version", f"{version}.0", *names]
+        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    try:
+        listed = json.loads(done.stdout)
+    except ValueError:
+        raise CommandExecutionError(f"squawk: exit code {done.returncode}: {done.stderr.strip()[-500:]}") from None
+    advice = BREAKS | BLOCKS | FAILS
+    return [
+        {
+            "migration": names[Path(one["file"]).name],
+            "rule": one["rule_name"],
+            "message": one["message"],
+            "statement": statement_at(sql[names[Path(one["file"]).name]], one["line"], one["line_end"]),
+            "advice": advice[one["rule_name"]],
+        }
+        for one in listed
+        if one["rule_name"] in advice
+    ]
+
+
+def without_sql(migration: str, error: str) -> dict[str, str]:
+    """Answers the finding of a migration whose SQL Django could not print.
+
+    Args:
+        migration: its name.
+        error: Django's words.
+
+    Example:
+        >>> without_sql("a.0002", "ValueError: x")["rule"]
+        'no-sql'
+    """
+    advice = FAILS["no-sql"]
+    return {"migration": migration, "rule": "no-sql", "message": error, "statement": "", "advice": advice}
+
+
+def statement_at(sql: str, first: int, last: int) -> str:
+    """Answers the statement that stands on some lines, on one line.
+
+    Args:
+        sql: the text; Django begins each statement on a line of its own.
+        first: number of a line, from 0.
+        last: number of the last line.
+
+    Example:
+        >>> statement_at("BEGIN;\\nALTER TABLE t\\n DROP c;\\nCOMMIT;", 2, 2)
+        'ALTER TABLE t DROP c;'
+    """
+    lines = [re.sub(r"^\s*--.*", "", line) for line in sql.splitlines()]
+    last = min(last, len(lines) - 1)
+    while first > 0 and not lines[first - 1].rstrip().endswith(";"):
+        first -= 1
+    while last + 1 < len(lines) and not lines[last].rstrip().endswith(";"):
+        last += 1
+    return " ".join(" ".join(lines[first : last + 1]).split())
+
+
+def table_of(statement: str) -> str | None:
+    """Answers the table that a statement changes, or None when it cannot be told.
+
+    Args:
+        statement: SQL.
+
+    Example:
+        >>> table_of('CREATE INDEX "i" ON "notes_note" ("author");')
+        'notes_note'
+    """
+    found = TABLE.search(statement)
+    return found["name"] if found else None
+
+
+def harmful(
+    found: list[dict[str, str]],
+    sql: dict[str, str],
+    sizes: dict[str, int],
+    columns: dict[str, list[str]] | None,
+) -> list[dict[str, str]]:
+    """Picks the findings that hurt here and now.
+
+    Args:
+        found: from :func:`findings`.
+        sql: the SQL of each migration.
+        sizes: bytes of each table that the database has.
+        columns: columns of each table that the serving release's models use; None when that is not known.
+
+    Returns:
+        Those findings that stay.
+
+    Example:
+        >>> harmful([{"rule": "ban-drop-table", "statement": 'DROP TABLE "gone";', "migration": "a.1"}], {}, {}, {})
+        []
+    """
+    return [one for one in found if _hurts(one, sql.get(one["migration"], ""), sizes, columns)]
+
+
+def _hurts(one: dict[str, str], sql: str, sizes: dict[str, int], columns: dict[str, list[str]] | None) -> bool:
+    rule, table = one["rule"], table_of(one["statement"])
+    if rule in FAILS or table is None:
+        return True
+    if table not in sizes:
+        return False  # made by one of these migrations
+    if rule in BLOCKS:
+        return sizes[table] >= BIG
+    if columns is not None and table not in columns:
+        return False
+    if rule == "ban-drop-default":
+        return _is_required(one["statement"], sql)
+    old = OLD_COLUMN.search(one["statement"])
+    return not (columns is not None and old and old["name"] not in columns[table])
+
+
+def _is_required(statement: str, sql: str) -> bool:
+    """Whether a column that loses its default is NOT NULL; one that this migration does not add may be."""
+    column = NEW_DEFAULT.search(statement)
+    if not column:
+        return True
+    added = re.search(rf'\bADD\s+COLUMN\s+"?{re.escape(column["name"])}"?\s([^;]*);', sql, re.IGNORECASE)
+    return added is None or "NOT NULL" in added[1].upper()
+
+
+def refusal(app: str, release: str, serving: str | None, hurting: list[dict[str, str]]) -> str:
+    """Says which migrations are refused, why, and what to write.
+
+    Args:
+        app: the app.
+        release: id of the new release.
+        serving: id of the release that is serving, if one is.
+        hurting: from :func:`harmful`.
+
+    Example:
+        >>> one = {"migration": "a.0002", "rule": "ban-drop-table", "message": "m", "advice": "x", "statement": "s"}
+        >>> refusal("demo", "r2", "r1", [one]).splitlines()[0]
+        'demo: release r2 is not migrated to: a.0002 would hurt. Nothing was run; r1 serves on.'
+    """
+    names = list(dict.fromkeys(one["migration"] for one in hurting))
+    lines = [
+        f"{app}: release {release} is not migrated to: {', '.join(names)} would hurt. "
+        f"Nothing was run; {serving or 'no release'} serves on."
+    ]
+    for one in hurting:
+        statement = one["statement"] if len(one["statement"]) <= 200 else one["statement"][:200] + " ..."
+        lines += [f"{one['migration']}: {one['rule']}: {statement}", f"  {one['message']}", f"  Do: {one['advice']}."]
+    lines.append(f"Or allow it, in apps/{app}.yaml:  migrations: {{allow_unsafe: [{', '.join(names)}]}}")
+    return "\n".join(lines)
+
+
+def _squawk() -> str:
+    """squawk, from Salt's own environment; over salt-ssh another Python runs this."""
+    for path in (Path(sys.executable).with_name("squawk"), Path("/opt/saltern/salt/bin/squawk")):
+        if os.access(path, os.X_OK):
+            return str(path)
+    raise CommandExecutionError(
+        f"squawk is neither beside {sys.executable} nor in /opt/saltern/salt/bin: bin/bootstrap installs it with Salt"
+    )
