@@ -216,7 +216,7 @@ def _identify(app: str, source: dict[str, Any]) -> dict[str, str]:
     else:
         lock = _lock(app, source)
         try:
-            tree = tree_hash(source["directory"] or Path("/"), source["files"])
+            tree = _tree(source, source["directory"] or Path("/"))
         except (OSError, ValueError) as error:
             raise CommandExecutionError(f"source of {app}: {error}") from error
     found = {
@@ -370,7 +370,7 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
     pack(directory, files, work / "src.tar.gz")
     # Somebody may be editing: what was packed must be what the id says.
     unpack(work / "src.tar.gz", work / "check")
-    if tree_hash(work / "check", files) != wanted["tree"]:
+    if _tree(source, work / "check") != wanted["tree"]:
         raise CommandExecutionError(f"source of {app}: {directory} changed while it was being built; apply again")
     shutil.rmtree(work / "check")
     (work / "wheels").mkdir()
@@ -471,10 +471,18 @@ def _source(app: str, fetch: bool = False) -> dict[str, Any]:
 
     Returns:
         ``directory`` (None for a requirement), ``files`` in it, ``commit``, ``what`` in a few words, ``lock`` (the text
-        of the lock if the source holds a whole one) and ``missing``: a revision that has not been fetched yet.
+        of the lock if the source holds a whole one), ``missing``: a revision that has not been fetched yet, and ``git``:
+        whether the commit is what was asked for.
     """
     asked = {name: value for name, value in _settings(app)["source"].items() if value is not None}
-    found: dict[str, Any] = {"directory": None, "files": [], "commit": "none", "lock": None, "missing": False}
+    found: dict[str, Any] = {
+        "directory": None,
+        "files": [],
+        "commit": "none",
+        "lock": None,
+        "missing": False,
+        "git": "git" in asked,
+    }
     if "requirement" in asked:
         return found | {"what": asked["requirement"]}
     if "git" in asked:
@@ -508,6 +516,12 @@ def _git_source(app: str, url: str, revision: str, fetch: bool, found: dict[str,
 
 
 _looked_up: dict[tuple[str, str], tuple[float, str]] = {}
+
+
+def _tree(source: dict[str, Any], directory: Path) -> str:
+    """Hash of the source. From Git, the commit counts too: the same files of another commit are another build."""
+    tree = tree_hash(directory, source["files"])
+    return hashlib.sha256(f"{tree} {source['commit']}".encode()).hexdigest() if source["git"] else tree
 
 
 def _lock(app: str, source: dict[str, Any]) -> str | None:

@@ -201,7 +201,7 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
         settings: the app's settings from the pillar: user, memory_max_mb.
 
     Example:
-        >>> "User=app-demo" in unit_text("demo", {"user": "app-demo", "memory_max_mb": 512})
+        >>> "User=app-demo" in unit_text("demo", {"user": "app-demo", "memory_max_mb": 512, "media_url": None})
         True
     """
     release = APPS / app / "releases" / "%i"
@@ -220,7 +220,7 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
             f"WorkingDirectory={release}/src",
             f"EnvironmentFile={release}/env",
             *_identity(app, settings),
-            f"ReadWritePaths={RUN / app} {DATA / app}",
+            f"ReadWritePaths={RUN / app} {_writable(app, settings)}",
             *SANDBOX,
             f"MemoryMax={settings['memory_max_mb']}M",
             "TasksMax=512",
@@ -295,6 +295,11 @@ def connections(sockets: str, path: str) -> int:
 
 def _identity(app: str, settings: dict[str, Any]) -> list[str]:
     return [f"User={settings['user']}", f"Group={settings['user']}"]
+
+
+def _writable(app: str, settings: dict[str, Any]) -> str:
+    media = f" {APPS / app / 'media'}" if settings["media_url"] else ""
+    return f"{DATA / app}{media}"
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -654,7 +659,7 @@ def one_off_command(
         f"WorkingDirectory={directory}/src",
         f"EnvironmentFile={directory}/env",  # read by PID 1, so the values are on no command line
         *([f"EnvironmentFile={environment}"] if environment else []),
-        f"ReadWritePaths={DATA / app} {writable}".strip(),
+        f"ReadWritePaths={_writable(app, settings)} {writable}".strip(),
         "RuntimeMaxSec=3600",
     ]
     # The description would otherwise be the whole command, in the journal too.

@@ -33,7 +33,8 @@ def present(name: str) -> dict[str, Any]:
         changes = {"old": current, "new": wanted}
         if __opts__["test"]:
             return ret | {"result": None, "changes": changes, "comment": f"Build {wanted} would be made"}
-        __salt__["build.make"](name)
+        # Not what the plan said where the lock was only resolved now.
+        changes["new"] = wanted = __salt__["build.make"](name)["id"]
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
     return ret | {"changes": changes, "comment": f"Build {wanted} was made"}

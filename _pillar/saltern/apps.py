@@ -33,7 +33,7 @@ from .placeholders import EnvironmentText
 # Worked out from the fleet (wiring.py) or added to each release; an app's file cannot set them.
 OWN_VARIABLES = (
     "DATABASE_URL", "CACHE_URL", "SECRET_KEY", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE",
-    "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT",
+    "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
 )  # fmt: skip
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
@@ -149,7 +149,7 @@ class App(Model):
         None, description="The lock inside the source. Default: uv.lock, or requirements.txt if it has hashes."
     )
     requirements: list[Requirement] = Field([], description="Packages beyond those of the project and its lock.")
-    packages: Packages = Field(Packages(), description="Debian packages that it needs.")
+    packages: Packages = Field(Packages(build=[], run=[]), description="Debian packages that it needs.")
     manage: ManageCommand = Field("python -m django", description="How management commands are run.")
     env: AppEnvironment = Field(
         {}, description="Extra environment variables; `secrets/shared.yaml` takes the secret ones."
@@ -158,6 +158,9 @@ class App(Model):
         {}, description="Extra files of each release, by their path in the source; only the app can read them."
     )
     static_url: UrlFolder = Field("/static/", description="Where nginx serves the collected static files.")
+    media_url: UrlFolder | None = Field(
+        None, description="Where nginx serves what the app writes to MEDIA_ROOT; null: it writes none."
+    )
     health_path: UrlPath = Field("/healthz", description="Answers health_status only when the app can work.")
     health_status: int = Field(200, ge=200, le=499, description="What a healthy app answers there.")
     version_path: UrlPath | None = Field(
@@ -171,7 +174,7 @@ class App(Model):
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
         None, description="The database, and the app's Postgres role. Default: the app's name with _ for -."
     )
-    migrations: Migrations = Field(default_factory=Migrations, description="How the database is migrated.")
+    migrations: Migrations = Field(Migrations(), description="How the database is migrated.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
 
     def filled(self, name: str) -> App:

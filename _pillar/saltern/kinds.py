@@ -104,9 +104,6 @@ Database = Annotated[
 Migration = Annotated[
     str, _matches(r"[A-Za-z_]\w*\.\w+"), Allowed("a migration as app_label.name, such as shop.0003_prices")
 ]
-Migration = Annotated[
-    str, _matches(r"[A-Za-z_]\w*\.\w+"), Allowed("a migration as app_label.name, such as shop.0003_prices")
-]
 Module = Annotated[str, _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"), Allowed("a Python module such as shop.settings")]
 WsgiPath = Annotated[
     str,

@@ -30,7 +30,8 @@ PLACEHOLDERS = {
     "hostname": "the app's first host name",
     "hostnames": "all of them, joined by commas",
     "base_url": "https://, the first host name and the port if it is not 443; no slash at the end",
-    "data_directory": "the one directory that the app may write to",
+    "data_directory": "the directory that the app may write to, and nobody else can read",
+    "media_directory": "the directory that nginx serves as media_url, as in MEDIA_ROOT; empty without media_url",
 }
 _ANY = re.compile(r"\{\{[a-z_]+\}\}|\{[a-z_]+\}")
 

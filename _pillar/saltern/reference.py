@@ -73,7 +73,7 @@ def _inner(annotation: Any) -> tuple[type[Model] | None, str]:
 def _default(field: FieldInfo, name: str, defaults: dict[str, Any]) -> str:
     if name in defaults:
         return f"`{_shown(defaults[name])}`"
-    if field.default_factory:
+    if isinstance(field.default, Model):
         return "`{}`"
     if field.default is PydanticUndefined:
         return "required"

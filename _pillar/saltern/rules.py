@@ -51,7 +51,7 @@ class Files:
 
 def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
-    rules = (_addresses, _counts, _hostnames, _owners, _sources, _templates, _ports)
+    rules = (_addresses, _counts, _hostnames, _owners, _sources, _templates, _urls, _ports)
     return [problem for rule in rules for problem in rule(files)]
 
 
@@ -134,6 +134,17 @@ def _sources(files: Files) -> Iterator[Problem]:
         if not _is_directory(files.repository / directory):
             text = f"no directory {files.repository / directory}; a relative path counts from the repository"
             yield file.problem(("source", "directory"), text)
+
+
+def _urls(files: Files) -> Iterator[Problem]:
+    for file in files.apps.values():
+        static, media = file.at("static_url") or App.model_fields["static_url"].default, file.at("media_url")
+        if (
+            isinstance(media, str)
+            and isinstance(static, str)
+            and (media.startswith(static) or static.startswith(media))
+        ):
+            yield file.problem(("media_url",), f"{media} and static_url ({static}) overlap; neither may hold the other")
 
 
 def _templates(files: Files) -> Iterator[Problem]:

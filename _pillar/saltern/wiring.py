@@ -127,6 +127,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "hostnames": ",".join(app.hostnames),
         "base_url": f"https://{app.hostnames[0]}{origin_port}",
         "data_directory": f"/var/lib/apps/{name}",
+        "media_directory": f"/srv/apps/{name}/media" if app.media_url else "",
     }
 
 
@@ -183,6 +184,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         "ALLOWED_HOSTS": known["hostnames"],
         "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{hostname}{origin_port}" for hostname in app.hostnames),
         "DJANGO_SETTINGS_MODULE": str(app.settings_module),
+        **({"MEDIA_ROOT": known["media_directory"]} if app.media_url else {}),
     }
 
 

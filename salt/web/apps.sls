@@ -57,6 +57,19 @@ user of {{ app }}:
       - user: user of {{ app }}
       - file: /var/lib/apps
 
+{%- if settings['media_url'] %}
+# What the app writes there belongs to the group of nginx by the directory's set-group-ID bit.
+/srv/apps/{{ app }}/media:
+  file.directory:
+    - user: {{ user | json }}
+    - group: www-data
+    - mode: "2750"
+    - require:
+      - user: user of {{ app }}
+      - file: /srv/apps/{{ app }}
+    - require_in:
+      - release: release of {{ app }}
+{% endif %}
 /run/apps/{{ app }}:
   file.directory:
     - user: {{ user | json }}

@@ -112,7 +112,7 @@ def test_an_app_reaches_what_is_its_own_and_nothing_of_another(host, apps: dict)
         for other in apps:
             arguments = shlex.join(["-c", PROBE, json.dumps(belongings(host, other, apps[other]))])
             # The app's password goes by its environment: a command line is everybody's.
-            script = shlex.quote(f"set -a; . {home}/env; exec {inside} {arguments}")
+            script = shlex.quote(f"set -a; . {home}/env; HOME=/var/lib/apps/{app}; exec {inside} {arguments}")
             found = json.loads(host.check_output(f"sh -c {script}".replace("%", "%%")))
             assert len(found) >= 6
             if other == app:

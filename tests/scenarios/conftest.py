@@ -40,6 +40,24 @@ def settings(lab: Lab) -> Iterator[Path]:
         assert outcome.ok, explain(outcome)
 
 
+@pytest.fixture
+def demo(lab: Lab, one: Host) -> Iterator[Path]:
+    """The demo's file in the lab's site; put back, and applied, at the end."""
+    path = lab.site / "apps/demo.yaml"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+
+
+def change_app(path: Path, settings: dict[str, object] | None = None, **env: str) -> None:
+    """Set keys and environment variables in an app's file."""
+    found = yaml.safe_load(path.read_text()) | (settings or {})
+    found["env"] = found.get("env", {}) | env
+    path.write_text(yaml.safe_dump(found))
+
+
 def change(path: Path, role: str, **values: object) -> None:
     """Set role settings in a settings.yaml."""
     settings = yaml.safe_load(path.read_text()) or {}

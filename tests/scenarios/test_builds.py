@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
+from conftest import change_app
 
 from lab import served
 from lab.apply import apply, explain
@@ -54,24 +54,6 @@ def nothing_but_the_fleet(lab: Lab, host: Host) -> Iterator[None]:
         subprocess.run(["nft", "delete", "table", "ip", table], check=True)
 
 
-@pytest.fixture
-def demo(lab: Lab, one: Host) -> Iterator[Path]:
-    """The demo's file in the lab's site; put back, and applied, at the end."""
-    path = lab.site / "apps/demo.yaml"
-    before = path.read_text()
-    yield path
-    path.write_text(before)
-    healed = apply(one)
-    assert healed.ok, explain(healed)
-
-
-def change(demo: Path, value: str) -> None:
-    """Ask for another release of the same build."""
-    settings = yaml.safe_load(demo.read_text())
-    settings["env"] = settings.get("env", {}) | {"SCENARIO": value}
-    demo.write_text(yaml.safe_dump(settings))
-
-
 def reaches_the_index(host: Host) -> bool:
     return host.execute(["/opt/saltern/salt/bin/python", "-c", ASK_THE_INDEX], capture=True).returncode == 0
 
@@ -87,7 +69,7 @@ def releases(host: Host) -> list[str]:
 def test_a_release_is_deployed_with_the_index_out_of_reach(lab: Lab, one: Host, demo: Path) -> None:
     assert reaches_the_index(one), "the builder reaches no index, so cutting it off would prove nothing"
     before = active(one)
-    change(demo, "offline")
+    change_app(demo, SCENARIO="offline")
     with nothing_but_the_fleet(lab, one):
         assert not reaches_the_index(one), "the host is not cut off, so this proves nothing"
         deployed = apply(one)
@@ -120,7 +102,7 @@ def test_a_damaged_build_is_refused_before_anything_is_touched(lab: Lab, one: Ho
     broken = one.execute(["env", f"FLIP={FLIP}", f"WRONG={WRONG}", "sh", "-c", run], capture=True)
     assert broken.returncode == 0, broken.stderr
     try:
-        change(demo, damage)
+        change_app(demo, SCENARIO=damage)
         refused = apply(one)
         assert not refused.ok
         assert said in json.dumps([state["comment"] for state in refused.failed]), explain(refused)

@@ -12,7 +12,14 @@ from tests.unit.contracts import load
 
 release: Any = load("_modules", "release")
 
-SETTINGS = {"wsgi": "demo.wsgi:application", "workers": 2, "threads": 4, "user": "app-demo", "memory_max_mb": 512}
+SETTINGS = {
+    "wsgi": "demo.wsgi:application",
+    "workers": 2,
+    "threads": 4,
+    "user": "app-demo",
+    "memory_max_mb": 512,
+    "media_url": None,
+}
 
 
 def test_id_names_the_build_and_changes_with_any_part() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import Project, _flip, module, pip  # noqa: F401  (pip is a fixture)
+from test_site_good import MIGRATIONS
 
 SECRET = "canary-0123456789"
 
@@ -98,8 +99,8 @@ class Host(Project):
         self.pillar["apps"]["tiny"] |= {
             "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
             "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
-            "health_status": 200, "manage": "python -m django",
-            "migrations": {"reversible": [], "allow_unsafe": [], "statement_timeout_seconds": 30, "retry_seconds": 60},
+            "health_status": 200, "manage": "python -m django", "media_url": None,
+            "migrations": dict(MIGRATIONS, reversible=[]),
         }  # fmt: skip
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
         owner = {"DATABASE_URL": "postgres://owner"}
@@ -634,3 +635,49 @@ def test_the_owners_password_is_on_disk_only_while_it_is_needed(host: Host, beha
         host.state(step)
     assert list((host.home / "run").iterdir()) == []
     assert not [path for path in host.apps.rglob("*") if path.is_file() and b"postgres://owner" in path.read_bytes()]
+
+
+def test_extra_files_are_the_app_s_alone_and_another_text_is_another_release(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(shutil, "chown", lambda path, user, group: given.append((Path(path).name, user, group)))
+    host.pillar["wiring"]["apps"]["tiny"]["files"] = {"conf/local.py": f"KEY = '{SECRET}'\n"}
+    first = host.apply()
+    file = host.directory(first) / "src/conf/local.py"
+    assert file.read_text() == f"KEY = '{SECRET}'\n" and file.stat().st_mode & 0o777 == 0o640
+    assert ("local.py", "root", "app-tiny") in given
+    host.pillar["wiring"]["apps"]["tiny"]["files"] = {"conf/local.py": "KEY = 'other'\n"}
+    second = host.apply()
+    assert second != first and second.partition("-")[0] == first.partition("-")[0]
+
+
+def test_an_app_without_health_and_version_pages_passes_the_gate(host: Host) -> None:
+    settings = host.pillar["apps"]["tiny"]
+    settings |= {"version_path": None, "health_path": "/", "health_status": 302}
+    for step in host.STEPS[:-1]:
+        assert host.state(step)["result"] is True
+    assert "/ answered 200 and not 302" in host.state("release.active")["comment"]
+    settings["health_status"] = 200
+    host.behaviour = "wrong version"
+    assert host.apply()
+
+
+@pytest.mark.parametrize(
+    "manage, arguments",
+    [
+        ("python -m django", ["-m", "django"]),
+        ("python manage.py", ["manage.py"]),
+        ("shop-manage", ["{home}/x/venv/bin/shop-manage"]),
+    ],
+)
+def test_how_management_commands_are_run(host: Host, manage: str, arguments: list[str]) -> None:
+    found = host.release.manage_arguments("tiny", "x", {"manage": manage})
+    assert found == [one.replace("{home}", str(host.apps / "tiny/releases")) for one in arguments]
+
+
+def test_media_may_be_written_only_where_there_is_media(host: Host) -> None:
+    settings = host.pillar["apps"]["tiny"]
+    media = str(host.apps / "tiny/media")
+    assert media not in host.release.unit_text("tiny", settings)
+    assert media in host.release.unit_text("tiny", settings | {"media_url": "/media/"})

@@ -185,6 +185,9 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "path in nginx's words": (
         put(SHOP, "static_url", value="/a; root /;/"), SHOP, "static_url", ["not allowed"],
     ),
+    "media inside static": (
+        put(SHOP, "media_url", value="/static/media/"), SHOP, "media_url", ["/static/media/", "overlap"],
+    ),
     "lock outside": (put(SHOP, "lock", value="../x.txt"), SHOP, "lock", ["leaves the source directory"]),
     "two sources": (
         put(SHOP, "source", "requirement", value="x==1"), SHOP, "source",
@@ -222,7 +225,11 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         ["unknown placeholder {databas_url}", 'did you mean "database_url"', "{{databas_url}} gives"],
     ),
     "file outside the release": (
-        put(SHOP, "files", value={"../x": {"template": "/x"}}), SHOP, "files.../x", ["leaves the source directory"],
+        lambda files: (
+            put(SHOP, "files", value={"../x": {"template": "x.jinja"}})(files),
+            text("apps/x.jinja", "x")(files),
+        ),
+        SHOP, "files.../x", ["leaves the source directory"],
     ),
     "template not there": (
         put(SHOP, "files", value={"x.py": {"template": "shop/x.jinja"}}),

@@ -171,6 +171,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "env": {"LOG_LEVEL": "INFO"},
                 "files": {},
                 "static_url": "/static/",
+                "media_url": None,
                 "health_path": "/healthz",
                 "health_status": 200,
                 "version_path": "/-/version",

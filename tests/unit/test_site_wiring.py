@@ -13,6 +13,8 @@ from test_site_good import good, load_written, pillar_of
 from saltern import wiring
 from saltern.errors import SiteError
 from saltern.load import Site
+from saltern.placeholders import PLACEHOLDERS
+from saltern.secretfile import Secrets
 
 
 def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
@@ -139,3 +141,42 @@ def test_a_fleet_without_the_roles_that_apps_need_is_refused(tmp_path: Path) -> 
     files["fleet.yaml"]["hosts"] = {"a": {"address": "10.0.0.1", "roles": ["base"]}}
     with pytest.raises(SiteError, match="no host has role builder, postgres, redis, web, edge"):
         load_written(tmp_path, files)
+
+
+def test_placeholders_are_filled_in_values_and_templates_and_nowhere_else(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"] = {"edge": {"https_port": 8443}}
+    files["apps/blog.yaml"] |= {
+        "env": {"DB": "{database_host}:{database_port}/{database_name}", "JSON": '{"a": "{{hostname}}", "b": {}}'},
+        "files": {"conf.py": {"template": "blog/conf.jinja"}},
+        "media_url": "/media/",
+    }
+    files["apps/blog/conf.jinja"] = "KEY = {{ secret_key | tojson }}\nURL = '{{ base_url }}'\n"
+    key = '"{database_password}" & \\ <k>' + "k" * 20
+    files["secrets/shared.yaml"] = {
+        "redis_password": "r" * 20,
+        "apps": {"blog": {"database_password": "{secret_key}" + "p" * 20, "secret_key": key.replace(" ", "")}},
+    }
+    blog = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["apps"]["blog"]
+    assert blog["environment"]["DB"] == "data1.shop.test:5432/blog"
+    assert blog["environment"]["JSON"] == '{"a": "{hostname}", "b": {}}'
+    assert blog["environment"]["MEDIA_ROOT"] == "/srv/apps/blog/media"
+    told: dict[str, Any] = {}
+    exec(blog["files"]["conf.py"], told)
+    assert told["KEY"] == key.replace(" ", "") and told["URL"] == "https://blog.test:8443"
+
+
+def test_only_web_hosts_get_the_files(tmp_path: Path) -> None:
+    files = good()
+    files["apps/blog.yaml"]["files"] = {"conf.py": {"template": "conf.jinja"}}
+    files["apps/conf.jinja"] = "{{ secret_key }}"
+    site = load_written(tmp_path, files)
+    assert "secret_key" not in str(pillar_of(site, "data1")["wiring"])
+    assert len(pillar_of(site, "web2")["wiring"]["apps"]["blog"]["files"]["conf.py"]) >= 50
+
+
+def test_every_placeholder_has_a_value(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    pillar = pillar_of(site, "web1")
+    secrets = Secrets.model_validate(pillar["secrets"])
+    assert set(wiring.values(site, "web1", "blog", secrets)) == set(PLACEHOLDERS)

@@ -18,10 +18,14 @@ def world(problem: str = "") -> World:
             raise CommandExecutionError(problem)
         return {"id": "6f1d3c0a9b2e"}
 
+    def make(app: str) -> dict[str, str]:
+        state.update(current="6f1d3c0a9b2e")
+        return {"id": "6f1d3c0a9b2e"}
+
     functions = {
         "build.identify": identify,
         "build.current": lambda app: state["current"],
-        "build.make": lambda app: state.update(current="6f1d3c0a9b2e"),
+        "build.make": make,
     }
     return World(salt=functions, state=state)
 
