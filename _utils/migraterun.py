@@ -159,11 +159,13 @@ def main(options: dict[str, Any]) -> None:
 
     limit = options["statement_timeout_seconds"]
     limits = f"SET lock_timeout = '{LOCK_TIMEOUT}s'; SET statement_timeout = '{limit}s'"
+    # When this process is killed, what it had begun shall not go on, with its locks, until it is done.
+    setup = f"{limits}; SET client_connection_check_interval = '1s'"
 
     def prepare(connection: Any, **_: Any) -> None:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute(limits)
+                cursor.execute(setup)
 
     connection_created.connect(prepare)
     connection, guard = connections["default"], connections.create_connection("default")

@@ -77,13 +77,13 @@ class Migrations(Model):
     """How an app's database is migrated."""
 
     allow_unsafe: list[Migration] = Field(
-        [], description="Migrations to run though they would hurt the release that is serving."
+        default=[], description="Migrations to run though they would hurt the release that is serving."
     )
     statement_timeout_seconds: int = Field(
-        30, ge=0, le=86400, description="Longest time for one statement of a migration; 0: no limit."
+        default=30, ge=0, le=86400, description="Longest time for one statement of a migration; 0: no limit."
     )
     retry_seconds: int = Field(
-        60, ge=0, le=3600, description="How long a migration that gets no lock within 2 seconds is tried again."
+        default=60, ge=0, le=3600, description="How long a migration that gets no lock within 2 seconds is tried again."
     )
 
 
