@@ -219,8 +219,13 @@ def test_a_migration_that_was_killed_is_done_by_the_next_apply(
     thread.start()
     wait(lambda: query_count(one, "pg_sleep") > 0, 60)
     if whom == "salt":
-        for pid in one.execute(["pidof", "-x", "salt-call"], capture=True).stdout.split():
-            one.execute(["kill", "-KILL", pid])
+        print(
+            "DEBUG",
+            one.execute(["sh", "-c", "pidof -x salt-call; ps axo pid,stat,args | grep [s]alt"], capture=True).stdout,
+        )
+        found = one.execute(["pgrep", "-f", "salt-call state.apply"], capture=True).stdout.split()
+        assert found
+        one.execute(["kill", "-KILL", *found])
     else:
         one.execute(["systemctl", "kill", "--signal=KILL", MIGRATE])
     thread.join(60)
@@ -228,6 +233,7 @@ def test_a_migration_that_was_killed_is_done_by_the_next_apply(
     healed = apply(one)
     assert healed.ok, explain(healed)
     assert "mood" in project.columns()
+    assert one.execute(["ls", "/run/saltern"], capture=True).stdout == "", "the owner's password was left there"
     assert apply(one).changed == []
 
 
