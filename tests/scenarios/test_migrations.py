@@ -290,3 +290,19 @@ def test_the_app_cannot_change_tables_and_does_not_know_who_can(lab: Lab, one: H
     assert one.execute(["sh", "-c", command], stdin=password, capture=True).stdout == ""
     found = one.execute(["sh", "-c", f"{search} -r /srv/apps /run"], stdin=password, capture=True)
     assert found.stdout == ""
+
+
+def test_a_database_from_before_there_were_two_roles_is_moved_over_while_it_serves(lab: Lab, one: Host) -> None:
+    back = "ALTER DATABASE demo OWNER TO demo; REASSIGN OWNED BY demo_owner TO demo; DROP OWNED BY demo_owner"
+    psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-d", "demo", "-v", "ON_ERROR_STOP=1", "-c"]
+    for query in (back, "DROP ROLE demo_owner"):
+        assert one.execute([*psql, query], capture=True).returncode == 0
+    with clients(lab, 2) as load:
+        planned = apply(one, plan=True)
+        moved = apply(one)
+    assert moved.ok, explain(moved)
+    assert planned.changed == moved.changed == ["databases"]
+    assert set(load.statuses) == {200} and not load.errors
+    assert apply(one).changed == []
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert one.execute([*psql, owners], capture=True).stdout.strip() == "demo_owner"
