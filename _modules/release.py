@@ -1124,8 +1124,8 @@ def _install(app: str, directory: Path, build: Path) -> None:
     reached("environment made")
     run(
         [
-            *late, uv, "pip", "install", *quiet, "--python", python, "--no-index", "--find-links", str(build / "wheels"),
-            "--require-hashes", "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
+            *late, uv, "pip", "install", *quiet, "--python", python,
+            "--no-index", "--find-links", str(build / "wheels"), "--require-hashes", "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
             "--requirements", str(build / "requirements.txt"),
         ]
     )  # fmt: skip

@@ -8,6 +8,7 @@ does, and leaves a broken index when it is cut short. A backend would have to be
 
 - One at a time: an advisory lock, held by a session of its own for as long as this process lives.
 - ``lock_timeout`` on every session: who waits for a table's lock makes all later requests queue behind it.
+- All statements of a transaction together wait no longer than one: the locks of the first are held meanwhile.
 - A migration that got no lock is undone and tried again after a pause, for a limited time.
 - Statements with CONCURRENTLY run without both timeouts. What a killed one left is removed, what it finished is kept.
 """
@@ -23,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 LOCK_TIMEOUT = 2  # seconds
+LEAST_TIMEOUT = 0.1  # what a statement gets when those before it have used up the time
 NO_LOCK, DEADLOCK, TOO_LONG = "55P03", "40P01", "57014"  # PostgreSQL's lock_not_available, ..., query_canceled
 PAUSES = (1, 2, 4, 8)  # seconds between two tries; the last one is repeated
 CONCURRENTLY = re.compile(r"^\s*(CREATE|DROP|REINDEX|REFRESH|ALTER)\b[^;']*\bCONCURRENTLY\b", re.IGNORECASE)
+LOCKS = re.compile(r"^\s*(ALTER|CREATE|DROP|TRUNCATE|LOCK|COMMENT|REINDEX|CLUSTER|REFRESH)\b", re.IGNORECASE)
 CONCURRENT_INDEX = re.compile(
     r"^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
     r'"?(?P<name>[^\s"]+)"?\s+ON\s+(?:ONLY\s+)?"?(?P<table>[^\s"(]+)"?',
@@ -105,10 +108,27 @@ def careful(limits: str, seconds: float) -> Callable[..., Any]:
         seconds: how long a statement outside of a transaction is tried again.
     """
 
+    used: dict[str, Any] = {"transaction": None, "seconds": 0.0}
+
+    def in_transaction(connection: Any, work: Callable[[], Any]) -> Any:
+        """What this statement has waited for is taken off the time of those that follow."""
+        transaction = next(iter(getattr(connection, "atomic_blocks", ())), None)  # not in old Djangos
+        if used["transaction"] is not transaction:
+            used.update(transaction=transaction, seconds=0.0)
+        left = max(LOCK_TIMEOUT - used["seconds"], LEAST_TIMEOUT)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{left * 1000:.0f}ms'")
+        begun = time.monotonic()
+        try:
+            return work()
+        finally:
+            used["seconds"] += time.monotonic() - begun
+
     def execute(run: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         connection, text = context["connection"], str(sql)
-        if connection.in_atomic_block:
-            return run(sql, params, many, context)  # the whole migration is tried again
+        if connection.in_atomic_block:  # the whole migration is tried again
+            work = lambda: run(sql, params, many, context)  # noqa: E731
+            return in_transaction(connection, work) if LOCKS.match(text) else work()
         if not CONCURRENTLY.match(text):
             return tried(lambda: run(sql, params, many, context), seconds)
         with connection.cursor() as cursor:
@@ -159,11 +179,13 @@ def main(options: dict[str, Any]) -> None:
 
     limit = options["statement_timeout_seconds"]
     limits = f"SET lock_timeout = '{LOCK_TIMEOUT}s'; SET statement_timeout = '{limit}s'"
+    # When this process is killed, what it had begun shall not go on, with its locks, until it is done.
+    setup = f"{limits}; SET client_connection_check_interval = '1s'"
 
     def prepare(connection: Any, **_: Any) -> None:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute(limits)
+                cursor.execute(setup)
 
     connection_created.connect(prepare)
     connection, guard = connections["default"], connections.create_connection("default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -17,13 +18,38 @@ def test_data_checksums_are_on(host) -> None:
     assert sql(host, "show data_checksums") == "on"
 
 
-def test_every_database_is_owned_by_its_app_and_closed_to_others(host, apps: dict) -> None:
-    for app, settings in apps.items():
-        name = settings.get("database", app.replace("-", "_"))
-        assert sql(host, f"select pg_get_userbyid(datdba) from pg_database where datname = '{name}'") == name
+def databases(apps: dict) -> list[str]:
+    return [settings.get("database", app.replace("-", "_")) for app, settings in apps.items()]
+
+
+def test_every_database_is_owned_by_a_role_of_its_own_and_closed_to_others(host, apps: dict) -> None:
+    for name in databases(apps):
+        assert sql(host, f"select pg_get_userbyid(datdba) from pg_database where datname = '{name}'") == f"{name}_owner"
         assert sql(host, f"select has_database_privilege('public', '{name}', 'connect')") == "f"
-        rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication"
-        assert sql(host, f"select {rights} from pg_roles where rolname = '{name}'") == "f"
+        rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls"
+        roles = f"rolname in ('{name}', '{name}_owner')"
+        assert sql(host, f"select {rights} from pg_roles where {roles}") == "f\nf"
+        members = "select count(*) from pg_auth_members m join pg_roles r on r.oid in (m.member, m.roleid)"
+        assert sql(host, f"{members} where {roles}") == "0"
+
+
+def test_the_apps_role_reads_and_writes_but_owns_and_makes_nothing(host, apps: dict) -> None:
+    for name in databases(apps):
+        tables = "from pg_class c join pg_namespace n on n.oid = relnamespace where relkind in ('r', 'p')"
+        tables += " and nspname !~ '^pg_' and nspname <> 'information_schema'"
+
+        def ask(query: str, name: str = name) -> str:
+            return host.check_output(f"runuser -u postgres -- psql -XAt -d {name} -c {shlex.quote(query)}")
+
+        assert int(ask(f"select count(*) {tables}")) > 0
+        assert ask(f"select distinct pg_get_userbyid(relowner) {tables}") == f"{name}_owner"
+        may = "bool_and(has_table_privilege('{0}', c.oid, 'select') and has_table_privilege('{0}', c.oid, 'insert'))"
+        assert ask(f"select {may.format(name)} {tables}") == "t"
+        assert ask(f"select bool_or(has_table_privilege('{name}', c.oid, 'truncate')) {tables}") == "f"
+        assert ask(f"select has_schema_privilege('{name}', 'public', 'create')") == "f"
+        assert ask(f"select has_database_privilege('{name}', current_database(), 'create')") == "f"
+        owned = "select count(*) from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o'"
+        assert ask(f"{owned} and refobjid = '{name}'::regrole") == "0"
 
 
 def test_passwords_are_kept_as_scram_only(host) -> None:

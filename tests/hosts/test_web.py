@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 pytestmark = pytest.mark.role("web")
+REPOSITORY = "/srv/saltern"  # on a server, as docs/servers.md puts it
 BACK_WITHIN = 10  # seconds; the promise for every daemon
 
 
@@ -43,6 +44,26 @@ def test_a_wrong_host_name_is_refused_behind_the_edge_too(host) -> None:
         host.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Host: stranger.example' http://{listen}/")
         == "421"
     )
+
+
+@pytest.mark.disturbs  # a line in the ledger
+def test_djangos_own_check_for_deployment_finds_nothing(host, apps: dict) -> None:
+    """As `salt-call django.manage APP 'check --deploy'` runs it: in the release that serves, as the web process."""
+    for app in apps:
+        command = f"cd {REPOSITORY} && salt-call --out=json django.manage {app} 'check --deploy --fail-level WARNING'"
+        found = json.loads(host.check_output(command))["local"]
+        assert found["exit_code"] == 0, found["output"]
+        assert found["release"] in host.check_output(f"readlink /srv/apps/{app}/current.sock")
+        line = json.loads(host.check_output(f"tail -1 /srv/apps/{app}/ledger.jsonl"))
+        assert (line["command"], line["result"]) == ("check --deploy --fail-level ...", "exit code 0")
+
+
+def test_no_process_of_an_app_knows_the_role_that_owns_its_database(host, apps: dict) -> None:
+    for app in apps:
+        pids = host.check_output(f"pgrep -u {apps[app].get('user', f'app-{app}')}").split()
+        for pid in pids:
+            environment = host.check_output(f"tr '\\0' '\\n' < /proc/{pid}/environ")
+            assert "DATABASE_URL=" in environment and "_owner" not in environment
 
 
 def main_pid(host, unit: str) -> int:

@@ -61,6 +61,7 @@ class Connection:
 
     def __init__(self, valid: bool | None = None, in_atomic_block: bool = False) -> None:
         self.valid, self.in_atomic_block, self.log = valid, in_atomic_block, []  # type: ignore[var-annotated]
+        self.atomic_blocks = [object()]
 
     def cursor(self) -> Any:
         return contextlib.nullcontext(self)
@@ -110,6 +111,29 @@ def test_every_other_statement_keeps_the_limits(sql: str) -> None:
     connection = Connection()
     connection.run(sql)
     assert connection.log == [sql]
+
+
+def test_the_statements_of_a_transaction_share_the_time_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one's locks are held while the second one waits, and requests with them."""
+    clock = [0.0]
+    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
+    connection = Connection(in_atomic_block=True)
+    execute = run.careful("LIMITS", 60)
+
+    def takes(seconds: float, sql: str) -> None:
+        def work(*_: Any) -> None:
+            clock[0] += seconds
+
+        execute(work, sql, None, False, {"connection": connection})
+
+    takes(1.5, "ALTER TABLE a ADD b int")
+    takes(9, "UPDATE a SET b = 1")  # waits for nobody's lock on a table
+    takes(5, "ALTER TABLE c ADD d int")
+    takes(0, "DROP TABLE e")
+    connection.atomic_blocks = [object()]
+    takes(0, "DROP TABLE f")
+    timeouts = [sql.partition("= ")[2] for sql in connection.log]
+    assert timeouts == ["'2000ms'", "'500ms'", "'100ms'", "'2000ms'"]
 
 
 def test_half_an_index_that_a_killed_run_left_is_built_anew_and_a_whole_one_is_kept() -> None:

@@ -1,0 +1,308 @@
+"""Migrations hurt nobody: unsafe ones are refused, locks are waited for briefly, and what was killed is done again."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+
+from lab.apply import Outcome, apply, explain
+from lab.host import Host
+from lab.lab import Lab
+from lab.served import Connection, ca_file, pages
+
+LOCK_TIMEOUT = 2  # seconds, _utils/migraterun.py
+MIGRATE = "app-demo-migrate.service"
+COPY = "/srv/demo-of-test-migrations"
+END_READER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT count%'"
+HEAD = "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n"
+
+ADD = 'migrations.AddField("note", "mood", models.CharField(max_length=10, null=True))'
+SLOW = 'migrations.RunSQL("SELECT pg_sleep(5)", "SELECT 1")'
+DROP = 'migrations.RemoveField("note", "text")'
+REQUIRED = 'migrations.AddField("note", "mood", models.CharField(max_length=10, default="calm"))'
+RENAME = 'migrations.RenameField("note", "text", "body")'
+INDEX = (
+    "__import__('django.contrib.postgres.operations', fromlist=['x'])"
+    '.AddIndexConcurrently("note", models.Index(fields=["author"], name="notes_author"))'
+)
+
+
+class Project:
+    """A copy of the demo, deployed in its place."""
+
+    def __init__(self, lab: Lab, host: Host) -> None:
+        self.file, self.host = lab.site / "apps/demo.yaml", host
+        self.before = self.file.read_text()
+        host.execute(["sh", "-c", f"rm -rf {COPY} && cp -r /srv/saltern/demo {COPY}"])
+        self.settings(retry_seconds=60)
+
+    def settings(self, **migrations: object) -> None:
+        site = yaml.safe_load(self.before) | {"source": {"directory": COPY}, "migrations": migrations}
+        self.file.write_text(yaml.safe_dump(site))
+
+    def migration(self, name: str, *operations: str, after: str = "0001_initial", atomic: bool = True) -> None:
+        text = f"{HEAD}    atomic = {atomic}\n    dependencies = [('notes', '{after}')]\n"
+        text += f"    operations = [{', '.join(operations)}]\n"
+        self.host.execute(["sh", "-c", f"cat > {COPY}/notes/migrations/{name}.py"], stdin=text)
+
+    def sql(self, query: str) -> str:
+        psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-d", "demo", "-c", query]
+        return self.host.execute(psql, capture=True).stdout.strip()
+
+    def columns(self) -> set[str]:
+        return set(
+            self.sql("SELECT attname FROM pg_attribute WHERE attrelid = 'notes_note'::regclass AND attnum > 0").split()
+        )
+
+    def serving(self) -> str:
+        return self.host.execute(["readlink", "/srv/apps/demo/current.sock"], capture=True).stdout.strip()
+
+    def put_back(self) -> None:
+        self.file.write_text(self.before)
+        self.sql("DROP INDEX IF EXISTS notes_author; ALTER TABLE notes_note DROP COLUMN IF EXISTS mood")
+        self.sql("DELETE FROM django_migrations WHERE app = 'notes' AND name <> '0001_initial'")
+        outcome = apply(self.host)
+        self.host.execute(["rm", "-rf", COPY])
+        assert outcome.ok, explain(outcome)
+
+
+@pytest.fixture
+def project(lab: Lab, one: Host) -> Iterator[Project]:
+    """The demo from a directory that the test may change; put back at the end."""
+    made = Project(lab, one)
+    try:
+        yield made
+    finally:
+        made.put_back()
+
+
+@contextlib.contextmanager
+def reader(host: Host, seconds: int) -> Iterator[None]:
+    """Somebody who has read the notes in a transaction that goes on, as a report or pg_dump does."""
+    query = f"BEGIN; SELECT count(*) FROM notes_note; SELECT pg_sleep({seconds})"
+    psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-d", "demo", "-c", query]
+    process = subprocess.Popen(host.argv(psql), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        wait(lambda: query_count(host, "pg_sleep") == 1, 10)
+        yield
+    finally:
+        host.execute(["runuser", "-u", "postgres", "--", "psql", "-XAt", "-c", END_READER], capture=True)
+        process.wait(30)
+
+
+def query_count(host: Host, text: str) -> int:
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{text}%' AND pid <> pg_backend_pid()"
+    psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-c", query]
+    return int(host.execute(psql, capture=True).stdout)
+
+
+def wait(until, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@dataclass
+class Load:
+    """What clients that read the notes over HTTPS, through HAProxy, saw."""
+
+    statuses: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def clients(lab: Lab, number: int) -> Iterator[Load]:
+    load, stop = Load(), threading.Event()
+    page, context = pages(lab.site)[0], ssl.create_default_context(cafile=str(ca_file(lab.site)))
+
+    def ask() -> None:
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                connection = Connection(page, context, 20)
+                connection.request("GET", "/")
+                load.statuses.append(connection.getresponse().status)
+                connection.close()
+            except OSError as error:
+                load.errors.append(repr(error))
+            load.seconds.append(time.monotonic() - begun)
+            stop.wait(0.05)
+
+    threads = [threading.Thread(target=ask) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def comment(outcome: Outcome) -> str:
+    assert not outcome.ok and outcome.failed, outcome.errors
+    return str(outcome.failed[0]["comment"])
+
+
+@pytest.mark.parametrize(
+    "operation, rule",
+    [(DROP, "ban-drop-column"), (REQUIRED, "ban-drop-default"), (RENAME, "renaming-column")],
+    ids=["drop", "required", "rename"],
+)
+def test_an_unsafe_migration_is_refused_by_name_and_the_old_release_serves(
+    lab: Lab, project: Project, one: Host, operation: str, rule: str
+) -> None:
+    # Any change of the source: the release that serves must have told which columns it uses.
+    assert apply(one).ok
+    serving, columns = project.serving(), project.columns()
+    project.migration("0002_unsafe", operation)
+    with clients(lab, 2) as load:
+        said = comment(apply(one))
+    assert "notes.0002_unsafe" in said and rule in said and "allow_unsafe: [notes.0002_unsafe]" in said
+    assert project.serving() == serving and project.columns() == columns
+    assert set(load.statuses) == {200} and not load.errors
+
+
+def test_a_reader_delays_a_migration_but_nobody_else(lab: Lab, project: Project, one: Host) -> None:
+    """Requests that queue behind the waiting ALTER TABLE wait for its lock_timeout, and no longer."""
+    project.migration("0002_mood", ADD)
+    with clients(lab, 3) as load, reader(one, 120):
+        thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
+        outcomes: list[Outcome] = []
+        thread.start()
+        wait(lambda: query_count(one, "ALTER TABLE%mood") > 0, 60)
+        time.sleep(6)  # long enough for a second try
+        assert thread.is_alive() and "mood" not in project.columns()
+        project.sql(END_READER)
+        thread.join(120)
+    assert outcomes[0].ok, explain(outcomes[0])
+    assert "mood" in project.columns()
+    assert set(load.statuses) == {200} and not load.errors
+    assert max(load.seconds) > LOCK_TIMEOUT / 2, "nobody queued, so this proves nothing"
+    assert max(load.seconds) < LOCK_TIMEOUT + 1.5
+    assert apply(one).changed == []
+
+
+def test_a_migration_that_gets_no_lock_fails_cleanly_and_the_next_apply_heals(
+    lab: Lab, project: Project, one: Host
+) -> None:
+    project.settings(retry_seconds=3)
+    project.migration("0002_mood", ADD)
+    serving = project.serving()
+    with clients(lab, 2) as load, reader(one, 120):
+        said = comment(apply(one))
+    assert "retry_seconds" in said and "undone" in said
+    assert project.serving() == serving and "mood" not in project.columns()
+    assert set(load.statuses) == {200} and not load.errors
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+    assert "mood" in project.columns() and project.serving() != serving
+
+
+@pytest.mark.parametrize("whom", ["salt", "migrate"])
+def test_a_migration_that_was_killed_is_done_by_the_next_apply(
+    lab: Lab, project: Project, one: Host, whom: str
+) -> None:
+    project.migration("0002_mood", ADD, SLOW)
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
+    thread.start()
+    wait(lambda: query_count(one, "pg_sleep") > 0, 60)
+    if whom == "salt":
+        print(
+            "DEBUG",
+            one.execute(["sh", "-c", "pidof -x salt-call; ps axo pid,stat,args | grep [s]alt"], capture=True).stdout,
+        )
+        found = one.execute(["pgrep", "-f", "salt-call state.apply"], capture=True).stdout.split()
+        assert found
+        one.execute(["kill", "-KILL", *found])
+    else:
+        one.execute(["systemctl", "kill", "--signal=KILL", MIGRATE])
+    thread.join(60)
+    assert not outcomes[0].ok
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+    assert "mood" in project.columns()
+    assert one.execute(["ls", "/run/saltern"], capture=True).stdout == "", "the owner's password was left there"
+    assert apply(one).changed == []
+
+
+def test_an_index_is_built_concurrently_beside_a_reader_and_after_a_kill(lab: Lab, project: Project, one: Host) -> None:
+    """It waits for old transactions, longer than lock_timeout, and blocks nobody; half of one is built anew."""
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('notes_author')"
+    project.migration("0002_index", INDEX, atomic=False)
+    outcomes: list[Outcome] = []
+    with reader(one, 120):
+        thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
+        thread.start()
+        wait(lambda: project.sql(valid) == "f", 60)
+        one.execute(["systemctl", "kill", "--signal=KILL", MIGRATE])
+        thread.join(60)
+        assert not outcomes[0].ok
+        wait(lambda: query_count(one, "CONCURRENTLY") == 0, 15)
+        assert project.sql(valid) == "f", "the kill left nothing to heal"
+        with clients(lab, 2) as load:
+            thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
+            thread.start()
+            wait(lambda: query_count(one, "CONCURRENTLY") > 0, 60)
+            time.sleep(LOCK_TIMEOUT + 2)
+            assert thread.is_alive(), "it waits for the reader"
+            project.sql(END_READER)
+            thread.join(120)
+    assert outcomes[1].ok, explain(outcomes[1])
+    assert project.sql(valid) == "t"
+    assert set(load.statuses) == {200} and not load.errors
+    assert max(load.seconds) < LOCK_TIMEOUT
+
+
+def test_the_app_cannot_change_tables_and_does_not_know_who_can(lab: Lab, one: Host) -> None:
+    release = one.execute(["readlink", "/srv/apps/demo/current.sock"], capture=True).stdout.strip()
+    env = f"/srv/apps/demo/releases/{release.rpartition('/')[2].removesuffix('.sock')}/env"
+    url = one.execute(["sed", "-n", 's/^DATABASE_URL="\\(.*\\)"$/\\1/p', env], capture=True).stdout.strip()
+    assert url.startswith("postgres://demo:")
+    tries = {
+        "SELECT count(*) FROM notes_note": True,
+        "CREATE TABLE mine (id int)": False,
+        "CREATE TEMPORARY TABLE mine (id int)": False,
+        "CREATE SCHEMA mine": False,
+        "ALTER TABLE notes_note ADD COLUMN mine int": False,
+        "TRUNCATE notes_note": False,
+        "DROP TABLE notes_note": False,
+        "SET ROLE demo_owner": False,
+    }
+    for query, allowed in tries.items():
+        done = one.execute(["sh", "-c", 'psql -X "$(cat)" -c "$0"', query], stdin=url, capture=True)
+        assert (done.returncode == 0) is allowed, f"{query}: {done.stdout}{done.stderr}"
+    password = yaml.safe_load((lab.site / "secrets/shared.yaml").read_text())["apps"]["demo"]["owner_password"]
+    search = "grep -lsFf - --binary-files=text"
+    command = f"{search} $(for pid in $(pgrep -u app-demo); do echo /proc/$pid/environ; done)"
+    assert one.execute(["pgrep", "-u", "app-demo"], capture=True).stdout
+    assert one.execute(["sh", "-c", command], stdin=password, capture=True).stdout == ""
+    found = one.execute(["sh", "-c", f"{search} -r /srv/apps /run"], stdin=password, capture=True)
+    assert found.stdout == ""
+
+
+def test_a_database_from_before_there_were_two_roles_is_moved_over_while_it_serves(lab: Lab, one: Host) -> None:
+    back = "ALTER DATABASE demo OWNER TO demo; REASSIGN OWNED BY demo_owner TO demo; DROP OWNED BY demo_owner"
+    psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-d", "demo", "-v", "ON_ERROR_STOP=1", "-c"]
+    for query in (back, "DROP ROLE demo_owner"):
+        assert one.execute([*psql, query], capture=True).returncode == 0
+    with clients(lab, 2) as load:
+        planned = apply(one, plan=True)
+        moved = apply(one)
+    assert moved.ok, explain(moved)
+    assert planned.changed == moved.changed == ["databases"]
+    assert set(load.statuses) == {200} and not load.errors
+    assert apply(one).changed == []
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert one.execute([*psql, owners], capture=True).stdout.strip() == "demo_owner"
