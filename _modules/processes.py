@@ -72,7 +72,14 @@ def arguments(app: str, name: str, what: dict[str, Any], settings: dict[str, Any
         queues = ",".join(celery["queues"])
         # The release is in its name because for a moment two run on one host.
         node = f"--hostname={name}-%i@%H"
-        return [*words, "worker", "--loglevel=INFO", f"--queues={queues}", f"--concurrency={celery['concurrency']}", node]
+        return [
+            *words,
+            "worker",
+            "--loglevel=INFO",
+            f"--queues={queues}",
+            f"--concurrency={celery['concurrency']}",
+            node,
+        ]
     # Only the default scheduler writes this file; others keep what they know elsewhere and pass over it.
     return [*words, "beat", "--loglevel=INFO", f"--schedule={DATA / app / name}.schedule", "--pidfile="]
 
@@ -294,13 +301,13 @@ def status(app: str) -> dict[str, Any]:
 
             salt-call processes.status demo
     """
-    return _status(wanted(app), _found(app))
+    return _status(app, wanted(app), _found(app))
 
 
-def _status(units: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+def _status(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
     problems = {unit["name"]: said for unit in units if (said := faults(unit, found))}
     for name in _leftovers(units, found):
-        problems[name] = ["it is here, and shall not be"]
+        problems[name.removeprefix(f"app-{app}-")] = ["it is here, and shall not be"]
     return {
         "release": units[0]["release"] if units else None,
         "running": sorted(name for name, about in found["units"].items() if about["ActiveState"] == "active"),
@@ -404,9 +411,7 @@ def converge(app: str) -> None:
         units, found = wanted(app), _found(app)
         _check(app, units, found)
         _write(units, found)
-        plan = [unit for unit in units if "instance" in unit]
-        _switch(app, [unit for unit in plan if not unit["single"]], old_first=False)
-        _switch(app, [unit for unit in plan if unit["single"]], old_first=True)
+        _switch(app, [unit for unit in units if "instance" in unit], found)
         timers = [unit["timer"] for unit in units if "timer" in unit]
         if timers:
             _systemctl("enable", "--quiet", "--now", *timers)
@@ -466,47 +471,58 @@ def _write(units: list[dict[str, Any]], found: dict[str, Any]) -> None:
     _systemctl("daemon-reload")
 
 
-def _switch(app: str, units: list[dict[str, Any]], old_first: bool) -> None:
+def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any]) -> None:
     """From whatever runs to exactly the wanted instances, started at boot."""
     if not units:
         return
     found = _found(app)["units"]
-    others = [
-        (other, unit)
-        for unit in units
-        for other, about in sorted(found.items())
-        if other.startswith(unit["template"]) and other != unit["instance"] and about["ActiveState"] != "inactive"
+    single = tuple(unit["template"] for unit in units if unit["single"])
+    old = [
+        name for name, about in sorted(found.items()) if _is_other(name, units) and about["ActiveState"] != "inactive"
     ]
-    if old_first:
-        _stop([other for other, _ in others])
-    fresh = []
-    for unit in units:
-        about = found.get(unit["instance"], {"ActiveState": "inactive", "mark": None})
-        if about["ActiveState"] == "active" and about["mark"] in (unit["mark"], None):
-            continue
-        fresh.append(unit)
-        verb = "restart" if about["ActiveState"] == "active" else "start"
+    _stop([name for name in old if name.startswith(single)] if single else [])
+    fresh = [unit["instance"] for unit in units if not _is_good(unit, found)]
+    for instance in fresh:
+        # Restart: the process that runs is of an older unit; for systemd both verbs are one when nothing runs.
         with contextlib.suppress(CommandExecutionError):  # told below, with the log
-            _systemctl(verb, unit["instance"], timeout=STOP_LIMIT)
-    bad = _unstable([unit["instance"] for unit in fresh])
-    if bad:
-        log = "\n".join(f"{instance}:\n{_last_log_lines(instance)}" for instance in bad)
-        # One that is the only release here goes on trying: it may be the database that is away.
-        replaced = {unit["instance"] for _, unit in others}
-        _stop(sorted(replaced & {unit["instance"] for unit in fresh}))
-        good = [other for other, _ in others if found[other]["ActiveState"] == "active"]
-        if old_first and good:
-            _systemctl("start", "--no-block", *good)
-        going = f"{', '.join(good)} run on" if good else "nothing else can run"
-        raise CommandExecutionError(
-            __salt__["release.redact"](f"{app}: not up for {_start_seconds()} seconds; {going}. Last log lines of {log}")
-        )
+            _systemctl("restart", instance, timeout=STOP_LIMIT)
+    if bad := _unstable(fresh):
+        _give_up(app, units, bad, fresh, before)
     _systemctl("enable", "--quiet", "--no-reload", *(unit["instance"] for unit in units))
     stale = [name for name in _found(app)["enabled"] if _is_other(name, units)]
     if stale:
         _systemctl("disable", "--quiet", "--no-reload", *stale)
-    if not old_first:
-        _stop([other for other, _ in others])
+    _stop([name for name in old if not single or not name.startswith(single)])
+
+
+def _is_good(unit: dict[str, Any], found: dict[str, Any]) -> bool:
+    about = found.get(unit["instance"], {})
+    return about.get("ActiveState") == "active" and about["mark"] in (unit["mark"], None)
+
+
+def _give_up(app: str, units: list[dict[str, Any]], bad: list[str], fresh: list[str], before: dict[str, Any]) -> None:
+    """Puts the old units back and lets what ran run on.
+
+    New ones that nothing can stand in for go on trying: it may be the database's fault.
+    """
+    log = "\n".join(f"{instance}:\n{_last_log_lines(instance)}" for instance in bad)
+    templates = tuple(unit["template"] for unit in units)
+    ran = [
+        name
+        for name, about in before["units"].items()
+        if name.startswith(templates) and about["ActiveState"] == "active"
+    ]
+    if ran:
+        for path, text in before["files"].items():
+            __utils__["appfiles.write"](path, text, 0o644)
+        _systemctl("daemon-reload")
+        replaced = tuple(f"{name.partition('@')[0]}@" for name in ran)
+        _stop([instance for instance in fresh if instance.startswith(replaced) and instance not in ran])
+        for name in ran:
+            _systemctl("restart" if name in fresh else "start", "--no-block", name)
+    going = f"{', '.join(sorted(ran))} run on" if ran else "nothing else can run"
+    said = f"{app}: not up for {_start_seconds()} seconds; {going}. Last log lines of {log}"
+    raise CommandExecutionError(__salt__["release.redact"](said))
 
 
 def _is_other(name: str, units: list[dict[str, Any]]) -> bool:

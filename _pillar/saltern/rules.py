@@ -141,7 +141,7 @@ def _workers(files: Files) -> Iterator[Problem]:
 
 def _units(files: Files) -> Iterator[Problem]:
     """Names of apps, processes and timers become names of units, and those must differ."""
-    places = {app: (app, ()) for app in files.apps}
+    places: dict[str, tuple[str, tuple[object, ...]]] = {app: (app, ()) for app in files.apps}
     for app, file in files.apps.items():
         for key in ("processes", "timers"):
             for name in file.names(key):

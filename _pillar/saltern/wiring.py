@@ -62,7 +62,12 @@ def _server_listen(site: Site, server: str) -> list[str]:
 def postgres(site: Site, host: str) -> dict[str, Any]:
     """Answers where Postgres listens and each client it lets in: app, database, user, address (CIDR)."""
     clients = [
-        {"app": name, "database": app.database, "user": app.database, "address": f"{address_seen(site, host, client)}/32"}
+        {
+            "app": name,
+            "database": app.database,
+            "user": app.database,
+            "address": f"{address_seen(site, host, client)}/32",
+        }
         for name, app in sorted(site.apps.items())
         for client in app_hosts(site)
     ]

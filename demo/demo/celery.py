@@ -1,4 +1,4 @@
-"""What Celery runs: `celery --app=demo worker` and `celery --app=demo beat`. Its settings are in settings.py."""
+"""What Celery runs: `celery --app=demo worker`, `celery --app=demo beat`. settings.py has its settings."""
 
 import os
 from typing import Any

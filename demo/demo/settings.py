@@ -110,7 +110,8 @@ CELERY_TASK_IGNORE_RESULT = True  # what a task finds out is in the database
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True  # its process was killed: at once
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # none waits in a worker that is busy, or about to stop
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True  # they are delivered again, so not twice at once
+# They are delivered again, so that none runs twice at once.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # The whole worker was killed: after so many seconds. Longer than the longest task, or that one runs twice.
     "visibility_timeout": env.int("VISIBILITY_SECONDS", default=900),

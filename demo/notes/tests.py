@@ -151,7 +151,7 @@ class WordTests(PageTestCase):
         self.assertFalse(WordCount.objects.exists())
 
     def test_the_clock_finds_what_was_missed_and_only_that(self) -> None:
-        missed, fresh = (Note.objects.create(author="Ada", text="one two") for _ in range(2))
+        missed, _fresh = (Note.objects.create(author="Ada", text="one two") for _ in range(2))
         Note.objects.filter(pk=missed.pk).update(created=missed.created - 2 * MISSED)
         self.assertEqual(count_missed.delay().get(), 1)
         self.assertEqual(WordCount.objects.get().note, missed)

@@ -1,8 +1,9 @@
 """Counting words in the background: small work, done as real work should be.
 
-A task is delivered at least once, and sometimes twice: it is acknowledged when it has ended (settings.py), so a worker
-that dies in the middle loses nothing. So it must do no harm when it runs again: it writes what it found, it adds to nothing
-but the count of its own runs. And nothing depends on the broker: a note that was never counted is found by the clock.
+A task is delivered at least once, and sometimes twice: it is acknowledged when it has ended (settings.py),
+so a worker that dies in the middle loses nothing. So it must do no harm when it runs again: it writes what it
+found, and adds to nothing but the count of its own runs. And nothing depends on the broker: a note that was
+never counted is found by the clock.
 """
 
 import logging
@@ -36,13 +37,16 @@ def count(note: int) -> None:
     with transaction.atomic():
         WordCount.objects.get_or_create(note_id=note)
         WordCount.objects.filter(note_id=note).update(
-            words=len(text.split()), runs=F("runs") + 1, release=settings.RELEASE_ID, host=platform.node()
+            words=len(text.split()),
+            runs=F("runs") + 1,
+            release=settings.RELEASE_ID,
+            host=platform.node(),
         )
 
 
 @app.task
 def count_missed() -> int:
-    """Sends the tasks that were never sent, because the broker was away just then; beat runs it every minute."""
+    """Sends the tasks that were never sent, as the broker was away just then; beat runs it every minute."""
     missed = Note.objects.filter(words=None, created__lt=timezone.now() - MISSED)
     notes = list(missed.values_list("pk", flat=True)[:AT_ONCE])
     for note in notes:

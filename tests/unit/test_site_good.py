@@ -124,7 +124,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     pillar = pillar_of(load_written(tmp_path, files), "app1")
     secrets = pillar.pop("secrets")
     database, key = secrets["apps"]["demo"]["database_password"], secrets["apps"]["demo"]["secret_key"]
-    process = dict.fromkeys(["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]) | {"single": False}
+    keys = ["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]
+    process = dict.fromkeys(keys) | {"single": False}
     assert pillar == {
         "fleet": {
             "name": "single",

@@ -31,10 +31,20 @@ def test_the_smallest_process_and_timer(tmp_path: Path) -> None:
 
 
 SCHEDULES = [
-    "*-*-* 03:00", "hourly", "daily UTC", "Mon..Fri 08:30", "Sat,Sun *-*-* 00/2:00:00", "*:0/15", "2026-*-01", "*-02~01",
-    "Mon 09:00 Europe/Berlin", "*-*-* 1..5,22:05",
+    "*-*-* 03:00", "hourly", "daily UTC", "Mon..Fri 08:30", "Sat,Sun *-*-* 00/2:00:00", "*:0/15", "2026-*-01",
+    "*-02~01", "Mon 09:00 Europe/Berlin", "*-*-* 1..5,22:05",
 ]  # fmt: skip
-NO_SCHEDULES = ["", "every day", "25:00", "12:60", "*-*-* 03:00 and more", "0 3 * * *", "UTC", "03:00 Mon", "daily 03:00"]
+NO_SCHEDULES = [
+    "",
+    "every day",
+    "25:00",
+    "12:60",
+    "*-*-* 03:00 and more",
+    "0 3 * * *",
+    "UTC",
+    "03:00 Mon",
+    "daily 03:00",
+]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -63,7 +73,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         {"processes": {"w": {"command": ["tick", 5]}}}, "processes.w.command.1", ["put it in quotes"],
     ),
     "two lines": ({"processes": {"w": {"command": ["tick", "a\nExecStart=b"]}}}, "processes.w.command.1", ["one line"]),
-    "a name that is none": ({"processes": {"My Worker": {"celery": {}}}}, "processes.My Worker", ["begins with a letter"]),
+    "a name that is none": (
+        {"processes": {"My Worker": {"celery": {}}}}, "processes.My Worker", ["begins with a letter"],
+    ),
     "a queue with a comma": (
         {"processes": {"w": {"celery": {"queues": ["a,b"]}}}}, "processes.w.celery.queues.0", ["queue's name"],
     ),

@@ -5,22 +5,30 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('notes', '0001_initial'),
+        ("notes", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='WordCount',
+            name="WordCount",
             fields=[
-                ('note', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='words', serialize=False, to='notes.note')),
-                ('words', models.PositiveIntegerField(default=0)),
-                ('runs', models.PositiveIntegerField(default=0)),
-                ('release', models.CharField(default='', max_length=64)),
-                ('host', models.CharField(default='', max_length=255)),
+                (
+                    "note",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="words",
+                        serialize=False,
+                        to="notes.note",
+                    ),
+                ),
+                ("words", models.PositiveIntegerField(default=0)),
+                ("runs", models.PositiveIntegerField(default=0)),
+                ("release", models.CharField(default="", max_length=64)),
+                ("host", models.CharField(default="", max_length=255)),
             ],
         ),
     ]
