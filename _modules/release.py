@@ -516,6 +516,20 @@ def unit_files(app: str) -> dict[str, str]:
     }
 
 
+def sandbox(app: str) -> list[str]:
+    """Answers the directives of systemd that every process of an app has: its user, and what it may do.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.sandbox demo
+    """
+    return [*_identity(app, _settings(app)), *SANDBOX]
+
+
 # --- steps --------------------------------------------------------------------------------------------------
 
 
@@ -1125,7 +1139,8 @@ def _install(app: str, directory: Path, build: Path) -> None:
     run(
         [
             *late, uv, "pip", "install", *quiet, "--python", python,
-            "--no-index", "--find-links", str(build / "wheels"), "--require-hashes", "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
+            "--no-index", "--find-links", str(build / "wheels"), "--require-hashes",
+            "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
             "--requirements", str(build / "requirements.txt"),
         ]
     )  # fmt: skip

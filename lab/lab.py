@@ -32,7 +32,7 @@ FLEETS = REPOSITORY / "lab/fleets"
 SITE_ON_HOST = images.REPOSITORY_ON_HOST / "site"
 LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
 # Hosts are applied in the order in which they need each other.
-ORDER = ("postgres", "redis", "builder", "web", "edge")
+ORDER = ("postgres", "redis", "builder", "web", "worker", "edge")
 
 
 @dataclass(frozen=True)

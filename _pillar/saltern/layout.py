@@ -11,9 +11,9 @@ import yaml
 from .document import read_document
 
 # In the order in which they are applied and listed.
-ROLES = ("base", "builder", "postgres", "redis", "web", "edge")
+ROLES = ("base", "builder", "postgres", "redis", "web", "worker", "edge")
 # Roles that keep something running; each has salt/<role>/absent.sls for a host that the fleet took it from.
-STOPPABLE = ("edge", "web", "redis", "postgres")
+STOPPABLE = ("edge", "worker", "web", "redis", "postgres")
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = REPOSITORY / "pillar"
 # First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.

@@ -26,6 +26,7 @@ PLACEHOLDERS = {
     "database_port": "its port",
     "ca_file": "the fleet's CA certificate, by which the database is verified (libpq's sslrootcert)",
     "cache_url": "URL of Redis, as in CACHE_URL",
+    "broker_url": "URL of Redis for tasks, as in BROKER_URL",
     "secret_key": "the app's SECRET_KEY",
     "hostname": "the app's first host name",
     "hostnames": "all of them, joined by commas",

@@ -39,6 +39,11 @@ def only(site: Site, role: str) -> str:
     return hosts[0]
 
 
+def app_hosts(site: Site) -> list[str]:
+    """Answers the ids of the hosts on which apps' code runs, sorted: those that need databases and caches."""
+    return sorted({*with_role(site, "web"), *with_role(site, "worker")})
+
+
 def address_seen(site: Site, client: str, server: str) -> str:
     """Answers the address by which a client reaches a server: loopback on the same host."""
     return LOOPBACK if client == server else site.fleet.hosts[server].address
@@ -52,7 +57,7 @@ def web_listen(site: Site, web: str) -> str:
 
 def _server_listen(site: Site, server: str) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    remote = bool(site.apps) and any(web != server for web in with_role(site, "web"))
+    remote = bool(site.apps) and any(host != server for host in app_hosts(site))
     return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
 
 
@@ -64,10 +69,10 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
             "database": app.database,
             "user": app.database,
             "owner": owner_of(str(app.database)),
-            "address": f"{address_seen(site, host, web)}/32",
+            "address": f"{address_seen(site, host, client)}/32",
         }
         for name, app in sorted(site.apps.items())
-        for web in with_role(site, "web")
+        for client in app_hosts(site)
     ]
     return {"listen": _server_listen(site, host), "clients": clients}
 
@@ -86,6 +91,14 @@ def web(site: Site, host: str) -> dict[str, Any]:
     edges = with_role(site, "edge")
     sources = [LOOPBACK] if listen == LOOPBACK else [site.fleet.hosts[edge].address for edge in edges]
     return {"listen": listen, "edges": sources if edges else []}
+
+
+def worker(site: Site, host: str) -> dict[str, Any]:
+    """Answers whether this host runs what may run only once: beat, single processes, timers.
+
+    It is the first of the workers by id, on every host alike and whatever runs now.
+    """
+    return {"single": with_role(site, "worker")[0] == host}
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
@@ -122,6 +135,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "database_port": str(database_port),
         "ca_file": CA_FILE,
         "cache_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
+        "broker_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/{app.broker_database}",
         "secret_key": keys.secret_key,
         "hostname": app.hostnames[0],
         "hostnames": ",".join(app.hostnames),
@@ -158,15 +172,17 @@ def database_url(site: Site, host: str, name: str, user: str, password: str) -> 
 def migration_environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
     """Answers what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
     owner, password = owner_of(str(site.apps[name].database)), secrets.apps[name].owner_password
+    if password is None:
+        raise WiringError(f"the secrets of app {name} on {host} are not complete")
     return {"DATABASE_URL": database_url(site, host, name, owner, password)}
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers the whole environment of an app on one web host, but for what each release adds.
+    """Answers the whole environment of an app on one host, but for what each release adds.
 
     Args:
         site: the site.
-        host: the web host it runs on.
+        host: the host with role web or worker that it runs on.
         name: the app.
         secrets: the host's secrets.
 
@@ -180,6 +196,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         **secrets.apps[name].env,
         "DATABASE_URL": known["database_url"],
         "CACHE_URL": known["cache_url"],
+        "BROKER_URL": known["broker_url"],
         "SECRET_KEY": known["secret_key"],
         "ALLOWED_HOSTS": known["hostnames"],
         "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{hostname}{origin_port}" for hostname in app.hostnames),
@@ -214,15 +231,19 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         host: the host's id.
         secrets: the host's secrets.
     """
-    parts = {"postgres": postgres, "redis": redis, "web": web, "edge": edge}
+    parts = {"postgres": postgres, "redis": redis, "web": web, "worker": worker, "edge": edge}
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
-    if "web" in roles:
+    if {"web", "worker"} & set(roles):
         result["apps"] = {
             name: {
                 "environment": environment(site, host, name, secrets),
                 "files": files(site, host, name, secrets),
-                "migration_environment": migration_environment(site, host, name, secrets),
+                **(
+                    {"migration_environment": migration_environment(site, host, name, secrets)}
+                    if "web" in roles
+                    else {}
+                ),
             }
             for name in sorted(site.apps)
         }

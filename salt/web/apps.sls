@@ -1,3 +1,4 @@
+# A host with role worker installs the releases too, and has no web server.
 # systemd-run speaks to systemd over the bus; python3 is what the apps run on.
 web packages:
   pkg.installed:
@@ -87,11 +88,14 @@ packages of {{ app }}:
     - require_in:
       - release: release of {{ app }}
 {% endif %}
+
+{% if 'web' in pillar['host']['roles'] %}
 unit of {{ app }}:
   release.unit_present:
     - name: {{ app | json }}
     - require:
       - user: user of {{ app }}
+{% endif %}
 
 release of {{ app }}:
   release.staged:
@@ -105,6 +109,7 @@ release of {{ app }}:
       - build: build of {{ app }}
 {%- endif %}
 
+{% if 'web' in pillar['host']['roles'] %}
 static files of {{ app }}:
   django.static_collected:
     - name: {{ app | json }}
@@ -126,4 +131,5 @@ database of {{ app }}:
       - file: /run/apps/{{ app }}
       - django: static files of {{ app }}
       - django: database of {{ app }}
+{% endif %}
 {% endfor %}
