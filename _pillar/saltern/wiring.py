@@ -235,16 +235,16 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
     if {"web", "worker"} & set(roles):
-        result["apps"] = {
-            name: {
-                "environment": environment(site, host, name, secrets),
-                "files": files(site, host, name, secrets),
-                **(
-                    {"migration_environment": migration_environment(site, host, name, secrets)}
-                    if "web" in roles
-                    else {}
-                ),
-            }
-            for name in sorted(site.apps)
-        }
+        result["apps"] = {name: _app(site, host, name, secrets) for name in sorted(site.apps)}
     return result
+
+
+def _app(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, Any]:
+    """What one host is told about one app; only web hosts migrate."""
+    told: dict[str, Any] = {
+        "environment": environment(site, host, name, secrets),
+        "files": files(site, host, name, secrets),
+    }
+    if "web" in site.fleet.hosts[host].roles:
+        told["migration_environment"] = migration_environment(site, host, name, secrets)
+    return told
