@@ -130,7 +130,9 @@ def collect_static(app: str, release: str) -> None:
             __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
         names = _take_over(static)
         __utils__["appfiles.write"](directory / "static.json", json.dumps(names) + "\n", 0o644)
+        __utils__["steps.reached"]("static files collected")
     publish_static(app, release)
+    __utils__["steps.reached"]("static files served")
 
 
 def publish_static(app: str, release: str) -> None:
@@ -232,6 +234,32 @@ def pending(app: str, release: str) -> list[str]:
         return _pending(app, release, connection)
 
 
+def applied_since(app: str, release: str) -> list[str]:
+    """Lists the migrations that the database got after a release was installed, and that it does not know.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Returns:
+        ``app.name`` of each, in order of time.
+
+    Raises:
+        CommandExecutionError: the database cannot be reached.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call django.applied_since demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    about = __salt__["release.manifest"](app, release)
+    own = {(label, name) for label, name, _ in about["django"]["migrations"]}
+    with _session(app, release) as connection:
+        later = "SELECT app, name FROM django_migrations WHERE applied > %s ORDER BY id"
+        rows = connection.execute(later, [about["when"]]).fetchall()
+    return [f"{label}.{name}" for label, name in rows if (label, name) not in own]
+
+
 def migrate(app: str, release: str) -> list[str]:
     """Brings an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
 
@@ -258,6 +286,7 @@ def migrate(app: str, release: str) -> list[str]:
         before = _pending(app, release, connection)
         if before or started.exists():
             started.touch()
+            __utils__["steps.reached"]("migration begun")
             arguments = ["-m", "django", "migrate", "--noinput", "--verbosity", "1"]
             __salt__["release.one_off"](app, release, "migrate", arguments)
             if left := _pending(app, release, connection):
@@ -267,6 +296,7 @@ def migrate(app: str, release: str) -> list[str]:
                 )
         __utils__["appfiles.write"](record, json.dumps({"applied": before}) + "\n", 0o644)
         started.unlink(missing_ok=True)
+    __utils__["steps.reached"]("migrated")
     return before
 
 

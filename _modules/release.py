@@ -41,8 +41,12 @@ LONGEST_REQUEST = 30  # seconds; nginx gives up on an answer then, gunicorn wait
 START_SECONDS = 60  # until gunicorn must have told systemd that it is ready
 GATE_ANSWERS = 3  # good answers in a row before a release gets traffic
 GATE_SECONDS = 30  # in which it must have given them
-GATE_PAUSE = 0.2  # seconds between two questions
+GATE_PAUSE = 0.05  # seconds between two questions
+CRASHES = 3  # whole sets of workers that may come and go while a release is asked; a fourth is a crash loop
 ANSWER_SECONDS = 5  # a health page that takes longer counts as none
+STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
+ACTIVATE_SECONDS = 600  # the same: start, gate, and draining and stopping what ran before
+SERVED = ("activated", "repaired", "rolled back")  # results in the ledger of a release that got the traffic
 
 # What every process of an app may do: talk to sockets, write to its own directory, nothing else.
 # MemoryDenyWriteExecute is missing on purpose: libraries that make code at run time (numba, some ctypes callbacks)
@@ -93,6 +97,7 @@ print("\\nSALTERN " + json.dumps({
     "django": django.get_version(),
     "static": apps.is_installed("django.contrib.staticfiles"),
     "migrations": sorted([*key, sorted(map(list, m.replaces))] for key, m in disk.items()),
+    "additive": sorted(list(key) for key, m in disk.items() if all(map(only_adds, m.operations))),
 }))
 """
 
@@ -302,16 +307,24 @@ def desired(app: str) -> dict[str, str]:
         app: name of an app of this host.
 
     Returns:
-        ``id`` of the release and of its ``build``.
+        ``id`` of the release and of its ``build``; and ``note``, a sentence, when a pin decides (``release.pin``).
 
     Raises:
-        CommandExecutionError: the source is not buildable, or no build is here.
+        CommandExecutionError: the source is not buildable, no build is here, or the pinned release has gone.
 
     Example:
         .. code-block:: bash
 
             salt-call release.desired demo
     """
+    if pin := pinned(app):
+        build = manifest(app, pin["release"])["build"]
+        return {"id": pin["release"], "build": build, "note": _pin_note(app, pin)}
+    return _asked_for(app)
+
+
+def _asked_for(app: str) -> dict[str, str]:
+    """The release that the site asks for, pinned or not."""
     settings = _settings(app)
     if "builder" in __pillar__["host"]["roles"]:
         build = __salt__["build.identify"](app)["id"]
@@ -391,18 +404,21 @@ def list_(app: str) -> list[dict[str, Any]]:
         app: name of an app.
 
     Returns:
-        id, build, commit, when, and whether it is the active one.
+        id, build, commit, when (it was installed), who, ``active`` (has the traffic), ``pinned``, and ``served``:
+        when it last got the traffic, or None.
 
     Example:
         .. code-block:: bash
 
             salt-call release.list demo
     """
-    now = active(app)
+    now, pin = active(app), pinned(app)
+    served = {line["id"]: line["when"] for line in log(app, 0) if line["result"] in SERVED}
     found = []
-    for path in (APPS / app / "releases").glob("*/manifest.json"):
-        one = json.loads(path.read_text())
-        found.append({key: one[key] for key in ("id", "build", "commit", "when")} | {"active": one["id"] == now})
+    for one in _manifests(app):
+        about = {key: one[key] for key in ("id", "build", "commit", "when", "who")}
+        about |= {"active": one["id"] == now, "pinned": bool(pin) and one["id"] == pin["release"]}
+        found.append(about | {"served": served.get(one["id"])})
     return sorted(found, key=lambda one: str(one["when"]), reverse=True)
 
 
@@ -414,14 +430,16 @@ def status(app: str) -> dict[str, Any]:
 
     Returns:
         ``desired``, ``active`` (ids), ``units`` (state of each instance that systemd knows), ``enabled`` (started
-        at boot) and ``problems``: what an apply would put right, as sentences.
+        at boot), ``problems``: what an apply would put right, as sentences; ``pinned``: a sentence when a pin
+        decides what is desired; ``busy``: who deploys at this moment, or None.
 
     Example:
         .. code-block:: bash
 
             salt-call release.status demo
     """
-    wanted = desired(app)["id"]
+    chosen = desired(app)
+    wanted = chosen["id"]
     now, units, enabled = active(app), _instances(app), _enabled(app)
     problems = []
     if now != wanted:
@@ -434,7 +452,16 @@ def status(app: str) -> dict[str, Any]:
         problems.append(f"{other} is started at boot")
     for other in sorted(key for key, state in units.items() if key != wanted and state != "inactive"):
         problems.append(f"{other} is {units[other]}")
-    return {"desired": wanted, "active": now, "units": units, "enabled": enabled, "problems": problems}
+    lock = __utils__["applock.holder"](APPS / app / ".lock")
+    return {
+        "desired": wanted,
+        "active": now,
+        "pinned": chosen.get("note"),
+        "busy": __utils__["applock.describe"](lock) if lock is not None else None,
+        "units": units,
+        "enabled": enabled,
+        "problems": problems,
+    }
 
 
 def unit_files(app: str) -> dict[str, str]:
@@ -500,7 +527,8 @@ def stage(app: str) -> dict[str, Any]:
     """
     wanted = desired(app)
     release, directory = wanted["id"], _directory(app, wanted["id"])
-    with __utils__["appfiles.locked"](APPS / app / ".lock"), _readable_to_all():
+    reached = __utils__["steps.reached"]
+    with _locked(app, f"installing {release}", STAGE_SECONDS) as still_held, _readable_to_all():
         if is_staged(app, release):
             return manifest(app, release)
         build = __salt__["build.verify"](app, wanted["build"])
@@ -512,6 +540,7 @@ def stage(app: str) -> dict[str, Any]:
         for half in _half_staged(app):
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
+        reached("directory made")
         _install(app, directory, Path(__salt__["build.directory"](app, wanted["build"])))
         environment = {
             **_environment(app),
@@ -522,6 +551,7 @@ def stage(app: str) -> dict[str, Any]:
         write = __utils__["appfiles.write"]
         write(directory / "env", environment_file(environment), 0o600)
         write(directory / "gunicorn.conf.py", gunicorn_conf(app, release, _settings(app)), 0o644)
+        reached("settings written")
         found = {
             "id": release,
             "app": app,
@@ -531,9 +561,12 @@ def stage(app: str) -> dict[str, Any]:
             "when": _now(),
             "django": _ask_django(app, release),
         }
+        reached("Django asked")
         # The manifest says that all of it is there; so must the disk, even after a power cut.
         __utils__["appfiles.run"](["sync", "--file-system", str(directory)])
+        still_held()
         write(directory / "manifest.json", json.dumps(found, indent=1) + "\n", 0o644)
+        reached("installed")
         return found
 
 
@@ -599,30 +632,172 @@ def activate(app: str) -> None:
 
             salt-call release.activate demo
     """
-    release = desired(app)["id"]
-    about = manifest(app, release)
-    with __utils__["appfiles.locked"](APPS / app / ".lock"):
-        before = active(app)
-        try:
-            _systemctl("daemon-reload")
-            _start(app, release)
-            _pass_gate(app, release)
-        except CommandExecutionError as error:
-            log = _last_log_lines(app, release)
-            if before != release:
-                _systemctl("stop", _unit(app, release))
-                (RUN / app / f"{release}.sock").unlink(missing_ok=True)  # left behind when it crashed
-            _record(app, about, "refused")
-            serving = f"{before} serves on" if before and before != release else "nothing else can serve"
-            raise CommandExecutionError(
-                redact(f"release {release} of {app} gets no traffic; {serving}. {error}\nIts last log lines:\n{log}")
-            ) from None
-        # Before the switch: after a crash in between, both start at boot and the link still says which one serves.
-        _systemctl("enable", "--quiet", "--no-reload", _unit(app, release))
-        __utils__["appfiles.point"](APPS / app / "current.sock", RUN / app / f"{release}.sock")
-        _retire_others(app, release)
-        _record(app, about, "activated" if before != release else "repaired")
-        _prune(app, release)
+    _serve(app, desired(app)["id"])
+
+
+def rollback(app: str, release: str | None = None) -> str:
+    """Gives the traffic back to an installed release: the one that served before, or the named one. Builds nothing.
+
+    It passes the same gate as any other, and is pinned, so that the next apply does not take it away again:
+    ``release.unpin`` hands the choice back to the site.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release (``release.list``).
+
+    Returns:
+        What was done, and what it means for the next apply.
+
+    Raises:
+        CommandExecutionError: there is no such release, a migration since then is in the way, or the release did
+            not answer well; then what was served is served on, and nothing is pinned.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.rollback demo
+            salt-call release.rollback demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    now = active(app)
+    target = release or _served_before(app, now)
+    manifest(app, target)  # refuses one that is not installed
+    if target == now:
+        raise CommandExecutionError(f"release {target} of {app} is active already: release.pin keeps it so")
+    for step, proof in (
+        ("static files were not collected", "static.json"),
+        ("migrations were not run", "migrated.json"),
+    ):
+        if not (_directory(app, target) / proof).is_file():
+            raise CommandExecutionError(f"release {target} of {app} never got as far as to serve: its {step}")
+    _refuse_migrations(app, target)
+    __salt__["django.publish_static"](app, target)
+    _serve(app, target, "rolled back", f"rolled back from {now}")
+    return f"Release {target} of {app} has the traffic; before: {now}. {_pin_note(app, pinned(app) or {})}"
+
+
+def pin(app: str, release: str | None = None, why: str = "") -> str:
+    """Holds an app at an installed release, whatever the site asks for, until ``release.unpin``. Switches nothing.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release; without it the active one.
+        why: a word for those who find it pinned.
+
+    Returns:
+        What it means for the next apply.
+
+    Raises:
+        CommandExecutionError: no such release is installed, or a migration since then is in the way.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.pin demo why='audit until Friday'
+    """
+    target = release or active(app)
+    if target is None:
+        raise CommandExecutionError(f"no release of {app} is active: name one of release.list")
+    about = manifest(app, target)
+    if target != active(app):
+        _refuse_migrations(app, target)
+    _write_pin(app, target, why)
+    _record(app, about, "pinned", why)
+    return _pin_note(app, pinned(app) or {})
+
+
+def unpin(app: str) -> str:
+    """Lets the site choose the release again. Switches nothing: the next apply does.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        What the next apply will do.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.unpin demo
+    """
+    found, now = pinned(app), active(app)
+    if found is None:
+        return f"No release of {app} is pinned."
+    _pin_file(app).unlink(missing_ok=True)
+    line = {"when": _now(), "who": _who(), "id": found["release"], "result": "unpinned"}
+    __utils__["ledger.append"](APPS / app / "ledger.jsonl", line)
+    wanted = _asked_for(app)["id"]
+    then = f"{wanted} stays active" if wanted == now else f"the next state.apply replaces {now} by {wanted}"
+    return f"Release {found['release']} of {app} is pinned no more: {then}."
+
+
+def pinned(app: str) -> dict[str, str] | None:
+    """Answers the pin of an app, or None.
+
+    Args:
+        app: name of an app.
+
+    Returns:
+        release, who, when, why.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.pinned demo
+    """
+    try:
+        found: dict[str, str] = json.loads(_pin_file(app).read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def log(app: str, count: int = 20) -> list[dict[str, Any]]:
+    """Answers an app's ledger: who deployed what, when, with which result; the newest last.
+
+    Args:
+        app: name of an app.
+        count: how many of the last lines; 0 means all.
+
+    Returns:
+        when, who, id, result (activated, repaired, rolled back, refused, pinned, unpinned), and where they are known
+        build, commit and ``why``.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.log demo
+            salt-call release.log demo 100
+    """
+    lines: list[dict[str, Any]] = __utils__["ledger.read"](APPS / app / "ledger.jsonl")
+    return lines[-count:] if count else lines
+
+
+def prune(app: str, keep: int = KEEP_RELEASES) -> list[str]:
+    """Removes old releases now: never the active one nor a pinned one. Each deploy does so with the default.
+
+    Args:
+        app: name of an app of this host.
+        keep: how many stay, the active one included; those that served last.
+
+    Returns:
+        Ids of the releases that were removed.
+
+    Raises:
+        CommandExecutionError: ``keep`` is less than 1, or no release is active.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.prune demo
+            salt-call release.prune demo 1
+    """
+    if keep < 1:
+        raise CommandExecutionError("keep: at least 1, the release that is active")
+    with _locked(app, "removing old releases", ACTIVATE_SECONDS):
+        now = active(app)
+        if now is None:
+            raise CommandExecutionError(f"no release of {app} is active, so none of them is old")
+        return _prune(app, now, keep)
 
 
 def orphans(apps: list[str]) -> list[str]:
@@ -699,6 +874,95 @@ def _environment(app: str) -> dict[str, str]:
     return {**_settings(app)["env"], **__pillar__["wiring"]["apps"][app]["environment"]}
 
 
+def _serve(app: str, release: str, result: str | None = None, pin_why: str | None = None) -> None:
+    """Start, gate, switch, drain, stop; with ``pin_why`` the release is pinned when it has passed the gate."""
+    about, reached = manifest(app, release), __utils__["steps.reached"]
+    with _locked(app, f"activating {release}", ACTIVATE_SECONDS) as still_held:
+        before = active(app)
+        try:
+            _start(app, release)
+            reached("started")
+            _pass_gate(app, release)
+        except CommandExecutionError as error:
+            lines = _last_log_lines(app, release)
+            if before != release:
+                _systemctl("stop", _unit(app, release))
+                (RUN / app / f"{release}.sock").unlink(missing_ok=True)  # left behind when it crashed
+            _record(app, about, "refused", redact(str(error)))
+            serving = f"{before} serves on" if before and before != release else "nothing else can serve"
+            raise CommandExecutionError(
+                redact(f"release {release} of {app} gets no traffic; {serving}. {error}\nIts last log lines:\n{lines}")
+            ) from None
+        reached("gate passed")
+        still_held()
+        if pin_why is not None:
+            _write_pin(app, release, pin_why)
+        # Before the switch: after a crash in between, both start at boot and the link still says which one serves.
+        _systemctl("enable", "--quiet", "--no-reload", _unit(app, release))
+        reached("enabled")
+        __utils__["appfiles.point"](APPS / app / "current.sock", RUN / app / f"{release}.sock")
+        reached("switched")
+        _retire_others(app, release)
+        # What was enabled and disabled makes every unit of the host say that systemd has not read it.
+        _systemctl("daemon-reload")
+        _record(app, about, result or ("activated" if before != release else "repaired"))
+        reached("recorded")
+        _prune(app, release)
+        reached("pruned")
+
+
+def _locked(app: str, what: str, seconds: int) -> Any:
+    return __utils__["applock.hold"](APPS / app / ".lock", what, seconds)
+
+
+def _pin_file(app: str) -> Path:
+    return APPS / app / "pin.json"
+
+
+def _write_pin(app: str, release: str, why: str) -> None:
+    found = {"release": release, "who": _who(), "when": _now(), "why": why}
+    __utils__["appfiles.write"](_pin_file(app), json.dumps(found) + "\n", 0o644)
+
+
+def _pin_note(app: str, pin: dict[str, str]) -> str:
+    why = f" ({pin['why']})" if pin.get("why") else ""
+    return (
+        f"Release {pin['release']} is pinned by {pin['who']} since {pin['when'][:19]}{why}: what the site asks for "
+        f"is not served until `salt-call release.unpin {app}`."
+    )
+
+
+def _served_before(app: str, now: str | None) -> str:
+    """The installed release that was deployed before the active one."""
+    # A release that was rolled back to keeps its place, so that a second rollback goes further back and not to and fro.
+    deployed = [line["id"] for line in log(app, 0) if line["result"] == "activated"]
+    order = list(dict.fromkeys(reversed(deployed)))
+    older = order[order.index(now) + 1 :] if now in order else order
+    installed = [one for one in older if one != now and is_staged(app, one)]
+    if not installed:
+        raise CommandExecutionError(
+            f"no release of {app} that served before {now} is installed; see release.list {app}"
+        )
+    return installed[0]
+
+
+def _refuse_migrations(app: str, target: str) -> None:
+    """Raises when the database has been migrated since, in a way that the older release might not bear."""
+    about = manifest(app, target)
+    applied = __salt__["django.applied_since"](app, target)
+    declared = _settings(app)["migrations"]["reversible"]
+    if found := __utils__["rollback.in_the_way"](applied, about, _manifests(app), declared):
+        raise CommandExecutionError(
+            f"release {target} of {app} may not bear what was migrated since: {', '.join(found)}. If the older code "
+            f"works on after it, say so in apps/{app}.yaml: `migrations: {{reversible: [{', '.join(found)}]}}`; else "
+            "deploy a newer release that puts things right."
+        )
+
+
+def _manifests(app: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in (APPS / app / "releases").glob("*/manifest.json")]
+
+
 def _directory(app: str, release: str) -> Path:
     return APPS / app / "releases" / release
 
@@ -765,8 +1029,11 @@ def _install(app: str, directory: Path, build: Path) -> None:
     run = __utils__["appfiles.run"]
     python = f"{directory}/venv/bin/python"
     quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
+    reached = __utils__["steps.reached"]
     __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
+    reached("source unpacked")
     run([_uv(), "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
+    reached("environment made")
     run(
         [
             _uv(), "pip", "install", *quiet, "--python", python, "--no-index", "--find-links", str(build / "wheels"),
@@ -775,10 +1042,11 @@ def _install(app: str, directory: Path, build: Path) -> None:
         ]
     )  # fmt: skip
     run([python, "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
+    reached("packages installed")
 
 
 def _ask_django(app: str, release: str) -> dict[str, Any]:
-    answer = one_off(app, release, "first-start-of-django", ["-c", FACTS])
+    answer = one_off(app, release, "first-start-of-django", ["-c", __utils__["rollback.probe"]() + FACTS])
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
@@ -788,6 +1056,9 @@ def _ask_django(app: str, release: str) -> dict[str, Any]:
 
 def _start(app: str, release: str) -> None:
     """Returns when gunicorn has said that it is ready."""
+    # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
+    if "yes" in _systemctl("show", "--property=NeedDaemonReload", "--value", _unit(app, release)):
+        _systemctl("daemon-reload")
     if _instances(app).get(release) != "active":
         try:
             _systemctl("start", _unit(app, release))
@@ -798,6 +1069,7 @@ def _start(app: str, release: str) -> None:
 def _pass_gate(app: str, release: str) -> None:
     """Returns when the release has answered well several times in a row."""
     until, good, problem = time.monotonic() + GATE_SECONDS, 0, "it has not been asked"
+    workers: set[str] = set()
     while good < GATE_ANSWERS:
         if time.monotonic() > until:
             raise CommandExecutionError(f"Within {GATE_SECONDS} seconds it did not answer well: {problem}.")
@@ -805,7 +1077,22 @@ def _pass_gate(app: str, release: str) -> None:
             raise CommandExecutionError(f"It ended while it was being asked; before that: {problem}.")
         found = _ask(app, release)
         good, problem = (0, found) if found else (good + 1, problem)
-        time.sleep(GATE_PAUSE)
+        if found:
+            # gunicorn stays and starts worker after worker when they die: that is no better than a unit that ends.
+            workers |= _workers(app, release)
+            if len(workers) > _settings(app)["workers"] * (CRASHES + 1):
+                raise CommandExecutionError(f"Its workers end as soon as they start (a crash loop): {problem}.")
+        if good < GATE_ANSWERS:
+            time.sleep(GATE_PAUSE)
+
+
+def _workers(app: str, release: str) -> set[str]:
+    """Ids of the processes that the release's gunicorn has started and that are there now."""
+    main = _systemctl("show", "--property=MainPID", "--value", _unit(app, release)).strip()
+    try:
+        return set(Path(f"/proc/{main}/task/{main}/children").read_text().split())
+    except OSError:
+        return set()
 
 
 def _ask(app: str, release: str) -> str | None:
@@ -836,11 +1123,15 @@ def _get(app: str, release: str, path: str) -> tuple[int, str]:
 
 def _retire_others(app: str, keep: str | None) -> None:
     """Stops every other release, when it has answered what it was asked."""
+    reached = __utils__["steps.reached"]
     running = {release for release, state in _instances(app).items() if state != "inactive"}
     for other in sorted((running | set(_enabled(app))) - {keep}):
         _systemctl("disable", "--quiet", "--no-reload", _unit(app, other))
+        reached("old one disabled")
         _drain(str(RUN / app / f"{other}.sock"))
+        reached("old one drained")
         _systemctl("stop", _unit(app, other))
+        reached("old one stopped")
 
 
 def _drain(path: str) -> None:
@@ -868,23 +1159,21 @@ def _last_log_lines(app: str, release: str) -> str:
     return found.strip()
 
 
-def _record(app: str, about: dict[str, Any], result: str) -> None:
+def _record(app: str, about: dict[str, Any], result: str, why: str = "") -> None:
     """One line in the ledger: who gave which release the traffic, when, with which result."""
     line = {"when": _now(), "who": _who(), **{key: about[key] for key in ("id", "build", "commit")}, "result": result}
-    ledger = APPS / app / "ledger.jsonl"
-    with os.fdopen(os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640), "a") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    __utils__["ledger.append"](APPS / app / "ledger.jsonl", line | ({"why": why} if why else {}))
 
 
-def _prune(app: str, keep: str) -> None:
+def _prune(app: str, active: str, keep: int = KEEP_RELEASES) -> list[str]:
     """Removes old releases, never the active one, and static files that no release has had for a long time."""
     # Those that served last are kept; one that was refused is nothing to go back to.
-    lines = map(json.loads, (APPS / app / "ledger.jsonl").read_text().splitlines())
-    served = [line["id"] for line in lines if line["result"] != "refused" and line["id"] != keep]
-    kept = {keep, *list(dict.fromkeys(reversed(served)))[: KEEP_RELEASES - 1]}
-    for release in {one["id"] for one in list_(app)} - kept:
+    served = [line["id"] for line in log(app, 0) if line["result"] in SERVED and line["id"] != active]
+    kept = {active, *list(dict.fromkeys(reversed(served)))[: keep - 1]}
+    if pin := pinned(app):
+        kept.add(pin["release"])
+    gone = sorted({one["id"] for one in _manifests(app)} - kept)
+    for release in gone:
         (_directory(app, release) / "manifest.json").unlink()  # first: what is half removed is no release
         shutil.rmtree(_directory(app, release))
         (RUN / app / f"{release}.sock").unlink(missing_ok=True)
@@ -895,3 +1184,4 @@ def _prune(app: str, keep: str) -> None:
         about = path.lstat()
         if path.is_file() and about.st_nlink == 1 and about.st_ctime < before:
             path.unlink()
+    return gone

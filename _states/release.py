@@ -60,9 +60,10 @@ def staged(name: str) -> dict[str, Any]:
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
-        wanted = __salt__["release.desired"](name)["id"]
+        chosen = __salt__["release.desired"](name)
+        wanted = chosen["id"]
         if __salt__["release.is_staged"](name, wanted):
-            return ret | {"comment": f"Release {wanted} is installed"}
+            return ret | {"comment": _noted(f"Release {wanted} is installed", chosen.get("note"))}
         changes = {"old": __salt__["release.active"](name), "new": wanted}
         if __opts__["test"]:
             return ret | {"result": None, "changes": changes, "comment": f"Release {wanted} would be installed"}
@@ -96,15 +97,16 @@ def active(name: str) -> dict[str, Any]:
         now = __salt__["release.status"](name)
         wanted = now["desired"]
         if not now["problems"]:
-            return ret | {"comment": f"Release {wanted} is active"}
+            return ret | {"comment": _noted(f"Release {wanted} is active", now.get("pinned"))}
         found = now["active"] if now["active"] != wanted else "; ".join(now["problems"])
         changes = {"old": found, "new": wanted}
         if __opts__["test"]:
-            return ret | {"result": None, "changes": changes, "comment": f"Release {wanted} would be made active"}
+            comment = _noted(f"Release {wanted} would be made active", now.get("pinned"))
+            return ret | {"result": None, "changes": changes, "comment": comment}
         __salt__["release.activate"](name)
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
-    return ret | {"changes": changes, "comment": f"Release {wanted} was made active"}
+    return ret | {"changes": changes, "comment": _noted(f"Release {wanted} was made active", now.get("pinned"))}
 
 
 def only(name: str, apps: list[str]) -> dict[str, Any]:
@@ -137,6 +139,11 @@ def only(name: str, apps: list[str]) -> dict[str, Any]:
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
     return ret | {"changes": changes, "comment": f"Stopped, with their files kept: {', '.join(others)}"}
+
+
+def _noted(comment: str, note: str | None) -> str:
+    """A comment that also says why the release is not the one that the site asks for."""
+    return f"{comment}. {note}" if note else comment
 
 
 def _text(path: str) -> str | None:

@@ -138,6 +138,7 @@ def run(
             text=True,
             errors="replace",
             timeout=timeout,
+            close_fds=False,  # Python's own are closed anyway; what is inheritable is a lock (applock.py)
         )
     except FileNotFoundError as error:
         raise CommandExecutionError(f"{what} ...: {error.filename} does not exist on this host") from error

@@ -15,6 +15,7 @@ from .kinds import (
     EnvironmentName,
     EnvironmentValue,
     InsidePath,
+    Migration,
     Module,
     UrlFolder,
     UrlPath,
@@ -72,6 +73,14 @@ class Source(Model):
     directory: Directory = Field(description="A directory with the project; relative to the repository's root.")
 
 
+class Migrations(Model):
+    """How an app's database is migrated."""
+
+    reversible: list[Migration] = Field(
+        [], description="Migrations after which older code works on: a rollback to before them is not refused."
+    )
+
+
 class App(Model):
     """One app; the file's name is the app's name."""
 
@@ -98,6 +107,7 @@ class App(Model):
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
         None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
     )
+    migrations: Migrations = Field(default_factory=Migrations, description="How the database is migrated.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
 
     def filled(self, name: str) -> App:

@@ -101,6 +101,9 @@ Account = Annotated[
 Database = Annotated[
     str, _matches(r"[a-z_][a-z0-9_]{0,62}"), Allowed("a plain SQL name: a-z, 0-9 and _, at most 63 characters")
 ]
+Migration = Annotated[
+    str, _matches(r"[A-Za-z_]\w*\.\w+"), Allowed("a migration as app_label.name, such as shop.0003_prices")
+]
 Module = Annotated[str, _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"), Allowed("a Python module such as shop.settings")]
 WsgiPath = Annotated[
     str,

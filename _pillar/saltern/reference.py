@@ -73,6 +73,8 @@ def _inner(annotation: Any) -> tuple[type[Model] | None, str]:
 def _default(field: FieldInfo, name: str, defaults: dict[str, Any]) -> str:
     if name in defaults:
         return f"`{_shown(defaults[name])}`"
+    if field.default_factory:
+        return "`{}`"
     if field.default is PydanticUndefined:
         return "required"
     return "derived" if field.default is None else f"`{_shown(field.default)}`"

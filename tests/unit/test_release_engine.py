@@ -39,7 +39,7 @@ class Systemd:
     def daemon_reload(self) -> None: ...
 
     def show(self, pattern: str) -> str:
-        if "@" not in pattern:
+        if "*" not in pattern:
             return "inactive\n"
         return "\n\n".join(f"Id=app-tiny@{one}.service\nActiveState=active" for one in sorted(self.servers))
 
@@ -92,9 +92,11 @@ class Host(Project):
         self.behaviour, self.static = "good", {"site.css": "1"}
         self.migrations: list[list[Any]] = [["a", "0001", []]]
         self.applied: set[tuple[str, str]] = set()
+        self.additive: list[list[str]] = []
         self.pillar["apps"]["tiny"] |= {
             "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
             "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
+            "migrations": {"reversible": []},
         }  # fmt: skip
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
         self.pillar["wiring"] = {"apps": {"tiny": {"environment": environment}}}
@@ -106,6 +108,9 @@ class Host(Project):
             setattr(self.release, name, home / path)
         self.release.RUN, self.django.APPS, self.release.GATE_PAUSE = run, home / "apps", 0.01
         self.release.GATE_SECONDS = 1
+        for name in ("applock", "ledger", "rollback", "steps"):
+            own = vars(module("_utils", name)).items()
+            self.utils |= {f"{name}.{key}": value for key, value in own if callable(value)}
         self.release._systemctl, self.release.one_off = self.systemd, self.one_off
         self.release._last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
         self.salt: dict[str, Any] = {"release.one_off": self.one_off}
@@ -121,6 +126,7 @@ class Host(Project):
             raise CommandExecutionError(f"{name} failed")
         if name == "first-start-of-django":
             facts = {"django": "5.2", "static": bool(self.static), "migrations": self.migrations}
+            facts["additive"] = self.additive
             return f"noise\nSALTERN {json.dumps(facts)}\n"
         if name == "collectstatic":
             for file, text in self.static.items():
@@ -135,9 +141,11 @@ class Host(Project):
     def session(self, app: str, release: str) -> Any:
         class Connection:
             def execute(inner, sql: str, _: Any = None) -> Any:
+                since = sorted(self.applied - {("a", "0001")}) if "applied >" in sql else sorted(self.applied)
+
                 class Rows:
                     fetchone = staticmethod(lambda: ["django_migrations"])
-                    fetchall = staticmethod(lambda: sorted(self.applied))
+                    fetchall = staticmethod(lambda: since)
 
                 return Rows
 
@@ -233,8 +241,8 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     new = host.apply()
     log = [line for line in host.systemd.log if not line.startswith("show")]
     assert log == [
-        "build", "daemon-reload", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
-        f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service",
+        "build", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
+        f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service", "daemon-reload",
     ]  # fmt: skip
 
 
@@ -426,3 +434,136 @@ def test_an_app_that_left_the_site_is_stopped_and_its_data_stays(host: Host) -> 
     assert not (host.units / "app-tiny@.service").exists() and host.release.orphans([]) == []
     assert (host.units / "app-foreign@.service").exists()
     assert host.directory(release).is_dir() and host.release.active("tiny") is None
+
+
+def test_a_rollback_selects_pins_and_builds_nothing(host: Host) -> None:
+    first = host.apply()
+    host.edit("2")
+    host.static = {"site.css": "2"}
+    second = host.apply()
+    builds = {path.name for path in (host.home / "builds/tiny").iterdir()}
+    host.systemd.log.clear()
+    said = host.release.rollback("tiny")
+    assert first in said and second in said and "release.unpin tiny" in said
+    assert host.release.active("tiny") == first and list(host.systemd.servers) == [first]
+    assert (host.apps / "tiny/static/site.css").read_text() == "1"
+    assert {path.name for path in (host.home / "builds/tiny").iterdir()} == builds
+    assert host.ledger()[-1] | {"id": first, "result": "rolled back"} == host.ledger()[-1]
+    for step in host.STEPS:  # the next apply keeps it, and says why
+        result = host.state(step)
+        assert result["changes"] == {} and result["result"] is True
+    assert "pinned by" in result["comment"] and "release.unpin" in result["comment"]
+    host.edit("3")
+    host.state("build.present")
+    assert host.state("release.staged")["changes"] == {} and host.release.desired("tiny")["id"] == first
+    third = host.release._asked_for("tiny")["id"]
+    assert f"replaces {first} by {third}" in host.release.unpin("tiny")
+    assert host.apply() == third and host.release.pinned("tiny") is None
+
+
+def test_a_second_rollback_goes_further_back(host: Host) -> None:
+    served = []
+    for number in range(3):
+        host.edit(str(number))
+        served.append(host.apply())
+    host.release.rollback("tiny")
+    assert host.release.active("tiny") == served[1]
+    host.release.rollback("tiny")
+    assert host.release.active("tiny") == served[0]
+    with pytest.raises(CommandExecutionError, match="no release of tiny that served before"):
+        host.release.rollback("tiny")
+    host.release.rollback("tiny", served[2])
+    assert host.release.active("tiny") == served[2]
+
+
+@pytest.mark.parametrize("behaviour", ["does not start", "500", "wrong version"])
+def test_a_rollback_passes_the_same_gate_and_pins_nothing_when_it_fails(host: Host, behaviour: str) -> None:
+    first = host.apply()
+    host.edit("2")
+    second = host.apply()
+    host.behaviour = behaviour
+    with pytest.raises(CommandExecutionError, match=f"{second} serves on"):
+        host.release.rollback("tiny")
+    assert host.release.active("tiny") == second and list(host.systemd.servers) == [second]
+    assert host.release.pinned("tiny") is None
+    assert host.ledger()[-1] | {"id": first, "result": "refused"} == host.ledger()[-1]
+
+
+def test_a_rollback_is_refused_for_a_migration_and_names_it(host: Host) -> None:
+    first = host.apply()
+    host.edit("2")
+    host.migrations = [["a", "0001", []], ["a", "0002", []], ["a", "0003", []]]
+    host.additive = [["a", "0002"]]
+    second = host.apply()
+    with pytest.raises(CommandExecutionError) as refused:
+        host.release.rollback("tiny")
+    assert "a.0003" in str(refused.value) and "a.0002" not in str(refused.value)
+    assert "apps/tiny.yaml" in str(refused.value) and host.release.active("tiny") == second
+    with pytest.raises(CommandExecutionError, match=r"a\.0003"):
+        host.release.pin("tiny", first)
+    host.pillar["apps"]["tiny"]["migrations"]["reversible"] = ["a.0003"]
+    host.release.rollback("tiny")
+    assert host.release.active("tiny") == first
+
+
+def test_a_rollback_names_what_is_wrong_with_its_target(host: Host) -> None:
+    first = host.apply()
+    with pytest.raises(CommandExecutionError, match="is not installed"):
+        host.release.rollback("tiny", "aaaaaaaaaaaa-00000000")
+    with pytest.raises(CommandExecutionError, match="is active already"):
+        host.release.rollback("tiny", first)
+    host.edit("2")
+    host.state("build.present")
+    host.state("release.staged")
+    with pytest.raises(CommandExecutionError, match="never got as far as to serve"):
+        host.release.rollback("tiny", host.release.desired("tiny")["id"])
+
+
+def test_a_pin_holds_and_is_never_pruned(host: Host) -> None:
+    first = host.apply()
+    assert "pinned by" in host.release.pin("tiny", why="audit")
+    host.edit("2")
+    assert host.apply() == first and "audit" in host.state("release.active")["comment"]
+    host.release.unpin("tiny")
+    assert "No release" in host.release.unpin("tiny")
+    served = [host.apply()]
+    host.release.pin("tiny", first)
+    (host.apps / "tiny/pin.json").rename(host.home / "pin.json")
+    for number in range(3, 5):
+        host.edit(str(number))
+        if number == 4:
+            (host.home / "pin.json").rename(host.apps / "tiny/pin.json")
+            host.release.prune("tiny", 1)
+            break
+        served.append(host.apply())
+    assert {one["id"] for one in host.release.list_("tiny")} == {first, served[-1]}
+    assert [line["result"] for line in host.release.log("tiny") if line["id"] == first] == [
+        "activated", "pinned", "unpinned", "pinned",
+    ]  # fmt: skip
+
+
+def test_a_deploy_that_meets_another_is_told_of_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.apply()
+    host.edit("2")
+    host.state("build.present")
+    monkeypatch.setitem(host.utils["applock.hold"].__wrapped__.__globals__, "WAIT_SECONDS", 0.2)
+    with host.utils["applock.hold"](host.apps / "tiny/.lock", "a rollback", 60):
+        result = host.state("release.staged")
+        assert result["result"] is False and "a rollback by" in result["comment"] and "since 20" in result["comment"]
+        assert "a rollback by" in host.release.status("tiny")["busy"]
+    assert host.state("release.staged")["result"] is True and host.release.status("tiny")["busy"] is None
+
+
+def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    old = host.apply()
+    host.edit("2")
+    host.behaviour = "500"
+    host.release.GATE_SECONDS = 30
+    pids = iter(range(1000))
+    monkeypatch.setattr(host.release, "_workers", lambda app, release: {str(next(pids))})
+    started = time.monotonic()
+    results = [host.state(step) for step in host.STEPS]
+    assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
+    assert host.release.active("tiny") == old and "crash loop" in host.ledger()[-1]["why"]

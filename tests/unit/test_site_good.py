@@ -171,6 +171,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "threads": 4,
                 "user": "app-demo",
                 "database": "demo",
+                "migrations": {"reversible": []},
                 "memory_max_mb": 512,
             }
         },

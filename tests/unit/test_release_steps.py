@@ -1,0 +1,37 @@
+"""The list of a deploy's steps is the list of what the code comes past, and each can be the last."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.contracts import load
+
+ROOT = Path(__file__).resolve().parents[2]
+steps: Any = load("_utils", "steps")
+
+
+def test_every_step_is_in_the_code_once_and_no_other() -> None:
+    text = "".join((ROOT / "_modules" / f"{name}.py").read_text() for name in ("release", "django"))
+    found = re.findall(r'reached(?:"\])?\("([^"]+)"\)', text)
+    assert sorted(found) == sorted(steps.STEPS)
+
+
+def test_an_unknown_step_is_an_error() -> None:
+    with pytest.raises(ValueError, match="swiched"):
+        steps.reached("swiched")
+
+
+@pytest.mark.parametrize("step, ends", [("switched", True), ("started", False)])
+def test_the_environment_says_where_salt_ends(step: str, ends: bool) -> None:
+    code = "import steps; steps.reached('switched')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "_utils"), "SALTERN_KILL_AT": step}, check=False
+    )
+    assert done.returncode == (-signal.SIGKILL if ends else 0)
