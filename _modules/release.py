@@ -7,7 +7,9 @@ a new link over it is the switch (trial: 20 switches lost 0 of 42,449 requests; 
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import contextvars
 import datetime
 import getpass
 import hashlib
@@ -448,6 +450,8 @@ def status(app: str) -> dict[str, Any]:
         problems.append(f"{wanted} is not running ({units.get(wanted, 'inactive')})")
     if wanted not in enabled:
         problems.append(f"{wanted} is not started at boot")
+    if now == wanted and _last_served(app) != now:
+        problems.append(f"{now} is not in the ledger")  # killed between the switch and its record
     for other in sorted(set(enabled) - {wanted}):
         problems.append(f"{other} is started at boot")
     for other in sorted(key for key, state in units.items() if key != wanted and state != "inactive"):
@@ -671,7 +675,7 @@ def rollback(app: str, release: str | None = None) -> str:
             raise CommandExecutionError(f"release {target} of {app} never got as far as to serve: its {step}")
     _refuse_migrations(app, target)
     __salt__["django.publish_static"](app, target)
-    _serve(app, target, "rolled back", f"rolled back from {now}")
+    _serve(app, target, f"rolled back from {now}")
     return f"Release {target} of {app} has the traffic; before: {now}. {_pin_note(app, pinned(app) or {})}"
 
 
@@ -874,7 +878,7 @@ def _environment(app: str) -> dict[str, str]:
     return {**_settings(app)["env"], **__pillar__["wiring"]["apps"][app]["environment"]}
 
 
-def _serve(app: str, release: str, result: str | None = None, pin_why: str | None = None) -> None:
+def _serve(app: str, release: str, pin_why: str | None = None) -> None:
     """Start, gate, switch, drain, stop; with ``pin_why`` the release is pinned when it has passed the gate."""
     about, reached = manifest(app, release), __utils__["steps.reached"]
     with _locked(app, f"activating {release}", ACTIVATE_SECONDS) as still_held:
@@ -905,10 +909,15 @@ def _serve(app: str, release: str, result: str | None = None, pin_why: str | Non
         _retire_others(app, release)
         # What was enabled and disabled makes every unit of the host say that systemd has not read it.
         _systemctl("daemon-reload")
-        _record(app, about, result or ("activated" if before != release else "repaired"))
+        result = "rolled back" if pinned(app) else "activated"
+        _record(app, about, "repaired" if _last_served(app) == release else result)
         reached("recorded")
         _prune(app, release)
         reached("pruned")
+
+
+def _last_served(app: str) -> str | None:
+    return next((line["id"] for line in reversed(log(app, 0)) if line["result"] in SERVED), None)
 
 
 def _locked(app: str, what: str, seconds: int) -> Any:
@@ -1075,22 +1084,32 @@ def _pass_gate(app: str, release: str) -> None:
             raise CommandExecutionError(f"Within {GATE_SECONDS} seconds it did not answer well: {problem}.")
         if _instances(app).get(release) != "active":
             raise CommandExecutionError(f"It ended while it was being asked; before that: {problem}.")
-        found = _ask(app, release)
+        found = _ask_and_watch(app, release, workers)
         good, problem = (0, found) if found else (good + 1, problem)
-        if found:
-            # gunicorn stays and starts worker after worker when they die: that is no better than a unit that ends.
-            workers |= _workers(app, release)
-            if len(workers) > _settings(app)["workers"] * (CRASHES + 1):
-                raise CommandExecutionError(f"Its workers end as soon as they start (a crash loop): {problem}.")
         if good < GATE_ANSWERS:
             time.sleep(GATE_PAUSE)
 
 
-def _workers(app: str, release: str) -> set[str]:
-    """Ids of the processes that the release's gunicorn has started and that are there now."""
-    main = _systemctl("show", "--property=MainPID", "--value", _unit(app, release)).strip()
+def _ask_and_watch(app: str, release: str, workers: set[str]) -> str | None:
+    """Asks, and sees meanwhile whether worker after worker dies: gunicorn itself then stays, and a question hangs."""
+    most = _settings(app)["workers"] * (CRASHES + 1)
+    pool = concurrent.futures.ThreadPoolExecutor(1)
     try:
-        return set(Path(f"/proc/{main}/task/{main}/children").read_text().split())
+        main = _systemctl("show", "--property=MainPID", "--value", _unit(app, release)).strip()
+        # Salt's __pillar__ is a context variable.
+        answer = pool.submit(contextvars.copy_context().run, _ask, app, release)
+        while not concurrent.futures.wait([answer], timeout=GATE_PAUSE).done:
+            workers |= _children(main)
+            if len(workers) > most:
+                raise CommandExecutionError("Its workers end as soon as they start (a crash loop).")
+        return answer.result()
+    finally:
+        pool.shutdown(wait=False)  # a question that hangs ends with the unit
+
+
+def _children(process: str) -> set[str]:
+    try:
+        return set(Path(f"/proc/{process}/task/{process}/children").read_text().split())
     except OSError:
         return set()
 
@@ -1104,8 +1123,10 @@ def _ask(app: str, release: str) -> str | None:
             return f"{settings['health_path']} answered {code}"
         if settings["version_path"]:
             code, body = _get(app, release, settings["version_path"])
-            if code != 200 or release not in body:
-                return f"{settings['version_path']} answered {code} without the release's id"
+            if code != 200:
+                return f"{settings['version_path']} answered {code}"
+            if release not in body:  # which no time will change
+                raise CommandExecutionError(f"{settings['version_path']} answered without the release's id.")
     except (OSError, http.client.HTTPException) as error:
         return f"no answer ({type(error).__name__}: {error})"
     return None
@@ -1150,7 +1171,7 @@ def _last_log_lines(app: str, release: str) -> str:
                 "--no-pager",
                 "--quiet",
                 "--output=cat",
-                "--lines=30",
+                "--lines=80",  # two workers' tracebacks and gunicorn's own
                 f"_SYSTEMD_UNIT={_unit(app, release)}",
             ]
         )

@@ -51,16 +51,23 @@ class Outcome:
         return [s["__id__"] for s in self.states if s["result"] is None or (s["result"] and s["changes"])]
 
 
-def apply(host: Host, *, plan: bool = False, on_state: Callable[[str, float], None] = lambda name, ms: None) -> Outcome:
+def apply(
+    host: Host,
+    *,
+    plan: bool = False,
+    on_state: Callable[[str, float], None] = lambda name, ms: None,
+    environment: dict[str, str] | None = None,
+) -> Outcome:
     """Run `salt-call state.apply` on the host as an operator would: in the repository's root, with no flags.
 
     Args:
         host: a running lab host.
         plan: test=True.
         on_state: called with each state's name and its milliseconds as it finishes.
+        environment: more environment variables for Salt.
     """
     while True:
-        outcome = _run(host, plan, on_state)
+        outcome = _run(host, plan, on_state, environment or {})
         other = RUNNING_ALREADY.search("\n".join(outcome.errors))
         if not other:
             return outcome
@@ -70,11 +77,11 @@ def apply(host: Host, *, plan: bool = False, on_state: Callable[[str, float], No
             time.sleep(0.2)
 
 
-def _run(host: Host, plan: bool, on_state: Callable[[str, float], None]) -> Outcome:
+def _run(host: Host, plan: bool, on_state: Callable[[str, float], None], environment: dict[str, str]) -> Outcome:
     command = ["salt-call", "state.apply", "--out=json", "--log-level=info", *(["test=True"] if plan else [])]
     process = subprocess.Popen(
         host.argv(command, cwd=str(images.REPOSITORY_ON_HOST)),
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -133,7 +140,10 @@ def explain(outcome: Outcome) -> str:
     for state in outcome.failed[:4]:
         place = find_state(state["__sls__"], state["__id__"])
         lines.append(f"  [bold]{state['__id__']}[/] ({place}), name: {state['name']}")
-        lines += [f"      {escape(line)}" for line in str(state["comment"]).strip().splitlines()[:16]]
+        said = str(state["comment"]).strip().splitlines()
+        # What went wrong is said first, and an app's own log ends with its cause.
+        shown = said if len(said) <= 46 else [*said[:16], f"… {len(said) - 46} lines …", *said[-30:]]
+        lines += [f"      {escape(line)}" for line in shown]
     if len(outcome.failed) > 4:
         lines.append(f"  … and {len(outcome.failed) - 4} more, most of them for want of these")
     if not outcome.failed and outcome.log:

@@ -107,7 +107,9 @@ class App(Model):
     database: Annotated[Database, AfterValidator(_database)] | None = Field(
         None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
     )
-    migrations: Migrations = Field(default_factory=Migrations, description="How the database is migrated.")
+    migrations: Migrations = Field(
+        default_factory=lambda: Migrations(reversible=[]), description="How the database is migrated."
+    )
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
 
     def filled(self, name: str) -> App:

@@ -10,6 +10,7 @@ import shutil
 import socketserver
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class Systemd:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if host.behaviour == "hangs":
+                    time.sleep(1)
                 assert self.headers["Host"] == "tiny.test" and self.headers["X-Forwarded-Proto"] == "https"
                 good = host.behaviour != "500" or self.path != "/healthz"
                 said = "wrong" if host.behaviour == "wrong version" else release
@@ -248,8 +251,6 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
 
 def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
     import socket
-    import time
-
     old = host.apply()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(host.sockets / f"tiny/{old}.sock"))
@@ -555,14 +556,12 @@ def test_a_deploy_that_meets_another_is_told_of_it(host: Host, monkeypatch: pyte
 
 
 def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     old = host.apply()
     host.edit("2")
-    host.behaviour = "500"
+    host.behaviour = "hangs"
     host.release.GATE_SECONDS = 30
     pids = iter(range(1000))
-    monkeypatch.setattr(host.release, "_workers", lambda app, release: {str(next(pids))})
+    monkeypatch.setattr(host.release, "_children", lambda main: {str(next(pids))})
     started = time.monotonic()
     results = [host.state(step) for step in host.STEPS]
     assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
