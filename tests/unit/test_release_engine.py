@@ -251,6 +251,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
 
 def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
     import socket
+
     old = host.apply()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(host.sockets / f"tiny/{old}.sock"))

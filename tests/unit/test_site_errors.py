@@ -64,6 +64,14 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         put(FLEET, "hosts", "localhost", value={"address": "10.0.0.9", "roles": ["base"]}),
         FLEET, "hosts.localhost", ["not localhost"],
     ),
+    "a migration without its app": (
+        put(SHOP, "migrations", value={"reversible": ["0003_prices"]}),
+        SHOP, "migrations.reversible.0", ["not allowed", "shop.0003_prices"],
+    ),
+    "unknown key of migrations": (
+        put(SHOP, "migrations", value={"reversable": []}),
+        SHOP, "migrations.reversable", ['did you mean "reversible"'],
+    ),
     "unknown key of a host": (
         put(FLEET, "hosts", "web1", "adress", value="10.0.0.7"),
         FLEET, "hosts.web1.adress", ['did you mean "address"'],
