@@ -48,6 +48,7 @@ CRASHES = 3  # whole sets of workers that may come and go while a release is ask
 ANSWER_SECONDS = 5  # a health page that takes longer counts as none
 STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
 ACTIVATE_SECONDS = 600  # the same: start, gate, and draining and stopping what ran before
+UNHURRIED = ("first-start-of-django", "collectstatic")  # one-off commands that hold no lock and hurt no one by waiting
 SERVED = ("activated", "repaired", "rolled back")  # results in the ledger of a release that got the traffic
 
 # What every process of an app may do: talk to sockets, write to its own directory, nothing else.
@@ -607,6 +608,7 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
         f"EnvironmentFile={directory}/env",  # read by PID 1, so the values are on no command line
         f"ReadWritePaths={DATA / app} {writable}".strip(),
         "RuntimeMaxSec=3600",
+        *(["Nice=19"] if name in UNHURRIED else []),
     ]
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
     argv += [f"--property={one}" for one in properties]
@@ -1037,20 +1039,22 @@ def _readable_to_all() -> Iterator[None]:
 def _install(app: str, directory: Path, build: Path) -> None:
     run = __utils__["appfiles.run"]
     python = f"{directory}/venv/bin/python"
+    late = ["nice", "-n", "19"]  # who is being served on this host comes first
     quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
     reached = __utils__["steps.reached"]
     __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
     reached("source unpacked")
-    run([_uv(), "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
+    run([*late, _uv(), "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
     reached("environment made")
     run(
         [
-            _uv(), "pip", "install", *quiet, "--python", python, "--no-index", "--find-links", str(build / "wheels"),
+            *late, _uv(), "pip", "install", *quiet, "--python", python,
+            "--no-index", "--find-links", str(build / "wheels"),
             "--require-hashes", "--no-build", "--link-mode", "copy", "--compile-bytecode",
             "--requirements", str(build / "requirements.txt"),
         ]
     )  # fmt: skip
-    run([python, "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
+    run([*late, python, "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
     reached("packages installed")
 
 
