@@ -26,7 +26,6 @@ from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin", "_pillar"))
 from debian import REPOSITORY
-
 from lab import served
 from lab.apply import explain
 from lab.deploys import Demo, demo_of

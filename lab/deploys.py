@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from debian import REPOSITORY
 
+from debian import REPOSITORY
 from lab.apply import Outcome, apply
 from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from debian import REPOSITORY
 
+from debian import REPOSITORY
 from lab import served
 from lab.apply import apply, explain
 from lab.deploys import AFTER_IT_BROKE, Demo, demo_of
