@@ -641,6 +641,8 @@ def activate(app: str) -> None:
         _systemctl("enable", "--quiet", "--no-reload", _unit(app, release))
         __utils__["appfiles.point"](APPS / app / "current.sock", RUN / app / f"{release}.sock")
         _retire_others(app, release)
+        # enable and disable leave systemd with "unit files have changed" for every unit of the host.
+        _systemctl("daemon-reload")
         _record(app, about, "activated" if before != release else "repaired")
         _prune(app, release)
 

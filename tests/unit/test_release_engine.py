@@ -235,7 +235,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     log = [line for line in host.systemd.log if not line.startswith("show")]
     assert log == [
         "build", "daemon-reload", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
-        f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service",
+        f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service", "daemon-reload",
     ]  # fmt: skip
 
 
