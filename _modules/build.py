@@ -471,8 +471,8 @@ def _source(app: str, fetch: bool = False) -> dict[str, Any]:
 
     Returns:
         ``directory`` (None for a requirement), ``files`` in it, ``commit``, ``what`` in a few words, ``lock`` (the text
-        of the lock if the source holds a whole one), ``missing``: a revision that is not fetched yet, and ``git``: is
-        the commit what was asked for.
+        of the lock if the source holds a whole one), ``missing``: a revision that has not been fetched yet, and
+        ``git``: whether a commit was asked for.
     """
     asked = {name: value for name, value in _settings(app)["source"].items() if value is not None}
     found: dict[str, Any] = {
