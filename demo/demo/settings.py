@@ -113,10 +113,12 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # none waits in a worker that is busy, or
 # They are delivered again, so that none runs twice at once.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # The whole worker was killed: after so many seconds. Longer than the longest task, or that one runs twice.
+    # The whole worker was killed: after so many seconds. Longer than the longest task, or it runs twice.
     "visibility_timeout": env.int("VISIBILITY_SECONDS", default=900),
+    "unacked_restore_throttle": 1,  # look for such tasks every 10 seconds; the default is every 100
     "global_keyprefix": "demo:",  # other apps may share the Redis
     "socket_connect_timeout": 1,  # seconds; a visitor waits for it
+    "socket_timeout": 5,  # seconds; without it a visitor would wait for ever when Redis hangs
     "socket_keepalive": True,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

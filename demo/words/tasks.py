@@ -55,7 +55,7 @@ def count_missed() -> int:
 
 
 def count_soon(note: int) -> None:
-    """Sends the task when the note is really in the database. A broker that is away costs the visitor nothing."""
+    """Sends the task when the note is really in the database. A broker that is away costs no note."""
 
     def send() -> None:
         try:
