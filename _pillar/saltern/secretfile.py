@@ -132,11 +132,11 @@ def check_secrets(data: Any, host: Host, apps: Iterable[str], file: str) -> tupl
     problems += [_foreign(document, "apps", name) for name in secrets.apps if name not in need["apps"]]
     for name in sorted(set(need["apps"]) & set(secrets.apps)):
         app = secrets.apps[name]
-        if "secret_key" in need["app"] and app.secret_key is None:
-            problems.append(_missing(document, "apps", name, "secret_key"))
-        if "secret_key" not in need["app"]:
-            held = (("secret_key", app.secret_key), ("env", app.env))
-            problems += [_foreign(document, "apps", name, key) for key, value in held if value]
+        for key in ("owner_password", "secret_key"):
+            if key in need["app"] and getattr(app, key) is None:
+                problems.append(_missing(document, "apps", name, key))
+        held = [key for key in ("owner_password", "secret_key", "env") if getattr(app, key)]
+        problems += [_foreign(document, "apps", name, key) for key in held if key not in need["app"]]
     return (None if problems else secrets), problems
 
 
