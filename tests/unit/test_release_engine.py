@@ -567,3 +567,14 @@ def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monke
     results = [host.state(step) for step in host.STEPS]
     assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
     assert host.release.active("tiny") == old and "crash loop" in host.ledger()[-1]["why"]
+
+
+def test_an_activation_that_was_killed_before_its_line_gets_it_from_the_next_apply(host: Host) -> None:
+    host.apply()
+    host.edit("2")
+    new = host.apply()
+    ledger = host.apps / "tiny/ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))
+    assert host.state("release.active")["changes"]["old"] == f"{new} is not in the ledger"
+    assert host.ledger()[-1] | {"id": new, "result": "activated"} == host.ledger()[-1]
+    assert host.state("release.active")["changes"] == {}
