@@ -681,3 +681,14 @@ def test_media_may_be_written_only_where_there_is_media(host: Host) -> None:
     media = str(host.apps / "tiny/media")
     assert media not in host.release.unit_text("tiny", settings)
     assert media in host.release.unit_text("tiny", settings | {"media_url": "/media/"})
+
+
+def test_an_activation_that_was_killed_before_its_line_gets_it_from_the_next_apply(host: Host) -> None:
+    host.apply()
+    host.edit("2")
+    new = host.apply()
+    ledger = host.apps / "tiny/ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:-1]))
+    assert host.state("release.active")["changes"]["old"] == f"{new} is not in the ledger"
+    assert host.ledger()[-1] | {"id": new, "result": "activated"} == host.ledger()[-1]
+    assert host.state("release.active")["changes"] == {}
