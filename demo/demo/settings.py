@@ -40,6 +40,7 @@ CSRF_TRUSTED_ORIGINS = comma_separated("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "notes",  # before rpc4django, because it replaces that one's template
+    "words",
     "rpc4django",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -99,6 +100,31 @@ if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache"
         "socket_connect_timeout": 1,  # seconds; a cache that is slower than this is no help
         "socket_timeout": 1,
     } | CACHES["default"].get("OPTIONS", {})
+
+# Celery. Without a broker (on your own machine, in tests) a task runs at once, in the process that sends it.
+BROKER_URL = os.environ.get("BROKER_URL", "")
+CELERY_BROKER_URL = BROKER_URL or "memory://"
+CELERY_TASK_ALWAYS_EAGER = not BROKER_URL
+CELERY_TASK_IGNORE_RESULT = True  # what a task finds out is in the database
+# No task is lost: it is acknowledged when it has ended, so one whose worker died is delivered again.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True  # its process was killed: at once
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # none waits in a worker that is busy, or about to stop
+# They are delivered again, so that none runs twice at once.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # The whole worker was killed: after so many seconds. Longer than the longest task, or it runs twice.
+    "visibility_timeout": env.int("VISIBILITY_SECONDS", default=900),
+    "unacked_restore_throttle": 1,  # look for such tasks every 10 seconds; the default is every 100
+    "global_keyprefix": "demo:",  # other apps may share the Redis
+    "socket_connect_timeout": 1,  # seconds; a visitor waits for it
+    "socket_timeout": 5,  # seconds; without it a visitor would wait for ever when Redis hangs
+    "socket_keepalive": True,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever: Redis comes back
+CELERY_BEAT_SCHEDULE = {"count what was missed": {"task": "words.tasks.count_missed", "schedule": 60.0}}
+COUNT_SECONDS = env.float("COUNT_SECONDS", default=0.0)  # lets counting take a while, to watch and to test
 
 # Nothing lives on the web host: sessions are in the database, read through the cache; messages in a cookie.
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"

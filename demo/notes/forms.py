@@ -1,6 +1,9 @@
+from typing import Any
+
 from django import forms
 
 from notes.models import Note
+from words.tasks import count_soon
 
 
 class NoteForm(forms.ModelForm):
@@ -18,3 +21,8 @@ class NoteForm(forms.ModelForm):
             "author": {"required": "Please tell us your name."},
             "text": {"required": "Please write something first."},
         }
+
+    def save(self, *args: Any, **kwargs: Any) -> Note:
+        note = super().save(*args, **kwargs)
+        count_soon(note.pk)
+        return note

@@ -23,6 +23,7 @@ from rpc4django.rpcdispatcher import dispatcher
 from demo.logs import request_id
 from notes.forms import NoteForm
 from notes.models import Note
+from words.models import WordCount
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,15 @@ def latest(request: HttpRequest, limit: int) -> list[dict[str, Any]]:
             {"id": note.pk, "author": note.author, "text": note.text, "created": note.created.isoformat()}
             for note in Note.objects.all()[:limit]
         ]
+
+
+@rpcmethod(name="notes.words", signature=["struct", "int"])
+def words(request: HttpRequest, note: int) -> dict[str, Any]:
+    """Returns what a worker found out about a note: words, runs, release, host. Empty while none has."""
+    if not isinstance(note, int):
+        raise RPCError(INVALID, "note: a whole number")
+    with guarded():
+        return WordCount.objects.filter(pk=note).values("words", "runs", "release", "host").first() or {}
 
 
 @rpcmethod(name="demo.version", signature=["struct"])

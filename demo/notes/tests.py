@@ -21,11 +21,15 @@ from django.db import DatabaseError
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import OperationalError
 from django.test import Client, SimpleTestCase, TestCase, override_settings
+from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from demo.celery import app as celery
 from demo.logs import JsonFormatter, request_id
 from notes.figures import KEY
 from notes.models import Note
+from words.models import WordCount
+from words.tasks import MISSED, count, count_missed
 
 PROJECT = Path(__file__).resolve().parent.parent
 PRODUCTION = {
@@ -122,6 +126,49 @@ class GuestbookTests(PageTestCase):
             self.assertLogs("notes.figures", "WARNING"),
         ):
             self.assertContains(self.client.get("/"), "cache-down")
+
+
+class WordTests(PageTestCase):
+    """Without BROKER_URL a task runs at once, when the note is committed."""
+
+    def test_a_note_is_counted_and_the_page_says_so(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/", {"author": "Ada", "text": "three short words"})
+        found = WordCount.objects.get()
+        self.assertEqual((found.words, found.runs, found.release), (3, 1, settings.RELEASE_ID))
+        self.assertContains(self.client.get("/"), "3 words</span>")
+
+    def test_a_task_that_is_delivered_again_does_no_harm(self) -> None:
+        note = Note.objects.create(author="Ada", text="one")
+        count.delay(note.pk)
+        count.delay(note.pk)
+        found = WordCount.objects.get()
+        self.assertEqual((found.words, found.runs), (1, 2))
+        self.assertContains(self.client.get("/"), "1 word</span>")
+
+    def test_a_note_that_is_gone_needs_no_count(self) -> None:
+        count.delay(4711)
+        self.assertFalse(WordCount.objects.exists())
+
+    def test_the_clock_finds_what_was_missed_and_only_that(self) -> None:
+        missed, _fresh = (Note.objects.create(author="Ada", text="one two") for _ in range(2))
+        Note.objects.filter(pk=missed.pk).update(created=missed.created - 2 * MISSED)
+        self.assertEqual(count_missed.delay().get(), 1)
+        self.assertEqual(WordCount.objects.get().note, missed)
+        self.assertEqual(count_missed.delay().get(), 0)
+
+    def test_a_broker_that_is_down_costs_no_note(self) -> None:
+        down = patch("words.tasks.count.apply_async", side_effect=BrokerError("redis://:hunter2@10.0.0.1"))
+        with down, self.assertLogs("words.tasks", "WARNING"), self.captureOnCommitCallbacks(execute=True):
+            response = self.client.post("/", {"author": "Ada", "text": "kept"})
+        self.assertEqual(response.status_code, 302)
+        self.assertTrue(Note.objects.exists())
+
+    def test_the_settings_lose_no_task(self) -> None:
+        conf = celery.conf
+        self.assertTrue(conf.task_acks_late and conf.task_reject_on_worker_lost)
+        self.assertEqual(conf.worker_prefetch_multiplier, 1)
+        self.assertEqual(conf.broker_transport_options["visibility_timeout"], 900)
 
 
 class StatisticsTests(PageTestCase):
@@ -298,6 +345,10 @@ class RPCTests(PageTestCase):
         self.assertEqual(Note.objects.get().pk, identifier)
         self.assertEqual(self.json_call("notes.count")["result"], 1)
         self.assertEqual(self.json_call("notes.latest", 1)["result"][0]["text"], "Hello")
+        self.assertEqual(self.json_call("notes.words", identifier)["result"], {})
+        count.delay(identifier)
+        self.assertEqual(self.json_call("notes.words", identifier)["result"]["words"], 1)
+        self.assertEqual(self.json_call("notes.words", "1")["error"]["code"], -32602)
 
     def test_the_forms_rules_hold_here_too(self) -> None:
         with self.assertRaisesRegex(xmlrpc.client.Fault, "author: Please tell us your name") as caught:

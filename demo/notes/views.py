@@ -63,7 +63,7 @@ def guestbook(request: HttpRequest) -> HttpResponse:
         return redirect("guestbook")
     context = {
         "form": form,
-        "notes": Note.objects.all()[:SHOWN],
+        "notes": Note.objects.select_related("words")[:SHOWN],
         "total": Note.objects.count(),
         "facts": facts(request),
         "answer": figures(),

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class WordsConfig(AppConfig):
+    name = "words"
+    default_auto_field = "django.db.models.BigAutoField"
