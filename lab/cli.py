@@ -194,7 +194,8 @@ def parser() -> argparse.ArgumentParser:
     for name, function in (("exec", execute), ("ssh", ssh)):
         sub = command(name, function)
         sub.add_argument("host")
-        sub.add_argument("command", nargs="*", help="after --, the command (default: a shell)")
+        sub.usage = f"bin/lab {name} [-h] [--lab NAME] HOST [-- COMMAND ...]"
+        sub.epilog = "Without a command: a shell."
     sub = command("logs", logs)
     sub.add_argument("host")
     sub.add_argument("-u", "--unit", action="append", default=[], help="only this unit; may be given several times")
@@ -215,7 +216,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the command that was typed."""
-    options = parser().parse_args()
+    words = sys.argv[1:]
+    cut = words.index("--") if "--" in words else len(words)
+    options = parser().parse_args(words[:cut])
+    options.command = words[cut + 1 :]
     try:
         if options.root:
             need_root(f"bin/lab {options.verb}")

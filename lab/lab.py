@@ -32,7 +32,7 @@ FLEETS = REPOSITORY / "lab/fleets"
 SITE_ON_HOST = images.REPOSITORY_ON_HOST / "site"
 LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
 # Hosts are applied in the order in which they need each other.
-ORDER = ("postgres", "redis", "builder", "web", "edge")
+ORDER = ("postgres", "redis", "builder", "web", "worker", "edge")
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,10 @@ class Lab:
             self._refuse_other(fleet=str(source), release=release, image=image)
         else:
             need_disk(str(LABS), 2)
-            prefix = free_prefix(source, own=self.name == source.name)
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
-            self.folder.mkdir(parents=True, exist_ok=True)
-            fresh = self.folder / "lab.json.new"
-            fresh.write_text(json.dumps(asdict(Record(str(source), chosen.release, chosen.name, prefix)), indent=1))
-            fresh.rename(self.folder / "lab.json")
+            with _one_at_a_time():  # two labs made at once must not choose the same network
+                prefix = free_prefix(source, own=self.name == source.name)
+                self._write(Record(str(source), chosen.release, chosen.name, prefix))
         self.refresh_site()
         self.network.up()
         self._make_keys()
@@ -160,6 +158,12 @@ class Lab:
                     host.make(self._files(host))
                     host.boot()
         self._write_ssh_config()
+
+    def _write(self, record: Record) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / "lab.json.new"
+        fresh.write_text(json.dumps(asdict(record), indent=1))
+        fresh.rename(self.folder / "lab.json")
 
     def _refuse_other(self, **wanted: str | None) -> None:
         made = asdict(self.record)
@@ -297,6 +301,13 @@ def free_prefix(source: Path, own: bool) -> str:
         if f"{head}.{number}" not in taken:
             return f"{head}.{number}"
     raise Refused("no free network for another lab: bin/lab destroy one")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with (LABS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _rank(roles: list[str]) -> int:

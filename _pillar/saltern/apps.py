@@ -16,16 +16,18 @@ from .kinds import (
     EnvironmentValue,
     InsidePath,
     Module,
+    ProcessName,
     UrlFolder,
     UrlPath,
     WsgiPath,
 )
 from .model import Model
+from .processes import Process, Timer
 
 # Worked out from the fleet (wiring.py) or added to each release; an app's file cannot set them.
 OWN_VARIABLES = (
-    "DATABASE_URL", "CACHE_URL", "SECRET_KEY", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE",
-    "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT",
+    "DATABASE_URL", "CACHE_URL", "BROKER_URL", "SECRET_KEY", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS",
+    "DJANGO_SETTINGS_MODULE", "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT",
 )  # fmt: skip
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
@@ -99,6 +101,13 @@ class App(Model):
         None, description="The database, and the Postgres role that owns it. Default: the app's name with _ for -."
     )
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
+    processes: dict[ProcessName, Process] = Field(
+        {}, description="What runs beside the web processes, on hosts with role worker."
+    )
+    timers: dict[ProcessName, Timer] = Field({}, description="What runs at given times, on one host with role worker.")
+    broker_database: int = Field(
+        1, ge=1, le=15, description="Number of the Redis database in BROKER_URL; 0 is the cache."
+    )
 
     def filled(self, name: str) -> App:
         """Answers the app with the defaults that depend on its name.

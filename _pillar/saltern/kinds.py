@@ -127,5 +127,13 @@ SysctlName = Annotated[str, _matches(r"[a-z0-9_]+([./][A-Za-z0-9_-]+)+"), Allowe
 SettingName = Annotated[
     str, _matches(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?"), Allowed("a Postgres setting such as work_mem")
 ]
+QueueName = Annotated[str, _matches(r"[A-Za-z0-9._-]+"), Allowed("a queue's name: letters, digits, . _ and -")]
+# Part of a unit's name: app-<app>-<name>@<release>.service.
+ProcessName = Annotated[
+    str,
+    _matches(r"[a-z]([a-z0-9-]{0,26}[a-z0-9])?"),
+    Allowed("a name that begins with a letter: a-z, 0-9 and - inside, at most 28 characters"),
+]
+Argument = Annotated[str, _matches(r"[^\0\r\n]+"), Allowed("text on one line, in quotes when it looks like a number")]
 OneLine = _matches(r"[^\0\r\n]+")
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -11,7 +11,7 @@ import yaml
 from .document import read_document
 
 # In the order in which they are applied and listed.
-ROLES = ("base", "builder", "postgres", "redis", "web", "edge")
+ROLES = ("base", "builder", "postgres", "redis", "web", "worker", "edge")
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = REPOSITORY / "pillar"
 # First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.

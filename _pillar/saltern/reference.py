@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def _rows(model: type[Model], defaults: dict[str, Any], prefix: str) -> list[str
 
 def _inner(annotation: Any) -> tuple[type[Model] | None, str]:
     """Answers the model inside a field, and what stands between the field's key and its keys."""
+    present = [part for part in typing.get_args(annotation) if part is not type(None)]
+    if len(present) == 1 and typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = present[0]
     if isinstance(annotation, type) and issubclass(annotation, Model):
         return annotation, ""
     if typing.get_origin(annotation) is dict:

@@ -107,6 +107,13 @@ class Web(Model):
     port: Port = Field(description="Port on which nginx listens for the edge.")
 
 
+class Worker(Model):
+    """Role worker: background processes and timers."""
+
+    start_seconds: int = Field(ge=1, le=60, description="How long a new process must stay up before the old one stops.")
+    stop_seconds: int = Field(ge=1, le=3600, description="How long a process may take to stop.")
+
+
 class Edge(Model):
     """Role edge: HAProxy, where TLS ends."""
 
@@ -123,6 +130,7 @@ class Settings:
     postgres: Postgres
     redis: Redis
     web: Web
+    worker: Worker
     edge: Edge
 
 
@@ -132,6 +140,7 @@ MODELS: dict[str, type[Model]] = {
     "postgres": Postgres,
     "redis": Redis,
     "web": Web,
+    "worker": Worker,
     "edge": Edge,
 }
 # The settings that are ports, for the rule that no two daemons of a host share one.

@@ -49,7 +49,7 @@ class Files:
 
 def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
-    rules = (_addresses, _counts, _hostnames, _owners, _sources, _ports)
+    rules = (_addresses, _counts, _hostnames, _owners, _sources, _ports, _workers, _units, _brokers)
     return [problem for rule in rules for problem in rule(files)]
 
 
@@ -128,6 +128,43 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):  # no path at all: too long, or with a null in it
         return False
+
+
+def _workers(files: Files) -> Iterator[Problem]:
+    has = any("worker" in files.roles(host) for host in files.fleet.names("hosts"))
+    for file in files.apps.values():
+        for key in ("processes", "timers"):
+            if not has and files.fleet_is_valid and file.at(key):
+                text = f"no host has role worker, but there are {key}; give the role to a host in fleet.yaml"
+                yield file.problem((key,), text)
+
+
+def _units(files: Files) -> Iterator[Problem]:
+    """Names of apps, processes and timers become names of units, and those must differ."""
+    places: dict[str, tuple[str, tuple[object, ...]]] = {app: (app, ()) for app in files.apps}
+    for app, file in files.apps.items():
+        for key in ("processes", "timers"):
+            for name in file.names(key):
+                unit, place = f"{app}-{name}", (key, name)
+                if unit in places:
+                    other, at = places[unit]
+                    what = f"{'.'.join(map(str, at))} of app {other}" if at else f"app {other}"
+                    yield file.problem(place, f"its unit is app-{unit}, as that of {what}; take another name")
+                places.setdefault(unit, (app, place))
+
+
+def _brokers(files: Files) -> Iterator[Problem]:
+    """Two apps in one database of Redis would take each other's tasks."""
+    kinds = ("celery", "beat")
+    users = {
+        app: str(file.at("broker_database") or 1)
+        for app, file in files.apps.items()
+        if any(file.at("processes", name, kind) is not None for name in file.names("processes") for kind in kinds)
+    }
+    for number, apps in _duplicates(users.items()).items():
+        for app in apps[1:]:
+            text = f"{number} is the database of app {apps[0]} too, and each would take the other's tasks; take another"
+            yield files.apps[app].problem(("broker_database",), text)
 
 
 def _ports(files: Files) -> Iterator[Problem]:

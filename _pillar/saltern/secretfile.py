@@ -50,8 +50,8 @@ class AppSecrets(Model):
     """What one app keeps secret; which of it a host holds depends on its roles."""
 
     database_password: Password = Field(description="Password of the app's Postgres role.")
-    secret_key: Password | None = Field(None, description="Django's SECRET_KEY; hosts with role web.")
-    env: Environment = Field({}, description="Secret environment variables; hosts with role web.")
+    secret_key: Password | None = Field(None, description="Django's SECRET_KEY; hosts with role web or worker.")
+    env: Environment = Field({}, description="Secret environment variables; hosts with role web or worker.")
 
 
 class Secrets(Model):
@@ -59,8 +59,8 @@ class Secrets(Model):
 
     tls: HostCertificate = Field(description="Certificate of the host.")
     edge: Certificate | None = Field(None, description="Certificate of all apps' names; hosts with role edge.")
-    redis_password: Password | None = Field(None, description="Hosts with role redis or web.")
-    apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web or postgres.")
+    redis_password: Password | None = Field(None, description="Hosts with role redis, web or worker.")
+    apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web, worker or postgres.")
 
 
 class SharedApp(Model):
@@ -90,9 +90,9 @@ def needed_sections(host: Host, apps: Iterable[str]) -> dict[str, list[str]]:
     """
     roles, apps = set(host.roles), sorted(apps)
     top = ["edge"] if "edge" in roles and apps else []
-    top += ["redis_password"] if roles & {"redis", "web"} else []
-    keys = ["database_password"] if roles & {"postgres", "web"} else []
-    keys += ["secret_key", "env"] if "web" in roles else []
+    top += ["redis_password"] if roles & {"redis", "web", "worker"} else []
+    keys = ["database_password"] if roles & {"postgres", "web", "worker"} else []
+    keys += ["secret_key", "env"] if roles & {"web", "worker"} else []
     return {"top": top, "apps": apps if keys else [], "app": keys}
 
 

@@ -37,6 +37,11 @@ def only(site: Site, role: str) -> str:
     return hosts[0]
 
 
+def app_hosts(site: Site) -> list[str]:
+    """Answers the ids of the hosts on which apps' code runs, sorted: those that need databases and caches."""
+    return sorted({*with_role(site, "web"), *with_role(site, "worker")})
+
+
 def address_seen(site: Site, client: str, server: str) -> str:
     """Answers the address by which a client reaches a server: loopback on the same host."""
     return LOOPBACK if client == server else site.fleet.hosts[server].address
@@ -50,16 +55,21 @@ def web_listen(site: Site, web: str) -> str:
 
 def _server_listen(site: Site, server: str) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    remote = bool(site.apps) and any(web != server for web in with_role(site, "web"))
+    remote = bool(site.apps) and any(host != server for host in app_hosts(site))
     return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
 
 
 def postgres(site: Site, host: str) -> dict[str, Any]:
     """Answers where Postgres listens and each client it lets in: app, database, user, address (CIDR)."""
     clients = [
-        {"app": name, "database": app.database, "user": app.database, "address": f"{address_seen(site, host, web)}/32"}
+        {
+            "app": name,
+            "database": app.database,
+            "user": app.database,
+            "address": f"{address_seen(site, host, client)}/32",
+        }
         for name, app in sorted(site.apps.items())
-        for web in with_role(site, "web")
+        for client in app_hosts(site)
     ]
     return {"listen": _server_listen(site, host), "clients": clients}
 
@@ -80,6 +90,14 @@ def web(site: Site, host: str) -> dict[str, Any]:
     return {"listen": listen, "edges": sources if edges else []}
 
 
+def worker(site: Site, host: str) -> dict[str, Any]:
+    """Answers whether this host runs what may run only once: beat, single processes, timers.
+
+    It is the first of the workers by id, on every host alike and whatever runs now.
+    """
+    return {"single": with_role(site, "worker")[0] == host}
+
+
 def edge(site: Site, host: str) -> dict[str, Any]:
     """Answers the web hosts that the edge sends requests to."""
     port = site.settings.web.port
@@ -87,11 +105,11 @@ def edge(site: Site, host: str) -> dict[str, Any]:
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers the whole environment of an app on one web host, but for what each release adds.
+    """Answers the whole environment of an app on one host, but for what each release adds.
 
     Args:
         site: the site.
-        host: the web host it runs on.
+        host: the host with role web or worker that it runs on.
         name: the app.
         secrets: the host's secrets.
 
@@ -117,6 +135,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         **keys.env,
         "DATABASE_URL": database_url,
         "CACHE_URL": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
+        "BROKER_URL": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/{app.broker_database}",
         "SECRET_KEY": keys.secret_key,
         "ALLOWED_HOSTS": ",".join(app.hostnames),
         "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{hostname}{origin_port}" for hostname in app.hostnames),
@@ -132,9 +151,9 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         host: the host's id.
         secrets: the host's secrets.
     """
-    parts = {"postgres": postgres, "redis": redis, "web": web, "edge": edge}
+    parts = {"postgres": postgres, "redis": redis, "web": web, "worker": worker, "edge": edge}
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
-    if "web" in roles:
+    if {"web", "worker"} & set(roles):
         result["apps"] = {name: {"environment": environment(site, host, name, secrets)} for name in sorted(site.apps)}
     return result

@@ -15,7 +15,7 @@ from saltern.secrets import generate_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"
-ALL_ROLES = ["base", "builder", "postgres", "redis", "web", "edge"]
+ALL_ROLES = ["base", "builder", "postgres", "redis", "web", "worker", "edge"]
 
 GOOD: dict[str, Any] = {
     "fleet.yaml": {
@@ -124,6 +124,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     pillar = pillar_of(load_written(tmp_path, files), "app1")
     secrets = pillar.pop("secrets")
     database, key = secrets["apps"]["demo"]["database_password"], secrets["apps"]["demo"]["secret_key"]
+    keys = ["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]
+    process = dict.fromkeys(keys) | {"single": False}
     assert pillar == {
         "fleet": {
             "name": "single",
@@ -148,6 +150,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
         "postgres": {"port": 5432, "memory_mb": 1024, "memory_share": 0.5, "max_connections": None, "settings": {}},
         "redis": {"port": 6379, "maxmemory_mb": 128},
         "web": {"port": 8080},
+        "worker": {"start_seconds": 3, "stop_seconds": 60},
         "edge": {"http_port": 80, "https_port": 443},
         "apps": {
             "demo": {
@@ -165,6 +168,20 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "user": "app-demo",
                 "database": "demo",
                 "memory_max_mb": 512,
+                "processes": {
+                    "worker": {**process, "celery": {"queues": ["celery"], "concurrency": 2, "app": None}},
+                    "beat": {**process, "beat": {"app": None}},
+                },
+                "timers": {
+                    "clear-sessions": {
+                        "schedule": "*-*-* 03:17",
+                        "manage": ["clearsessions"],
+                        "command": None,
+                        "max_seconds": 3600,
+                        "memory_max_mb": None,
+                    }
+                },
+                "broker_database": 1,
             }
         },
         "wiring": {
@@ -174,6 +191,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             },
             "redis": {"listen": ["127.0.0.1"]},
             "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
+            "worker": {"single": True},
             "edge": {"webs": [{"host": "app1", "address": "127.0.0.1", "port": 8080}]},
             "apps": {
                 "demo": {
@@ -182,6 +200,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "DATABASE_URL": f"postgres://demo:{database}@app1.saltern.test:5432/demo?hostaddr=127.0.0.1"
                         "&sslmode=verify-full&sslrootcert=/etc/saltern/tls/ca.crt",
                         "CACHE_URL": f"redis://:{secrets['redis_password']}@127.0.0.1:6379/0",
+                        "BROKER_URL": f"redis://:{secrets['redis_password']}@127.0.0.1:6379/1",
                         "SECRET_KEY": key,
                         "ALLOWED_HOSTS": "demo.saltern.test",
                         "CSRF_TRUSTED_ORIGINS": "https://demo.saltern.test",

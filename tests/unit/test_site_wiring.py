@@ -37,6 +37,18 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {}
 
 
+def test_a_worker_has_what_a_web_host_has(tmp_path: Path) -> None:
+    """The same release, secrets and all: else its processes would be of another id than the web's."""
+    files = good()
+    files["fleet.yaml"]["hosts"]["work1"] = {"address": "10.0.0.8", "roles": ["base", "worker"]}
+    site = load_written(tmp_path, files)
+    worker, web = pillar_of(site, "work1"), pillar_of(site, "web1")
+    assert worker["wiring"]["apps"] == web["wiring"]["apps"]
+    assert worker["secrets"]["apps"] == web["secrets"]["apps"]
+    allowed = {client["address"] for client in pillar_of(site, "data1")["wiring"]["postgres"]["clients"]}
+    assert allowed == {"10.0.0.2/32", "10.0.0.3/32", "10.0.0.8/32"}
+
+
 def test_the_environment_names_ports_and_escapes_passwords(tmp_path: Path) -> None:
     files = good()
     files["settings.yaml"] = {"edge": {"https_port": 8443}, "redis": {"port": 6380}}
@@ -69,7 +81,7 @@ def _random_site(folder: Path, seed: int) -> Site:
     }
     for role in ("builder", "postgres", "redis"):
         hosts[choose.choice(list(hosts))]["roles"].append(role)
-    for role in ("web", "edge"):
+    for role in ("web", "worker", "edge"):
         for name in choose.sample(list(hosts), choose.randint(1, len(hosts))):
             hosts[name]["roles"].append(role)
     files: dict[str, Any] = {"fleet.yaml": {"name": "r", "domain": "r.test", "hosts": hosts}}
@@ -93,7 +105,9 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
             assert called in told[database]["wiring"]["postgres"]["listen"]
             # Linux answers for loopback from loopback, and for the host's own address from that address.
             expected.add((app, f"{called if called == '127.0.0.1' else own}/32"))
-            assert urlsplit(part["environment"]["CACHE_URL"]).hostname in told[cache]["wiring"]["redis"]["listen"]
+            for name, number in (("CACHE_URL", "/0"), ("BROKER_URL", "/1")):
+                url = urlsplit(part["environment"][name])
+                assert url.hostname in told[cache]["wiring"]["redis"]["listen"] and url.path == number
             assert part["environment"]["SECRET_KEY"] == pillar["secrets"]["apps"][app]["secret_key"]
             assert (
                 pillar["secrets"]["apps"][app]["database_password"]
@@ -104,10 +118,12 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
             assert web["address"] == side["listen"]
             assert (web["address"] if web["address"] in ("127.0.0.1", own) else own) in side["edges"]
             assert web["address"] != "127.0.0.1" or web["host"] == host
-    assert allowed == expected, "each web host, and nobody else"
+    assert allowed == expected, "each host that runs apps, and nobody else"
+    single = [host for host, pillar in told.items() if pillar["wiring"].get("worker", {}).get("single")]
+    assert single == wiring.with_role(site, "worker")[:1], "what may run only once runs on one host of any fleet"
     for host, pillar in told.items():
         loopback_only = pillar["wiring"].get("postgres", {}).get("listen") == ["127.0.0.1"]
-        others = [name for name in wiring.with_role(site, "web") if name != host]
+        others = [name for name in wiring.app_hosts(site) if name != host]
         assert not (loopback_only and others)
 
 
