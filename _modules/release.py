@@ -455,6 +455,20 @@ def unit_files(app: str) -> dict[str, str]:
     }
 
 
+def sandbox(app: str) -> list[str]:
+    """Answers the directives of systemd that every process of an app has: its user, and what it may do.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.sandbox demo
+    """
+    return [*_identity(app, _settings(app)), *SANDBOX]
+
+
 # --- steps --------------------------------------------------------------------------------------------------
 
 

@@ -1,3 +1,4 @@
+# A host with role worker installs the releases too, and has no web server.
 # systemd-run speaks to systemd over the bus; python3 is what the apps run on.
 web packages:
   pkg.installed:
@@ -66,11 +67,13 @@ user of {{ app }}:
       - user: user of {{ app }}
       - file: /run/apps
 
+{% if 'web' in pillar['host']['roles'] %}
 unit of {{ app }}:
   release.unit_present:
     - name: {{ app | json }}
     - require:
       - user: user of {{ app }}
+{% endif %}
 
 release of {{ app }}:
   release.staged:
@@ -84,6 +87,7 @@ release of {{ app }}:
       - build: build of {{ app }}
 {%- endif %}
 
+{% if 'web' in pillar['host']['roles'] %}
 static files of {{ app }}:
   django.static_collected:
     - name: {{ app | json }}
@@ -105,4 +109,5 @@ database of {{ app }}:
       - file: /run/apps/{{ app }}
       - django: static files of {{ app }}
       - django: database of {{ app }}
+{% endif %}
 {% endfor %}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Masterless
 
-ROLES = ["base", "builder", "postgres", "redis", "web", "edge"]
+ROLES = ["base", "builder", "postgres", "redis", "web", "worker", "edge"]
 
 
 def pillar(masterless: Masterless, host: str = "app1", **more: Any) -> dict[str, Any]:

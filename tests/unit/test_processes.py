@@ -1,0 +1,216 @@
+"""Background processes in a directory of their own; systemd is played: what is started, kept and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.unit.contracts import load
+
+CELERY = {"queues": ["celery", "mail"], "concurrency": 3, "app": None}
+NOTHING = dict.fromkeys(["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]) | {"single": False}
+WORKER, BEAT = {**NOTHING, "celery": CELERY}, {**NOTHING, "beat": {"app": None}}
+TIMER = {"schedule": "daily", "manage": ["clearsessions"], "command": None, "max_seconds": 60, "memory_max_mb": None}
+
+
+class Host:
+    """One host: units on disk and in systemd's memory, and the log of what systemd was told."""
+
+    def __init__(self, home: Path) -> None:
+        self.units, self.proc, self.log = home / "units", home / "proc", []  # type: ignore[var-annotated]
+        for path in (self.units / "multi-user.target.wants", self.units / "timers.target.wants", self.proc):
+            path.mkdir(parents=True)
+        self.active: dict[str, int] = {}
+        self.pids, self.broken, self.pending, self.release = iter(range(100, 999)), "", [], "r1"  # type: ignore[var-annotated]
+        app = {"settings_module": "demo.settings", "memory_max_mb": 512, "user": "app-demo"}
+        app |= {"processes": {"worker": WORKER, "beat": BEAT}, "timers": {"clean": TIMER}}
+        self.app = app
+        self.pillar = {
+            "apps": {"demo": app},
+            "host": {"roles": ["base", "web", "worker"]},
+            "worker": {"start_seconds": 0, "stop_seconds": 60},
+            "wiring": {"worker": {"single": True}},
+        }
+        self.module = load("_modules", "processes")
+        self.module.UNITS, self.module.PROC = self.units, self.proc
+        self.module.__pillar__ = self.pillar
+        self.module.__salt__ = {
+            "release.desired": lambda app: {"id": self.release},
+            "release.sandbox": lambda app: ["NoNewPrivileges=yes"],
+            "release.manifest": lambda app, release: {},
+            "release.redact": lambda text: text.replace("hunter2", "********"),
+            "django.pending": lambda app, release: self.pending,
+        }
+        write = lambda path, text, mode: Path(path).write_text(text)  # noqa: E731
+        self.module.__utils__ = {
+            "appfiles.locked": lambda path: contextlib.nullcontext(),
+            "appfiles.write": write,
+            "appfiles.run": self.run,
+        }
+
+    def run(self, argv: list[str], timeout: int = 0) -> str:
+        words = [word for word in argv[1:] if not word.startswith("--")]
+        if argv[0] == "journalctl":
+            return "no module; password hunter2"
+        if argv[0] == "systemd-analyze":
+            if words[1] == "*-02-31":
+                raise CommandExecutionError("systemd-analyze ...: exit code 1\nFailed to parse")
+            return ""
+        if words[0] == "show":
+            return self.show(words[1:])
+        self.log.append(" ".join(words))
+        for unit in words[1:]:
+            self.do(words[0], unit, "--now" in argv)
+        return ""
+
+    def do(self, verb: str, unit: str, now: bool) -> None:
+        wants = self.units / ("timers.target.wants" if unit.endswith(".timer") else "multi-user.target.wants") / unit
+        if verb in ("stop", "restart"):
+            self.active.pop(unit, None)
+        starts = verb in ("start", "restart") or now
+        if starts and not (self.broken and self.broken in unit):
+            self.active.setdefault(unit, next(self.pids))
+            template = self.units / (unit.partition("@")[0] + "@.service")
+            mark = self.module.mark_of(template.read_text()) if "@" in unit else ""
+            (self.proc / str(self.active[unit])).mkdir(exist_ok=True)
+            (self.proc / str(self.active[unit]) / "environ").write_text(f"A=b\0SALTERN_UNIT={mark}\0")
+        if verb == "enable":
+            wants.unlink(missing_ok=True)
+            wants.symlink_to("x")
+        if verb == "disable":
+            wants.unlink(missing_ok=True)
+
+    def show(self, patterns: list[str]) -> str:
+        found = {unit for unit in self.active for pattern in patterns if fnmatchcase(unit, pattern)}
+        found |= {pattern for pattern in patterns if "*" not in pattern}
+        state = {unit: "active" if unit in self.active else "inactive" for unit in found}
+        return "\n\n".join(
+            f"Id={unit}\nActiveState={now}\nMainPID={self.active.get(unit, 0)}\nNeedDaemonReload=no"
+            for unit, now in sorted(state.items())
+        )
+
+    def converge(self) -> None:
+        self.log.clear()
+        self.module.converge("demo")
+
+    def problems(self) -> dict[str, list[str]]:
+        return self.module.status("demo")["problems"]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_from_nothing_to_all_of_it_and_then_nothing_to_do(host: Host) -> None:
+    assert host.problems() == {name: ["it has no unit"] for name in ("beat", "clean", "worker")}
+    host.converge()
+    assert set(host.active) == {"app-demo-beat@r1.service", "app-demo-worker@r1.service", "app-demo-clean.timer"}
+    assert host.problems() == {}
+    assert sorted(path.name for path in host.units.glob("*.wants/*")) == sorted(host.active)
+
+
+def test_a_new_release_overlaps_with_the_old_but_for_what_is_single(host: Host) -> None:
+    host.converge()
+    host.release = "r2"
+    assert "release r2 is inactive" in host.problems()["worker"] and "release r1 is active" in host.problems()["worker"]
+    host.converge()
+    order = host.log
+    assert order.index("stop app-demo-beat@r1.service") < order.index("restart app-demo-beat@r2.service")
+    assert order.index("restart app-demo-worker@r2.service") < order.index("stop app-demo-worker@r1.service")
+    assert set(host.active) == {"app-demo-beat@r2.service", "app-demo-worker@r2.service", "app-demo-clean.timer"}
+    assert "Unit=app-demo-clean@r2.service" in (host.units / "app-demo-clean.timer").read_text()
+    assert host.problems() == {}
+
+
+def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(host: Host) -> None:
+    host.converge()
+    host.app["processes"] = {"worker": {**WORKER, "celery": {**CELERY, "concurrency": 5}}, "beat": BEAT}
+    assert host.problems() == {"worker": ["its unit is an older one"]}
+    host.converge()
+    assert [line for line in host.log if "restart" in line] == ["restart app-demo-worker@r1.service"]
+
+
+def test_a_run_that_died_after_it_wrote_the_unit_is_finished(host: Host) -> None:
+    host.converge()
+    host.app["processes"] = {"worker": {**WORKER, "memory_max_mb": 99}, "beat": BEAT}
+    for unit in host.module.wanted("demo"):
+        for path, text in unit["files"].items():
+            Path(path).write_text(text)
+    assert host.problems() == {"worker": ["it runs with an older unit"]}
+    host.converge()
+    assert host.problems() == {}
+
+
+@pytest.mark.parametrize("broken", ["worker@r2", "beat@r2"])
+def test_a_release_that_does_not_stay_up_is_stopped_and_the_old_one_goes_on(host: Host, broken: str) -> None:
+    host.converge()
+    before = {path: path.read_text() for path in host.units.glob("app-*")}
+    host.release, host.broken = "r2", broken
+    with pytest.raises(CommandExecutionError) as error:
+        host.converge()
+    assert "no module" in str(error.value) and "hunter2" not in str(error.value)
+    assert set(host.active) == {"app-demo-beat@r1.service", "app-demo-worker@r1.service", "app-demo-clean.timer"}
+    assert {path: path.read_text() for path in host.units.glob("app-*")} == before
+    host.broken = ""
+    host.converge()
+    assert host.problems() == {}
+
+
+def test_nothing_starts_before_the_database_is_ready(host: Host) -> None:
+    host.converge()
+    host.release, host.pending = "r2", ["notes.0002"]
+    with pytest.raises(CommandExecutionError, match=r"lacks notes\.0002"):
+        host.converge()
+    assert host.log == [] and "app-demo-worker@r1.service" in host.active
+
+
+def test_a_schedule_that_systemd_refuses_stops_before_the_first_change(host: Host) -> None:
+    host.app["timers"] = {"clean": {**TIMER, "schedule": "*-02-31"}}
+    with pytest.raises(CommandExecutionError, match=r"timers\.clean\.schedule"):
+        host.converge()
+    assert host.log == [] and not list(host.units.glob("app-*"))
+
+
+def test_what_is_gone_from_the_site_is_stopped_and_removed(host: Host) -> None:
+    host.converge()
+    host.app["processes"], host.app["timers"] = {"worker": WORKER}, {}
+    assert host.problems() == {name: ["it is here, and shall not be"] for name in ("beat", "clean")}
+    host.converge()
+    assert set(host.active) == {"app-demo-worker@r1.service"}
+    assert [path.name for path in host.units.glob("app-*")] == ["app-demo-worker@.service"]
+    assert host.problems() == {}
+
+
+def test_an_app_that_is_gone_leaves_nothing_and_others_alone(host: Host) -> None:
+    host.converge()
+    (host.units / "app-demo@.service").write_text("# Saltern's role web writes this file.")
+    assert host.module.orphans(["demo"]) == [] and host.module.orphans([]) == ["demo"]
+    host.module.remove("demo")
+    assert host.active == {} and [path.name for path in host.units.glob("app-*")] == ["app-demo@.service"]
+
+
+def test_on_another_host_nothing_single_runs(host: Host) -> None:
+    host.converge()
+    host.pillar["wiring"] = {"worker": {"single": False}}
+    host.converge()
+    assert set(host.active) == {"app-demo-worker@r1.service"}
+
+
+def test_the_unit_of_a_worker(host: Host) -> None:
+    text = (next(unit for unit in host.module.wanted("demo") if unit["name"] == "worker"))["files"].popitem()[1]
+    assert "venv/bin/python -m celery --app=demo worker --loglevel=INFO --queues=celery,mail --concurrency=3" in text
+    assert "timeout 60 tail --pid=$$MAINPID" in text and "KillSignal=SIGQUIT" in text and "TimeoutStopSec=70" in text
+    assert "NoNewPrivileges=yes" in text and "EnvironmentFile=/srv/apps/demo/releases/%i/env" in text
+
+
+@pytest.mark.parametrize(
+    "argument, written",
+    [("--all", "--all"), ("50 %", '"50 %%"'), ('a "b" \\', '"a \\"b\\" \\\\"'), ("$HOME", '"$$HOME"'), (";", '";"')],
+)
+def test_arguments_reach_the_program_as_they_are(argument: str, written: str) -> None:
+    assert load("_modules", "processes").quoted(argument) == written
