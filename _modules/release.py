@@ -746,6 +746,8 @@ def rollback(app: str, release: str | None = None) -> str:
     _refuse_migrations(app, target)
     __salt__["django.publish_static"](app, target)
     _serve(app, target, f"rolled back from {now}")
+    if "worker" in __pillar__["host"]["roles"]:
+        __salt__["processes.converge"](app)  # web and background of one app are of one release
     return f"Release {target} of {app} has the traffic; before: {now}. {_pin_note(app, pinned(app) or {})}"
 
 
