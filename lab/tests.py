@@ -113,6 +113,8 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
+        if "--lab" not in arguments:  # tests on a lab share its hosts, the others share nothing
+            command += ["--numprocesses=auto", "--dist=worksteal"]
         env, where = dict(os.environ), REPOSITORY
         if unprivileged and os.geteuid() == 0:
             Path(folder).chmod(0o777)
