@@ -78,6 +78,11 @@ class Host:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
 
+    def sees_binds(self) -> bool:
+        """Whether the running host has every folder of this machine that it shall see."""
+        root = Path(f"/proc/{self.leader_pid()}/root")
+        return all((root / there.relative_to("/")).is_mount() for _, there in self.binds)
+
     def make(self, files: dict[str, tuple[str, int]]) -> None:
         """Make the host's layer with what a new server is given: identity, network, keys.
 

@@ -98,8 +98,16 @@ class Lab:
         """Return the lab's hosts in the order in which they are applied."""
         net, image = self.network, self.record.image
         binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST)]
+        binds += [(folder, folder) for folder in self._source_folders()]
         listed = sorted(self.fleet["hosts"].items(), key=lambda item: _rank(item[1]["roles"]))
         return [Host(self.folder / "hosts" / i, i, h["address"], image, net, binds) for i, h in listed]
+
+    def _source_folders(self) -> list[Path]:
+        """Folders of this machine, outside the repository, that apps come from; hosts see them at the same path."""
+        apps = [yaml.safe_load(path.read_text()) for path in sorted((self.site / "apps").glob("*.yaml"))]
+        named = {(app.get("source") or {}).get("directory") for app in apps}
+        folders = {Path(name) for name in named if name and name.startswith("/")}
+        return sorted(folder for folder in folders if folder.is_dir() and not folder.is_relative_to(REPOSITORY))
 
     def host(self, host_id: str) -> Host:
         """Return one host.
@@ -146,11 +154,15 @@ class Lab:
             need_disk(str(LABS), 2)
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
             with _one_at_a_time():  # two labs made at once must not choose the same network
-                prefix = free_prefix(source, own=self.name == source.name)
+                prefix = free_prefix(source)
                 self._write(Record(str(source), chosen.release, chosen.name, prefix))
         self.refresh_site()
         self.network.up()
         self._make_keys()
+        for host in self.hosts():
+            if host.running and not host.sees_binds():
+                with stage(f"stopping {host.id}, to show it a folder of this machine"):
+                    host.stop()
         down = [host for host in self.hosts() if not host.running]
         if down:
             with stage(f"booting {', '.join(host.id for host in down)}"):
@@ -290,11 +302,11 @@ def fleet_prefix(source: Path) -> str:
     return prefixes.pop()
 
 
-def free_prefix(source: Path, own: bool) -> str:
-    """Return the fleet's own prefix, or, for a second lab of the same fleet, one that no lab uses."""
+def free_prefix(source: Path) -> str:
+    """Return the fleet's own prefix, or, when another lab has it, one that no lab uses."""
     fleets = fleet_prefix(source)
     taken = {lab.record.prefix for lab in all_labs()}
-    if own or fleets not in taken:
+    if fleets not in taken:
         return fleets
     head, last = fleets.rsplit(".", 1)
     for number in range(int(last) + 1, 255):
