@@ -29,13 +29,14 @@ class Page:
 
 
 def pages(site: Path) -> list[Page]:
-    """Return the first page of every app in a site, at the first edge host."""
+    """Return the first page of every app in a site, at the first edge host; the team's own apps come first."""
     fleet = yaml.safe_load((site / "fleet.yaml").read_text())
     edges = [host["address"] for host in fleet["hosts"].values() if "edge" in host["roles"]]
     if not edges:
         return []
     apps = [yaml.safe_load(path.read_text()) for path in sorted((site / "apps").glob("*.yaml"))]
-    return [Page(app["hostnames"][0], edges[0], 443) for app in apps]
+    own_first = sorted(apps, key=lambda app: "requirement" in app["source"])
+    return [Page(app["hostnames"][0], edges[0], 443) for app in own_first]
 
 
 def ca_file(site: Path) -> Path:
