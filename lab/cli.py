@@ -137,7 +137,7 @@ def test(options: Options) -> None:
     """Run the tests, on labs of their own."""
     from lab import tests
 
-    sys.exit(tests.run(options.tier, options.keyword))
+    sys.exit(tests.run(options.tier, options.keyword, [options.release] if options.release else None))
 
 
 def check(options: Options) -> None:
@@ -210,6 +210,7 @@ def parser() -> argparse.ArgumentParser:
     command("destroy", destroy)
     sub = command("test", test)
     sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios (default: all)")
+    sub.add_argument("--release", choices=machine.known_releases(), help="hosts of this Debian release (default: both)")
     sub.add_argument("-k", dest="keyword", help="only tests whose name matches, as pytest's -k")
     command("check", check)
     return top

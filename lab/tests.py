@@ -46,12 +46,13 @@ class Count:
             self.skipped += skipped
 
 
-def run(tiers: list[str], keyword: str | None) -> int:
+def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None = None) -> int:
     """Run the tiers and return an exit code: 0 only when tests ran and all passed.
 
     Args:
         tiers: names from TIERS; none means all.
         keyword: pytest's -k.
+        releases: Debian codenames of the hosts; none means all.
 
     Raises:
         Refused: an unknown tier, or no root for those that need it.
@@ -71,7 +72,7 @@ def run(tiers: list[str], keyword: str | None) -> int:
     on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
     if on_hosts:
         machine.prepare()
-        for release in machine.known_releases():
+        for release in releases or machine.known_releases():
             _on_lab(release, lambda lab: _host_tiers(count, lab, on_hosts, select), count)
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
@@ -158,4 +159,4 @@ def check() -> int:
         if done.returncode:
             bad += 1
             say(escape(done.stdout + done.stderr))
-    return run(["unit", "compile"], None) or bad
+    return run(["unit", "compile"]) or bad
