@@ -10,6 +10,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
@@ -72,13 +73,15 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
     on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
     if on_hosts:
         machine.prepare()
-        for release in releases or machine.known_releases():
-            _on_lab(release, lambda lab: _host_tiers(count, lab, on_hosts, select), count)
+        chosen_releases = releases or machine.known_releases()
+        for release in chosen_releases:
+            sample = release != chosen_releases[0]  # the slow scenarios run once
+            _on_lab(release, partial(_host_tiers, count, tiers=on_hosts, select=select, sample=sample), count)
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
 
 
-def _host_tiers(count: Count, lab: Lab, tiers: list[str], select: list[str]) -> None:
+def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], sample: bool) -> None:
     """The first apply is a scenario too: it needs the bare hosts. The others, and the host tests, need its result."""
     where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
     say(f"[bold]{' and '.join(tiers)}, Debian {lab.record.release}[/]")
@@ -90,7 +93,7 @@ def _host_tiers(count: Count, lab: Lab, tiers: list[str], select: list[str]) -> 
             if not outcome.ok:
                 raise Refused(explain(outcome))
     for tier in tiers:
-        _pytest(count, [f"tests/{tier}", f"--ignore={FIRST}", *where, *select])
+        _pytest(count, [f"tests/{tier}", f"--ignore={FIRST}", *where, *select, *(["--sample"] if sample else [])])
 
 
 def _on_lab(release: str, work: Callable[[Lab], None], count: Count) -> None:

@@ -16,6 +16,16 @@ from lab.lab import Lab
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--sample"):
+        skip = pytest.mark.skip(
+            reason="slow, run on the newest Debian; `bin/lab test --release NAME` runs it on another"
+        )
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Lab:
     """The lab under test, up and (but for test_apply.py) converged."""

@@ -18,6 +18,8 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, ca_file, pages
 
+pytestmark = pytest.mark.slow
+
 LOCK_TIMEOUT = 2  # seconds, _utils/migraterun.py
 MIGRATE = "app-demo-migrate.service"
 COPY = "/srv/demo-of-test-migrations"

@@ -17,6 +17,8 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, ca_file, pages
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def app(lab: Lab, one: Host) -> Iterator[Path]:

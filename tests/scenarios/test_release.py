@@ -20,6 +20,8 @@ from lab.load import Load, percentile
 sys.path.insert(0, str(REPOSITORY / "_utils"))
 from steps import STEPS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(lab: Lab) -> Iterator[Demo]:
