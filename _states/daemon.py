@@ -125,13 +125,12 @@ def _carry_out(
     reasons: list[str],
     timeout: float,
 ) -> dict[str, Any]:
-    problem = ""
-    if action:
+    # First, for it can give the unit another name, whose file is then among those that the process was started with.
+    problem = __salt__["daemon.enable"](name) if "enabled" in changes else ""
+    if not problem and action:
         problem = __salt__["daemon.act"](name, action, inputs, timeout)
-    elif found["need_daemon_reload"]:
+    elif not problem and found["need_daemon_reload"]:
         problem = __salt__["daemon.reload_systemd"]()
-    if not problem and "enabled" in changes:
-        problem = __salt__["daemon.enable"](name)
     if problem:
         return _failed(name, problem)
     if not action:

@@ -12,6 +12,15 @@ main:
     - require:
       - pkg: postgresql-{{ version }}
 
+{{ directory }}/start.conf:
+  file.managed:
+    - contents: auto
+    - user: postgres
+    - group: postgres
+    - mode: '0644'
+    - require:
+      - pg: main
+
 /etc/postgresql/tls:
   file.directory:
     - user: root

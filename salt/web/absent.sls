@@ -1,9 +1,7 @@
 # The fleet has taken this role from the host. Releases and the apps' data stay; role worker uses the releases too.
 nginx.service:
   daemon.dead: []
-{%- if 'worker' not in pillar['host']['roles'] %}
 
 no app runs here:
   release.only:
     - apps: []
-{%- endif %}
