@@ -81,7 +81,8 @@ class Host:
     def sees_binds(self) -> bool:
         """Whether the running host has every folder of this machine that it shall see."""
         root = Path(f"/proc/{self.leader_pid()}/root")
-        return all((root / there.relative_to("/")).is_mount() for _, there in self.binds)
+        seen = [(here, root / there.relative_to("/")) for here, there in self.binds]
+        return all(there.exists() and here.samefile(there) for here, there in seen)
 
     def make(self, files: dict[str, tuple[str, int]]) -> None:
         """Make the host's layer with what a new server is given: identity, network, keys.

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,21 +86,32 @@ def _ask(connection: Connection, path: str) -> tuple[int, bytes, str]:
         connection.close()
 
 
-def check(site: Path) -> list[Page]:
-    """Ask for every app's page.
+def check(site: Path, within: float = 30) -> list[Page]:
+    """Ask for every app's page, until it is served.
+
+    Args:
+        site: the site's folder.
+        within: seconds that it may take: after a boot, the edge has to hear from the web hosts first.
 
     Raises:
         Refused: one is not served.
     """
-    found = pages(site)
+    found, deadline = pages(site), time.monotonic() + within
     for page in found:
-        try:
-            status, _ = get(page, ca_file(site))
-        except OSError as why:
-            raise Refused(f"{page.url} at {page.address} does not answer: {why}") from why
-        if status != 200:
-            raise Refused(f"{page.url} at {page.address} answers {status}")
+        while fault := _fault(page, ca_file(site)):
+            if time.monotonic() > deadline:
+                raise Refused(f"{page.url} at {page.address} {fault}")
+            time.sleep(0.3)
     return found
+
+
+def _fault(page: Page, ca: Path) -> str:
+    """Return what is wrong with a page, or nothing."""
+    try:
+        status, _ = get(page, ca)
+    except OSError as why:
+        return f"does not answer: {why}"
+    return "" if status == 200 else f"answers {status}"
 
 
 def fingerprint(certificate: Path) -> str:
