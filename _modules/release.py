@@ -356,12 +356,12 @@ def desired(app: str) -> dict[str, str]:
 def _asked_for(app: str) -> dict[str, str]:
     """The release that the site asks for, pinned or not."""
     settings = _settings(app)
+    build = __salt__["builder.released"](app)
     if "builder" in __pillar__["host"]["roles"]:
-        build = __salt__["build.identify"](app)["id"]
-    else:
-        build = __salt__["build.current"](app)
+        newest = __salt__["build.identify"](app)["id"]
+        build = newest if build is None or not __pillar__["wiring"]["builder"]["together"] else build
     if build is None:
-        raise CommandExecutionError(f"no build of {app} is on this host: bring one here from the builder first")
+        raise CommandExecutionError(f"the builder has no build of {app} yet: apply its states first")
     parts = {
         "environment": _environment(app),
         "gunicorn": gunicorn_conf(app, "ID", settings),
@@ -579,6 +579,8 @@ def stage(app: str) -> dict[str, Any]:
     with _locked(app, f"installing {release}", STAGE_SECONDS) as still_held, _readable_to_all():
         if is_staged(app, release):
             return manifest(app, release)
+        if not __salt__["build.exists"](app, wanted["build"]) and "builder" not in __pillar__["host"]["roles"]:
+            __salt__["builder.fetch"](app, wanted["build"])
         build = __salt__["build.verify"](app, wanted["build"])
         for half in _half_staged(app):
             shutil.rmtree(half)

@@ -27,7 +27,7 @@ def present(name: str) -> dict[str, Any]:
     try:
         wanted = __salt__["build.identify"](name)["id"]
         current = __salt__["build.current"](name)
-        if current == wanted:
+        if current == wanted and not __salt__["builder.must_release"](name, wanted):
             ret["comment"] = f"Build {wanted} is here"
             return ret
         changes = {"old": current, "new": wanted}
@@ -35,6 +35,8 @@ def present(name: str) -> dict[str, Any]:
             return ret | {"result": None, "changes": changes, "comment": f"Build {wanted} would be made"}
         # Not what the plan said where the lock was only resolved now.
         changes["new"] = wanted = __salt__["build.make"](name)["id"]
+        if __salt__["builder.must_release"](name, wanted):
+            __salt__["builder.release"](name, wanted)
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
     return ret | {"changes": changes, "comment": f"Build {wanted} was made"}

@@ -7,3 +7,4 @@ base:
     vm.swappiness: 10
     net.core.somaxconn: 4096
   admins: {}
+  ssh_from: null

@@ -57,6 +57,13 @@ def _address(value: str) -> None:
         raise ValueError("other hosts cannot reach this address")
 
 
+def _network(value: str) -> None:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("not a network") from None
+
+
 def _timezone(value: str) -> None:
     try:
         zoneinfo.ZoneInfo(value)
@@ -93,6 +100,7 @@ DnsName = Annotated[
     str, _checked(_dns_name), Allowed("a DNS name in lower case, such as shop.example.org, without port or wildcard")
 ]
 Address = Annotated[str, _checked(_address), Allowed("an IPv4 address such as 10.77.0.11, not loopback")]
+Network = Annotated[str, _checked(_network), Allowed("a network or an address, such as 192.0.2.0/24 or 2001:db8::1")]
 Timezone = Annotated[str, _checked(_timezone), Allowed("a name of the tz database, such as Europe/Berlin")]
 Account = Annotated[
     str, _matches(r"[a-z_][a-z0-9_-]{0,31}"), Allowed("an account name: a-z, 0-9, _ and -, at most 32 characters")

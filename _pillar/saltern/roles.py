@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from .kinds import Account, Allowed, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
+from .kinds import Account, Allowed, Network, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
 from .model import Model
 
 # Postgres settings that another key or a state decides.
@@ -68,12 +68,16 @@ class Base(Model):
         description="Kernel settings; null leaves one of the defaults alone."
     )
     admins: dict[Account, Admin] = Field(description="People's accounts by name.")
+    ssh_from: Annotated[list[Network], Field(min_length=1)] | None = Field(
+        description="Networks from which SSH is let in; null: from anywhere."
+    )
 
 
 class Builder(Model):
     """Role builder: makes wheels."""
 
     keep: int = Field(ge=1, le=1000, description="Builds to keep of each app.")
+    port: Port = Field(description="Port on which other hosts of the fleet fetch builds.")
 
 
 class Postgres(Model):
@@ -144,4 +148,4 @@ MODELS: dict[str, type[Model]] = {
     "edge": Edge,
 }
 # The settings that are ports, for the rule that no two daemons of a host share one.
-PORTS = (("postgres", "port"), ("redis", "port"), ("web", "port"), ("edge", "http_port"), ("edge", "https_port"))
+PORTS = (("builder", "port"), ("postgres", "port"), ("redis", "port"), ("web", "port"), ("edge", "http_port"), ("edge", "https_port"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .links import clients_of, open_ports
 from .placeholders import fill
 
 if TYPE_CHECKING:
@@ -39,26 +40,44 @@ def only(site: Site, role: str) -> str:
     return hosts[0]
 
 
-def app_hosts(site: Site) -> list[str]:
-    """Answers the ids of the hosts on which apps' code runs, sorted: those that need databases and caches."""
-    return sorted({*with_role(site, "web"), *with_role(site, "worker")})
-
-
 def address_seen(site: Site, client: str, server: str) -> str:
     """Answers the address by which a client reaches a server: loopback on the same host."""
     return LOOPBACK if client == server else site.fleet.hosts[server].address
 
 
 def web_listen(site: Site, web: str) -> str:
-    """Answers the one address nginx listens on: loopback when every edge is this very host, else the host's own."""
-    edges = with_role(site, "edge")
-    return LOOPBACK if not edges or edges == [web] else site.fleet.hosts[web].address
+    """Answers the one address nginx listens on: the host's own when an edge is elsewhere, else loopback."""
+    return site.fleet.hosts[web].address if clients_of(site, web, "pages") else LOOPBACK
 
 
-def _server_listen(site: Site, server: str) -> list[str]:
+def _server_listen(site: Site, server: str, service: str) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    remote = bool(site.apps) and any(host != server for host in app_hosts(site))
-    return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
+    return [LOOPBACK, site.fleet.hosts[server].address] if clients_of(site, server, service) else [LOOPBACK]
+
+
+def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
+    """The ids of the hosts with one of the roles that use a service of a server, itself among them, sorted."""
+    hosts = site.fleet.hosts
+    users = [*clients_of(site, server, service), server]
+    return sorted(name for name in users if set(roles) & set(hosts[name].roles))
+
+
+def base(site: Site, host: str) -> dict[str, Any]:
+    """Answers what the host's firewall lets in."""
+    return {"open_ports": open_ports(site, host)}
+
+
+def builder(site: Site, host: str) -> dict[str, Any]:
+    """Answers where builds are served to other hosts, or None; and whether all hosts with apps switch together."""
+    return {
+        "listen": site.fleet.hosts[host].address if clients_of(site, host, "builds") else None,
+        "together": together(site),
+    }
+
+
+def together(site: Site) -> bool:
+    """Answers whether a release is given to all hosts with apps at once, by the master, or by each host's own apply."""
+    return bool(with_role(site, "master")) and len({*with_role(site, "web"), *with_role(site, "worker")}) > 1
 
 
 def postgres(site: Site, host: str) -> dict[str, Any]:
@@ -72,14 +91,14 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
             "address": f"{address_seen(site, host, client)}/32",
         }
         for name, app in sorted(site.apps.items())
-        for client in app_hosts(site)
+        for client in _users(site, host, "postgres", "web", "worker")
     ]
-    return {"listen": _server_listen(site, host), "clients": clients}
+    return {"listen": _server_listen(site, host, "postgres"), "clients": clients}
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
     """Answers where Redis listens."""
-    return {"listen": _server_listen(site, host)}
+    return {"listen": _server_listen(site, host, "redis")}
 
 
 def web(site: Site, host: str) -> dict[str, Any]:
@@ -88,7 +107,7 @@ def web(site: Site, host: str) -> dict[str, Any]:
     An edge on the same host comes from the host's own address as soon as nginx listens there and not on loopback.
     """
     listen = web_listen(site, host)
-    edges = with_role(site, "edge")
+    edges = _users(site, host, "pages", "edge")
     sources = [LOOPBACK] if listen == LOOPBACK else [site.fleet.hosts[edge].address for edge in edges]
     return {"listen": listen, "edges": sources if edges else []}
 
@@ -231,12 +250,32 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         host: the host's id.
         secrets: the host's secrets.
     """
-    parts = {"postgres": postgres, "redis": redis, "web": web, "worker": worker, "edge": edge}
+    parts = {
+        "base": base,
+        "builder": builder,
+        "postgres": postgres,
+        "redis": redis,
+        "web": web,
+        "worker": worker,
+        "edge": edge,
+    }
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
     if {"web", "worker"} & set(roles):
+        result["builds"] = builds(site, host)
         result["apps"] = {name: _app(site, host, name, secrets) for name in sorted(site.apps)}
     return result
+
+
+def builds(site: Site, host: str) -> dict[str, Any]:
+    """Answers where a host with apps gets their builds: the builder's URL, or None when it is the builder itself.
+
+    And whether all hosts with apps switch together.
+    """
+    server = only(site, "builder") if site.apps else host
+    address, port = site.fleet.hosts[server].address, site.settings.builder.port
+    url = None if server == host else f"https://{server}.{site.fleet.domain}:{port}"
+    return {"url": url, "address": address, "together": together(site)}
 
 
 def _app(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, Any]:

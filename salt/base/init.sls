@@ -1,4 +1,5 @@
-{#- What every host is: a name, admins, sshd without passwords, the time, bounded logs, the fleet's certificates. #}
+{#- What every host is: a name, admins, sshd without passwords, the time, bounded logs, a closed
+    firewall, the fleet's certificates. #}
 include:
   - base.packages
   - base.names
@@ -7,4 +8,5 @@ include:
   - base.time
   - base.journal
   - base.sysctl
+  - base.firewall
   - base.tls

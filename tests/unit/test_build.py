@@ -59,7 +59,13 @@ class Project:
         for name in ("locks", "gitsource", "bom"):
             own = module("_utils", name)
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
-        self.build.__pillar__, self.build.__utils__ = self.pillar, self.utils
+        self.builder = module("_modules", "builder")
+        self.builder.BUILDS = self.build.BUILDS
+        self.pillar["wiring"] = {"builder": {"together": False}}
+        self.salt: dict[str, Any] = {}
+        for prefix, own in {"build": self.build, "builder": self.builder}.items():
+            self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
+            own.__pillar__, own.__utils__, own.__salt__, own.__context__ = self.pillar, self.utils, self.salt, {}
         self.pip = pip
         self.utils["appfiles.run"] = self.execute
 

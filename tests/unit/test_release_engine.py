@@ -108,7 +108,7 @@ class Host(Project):
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
         owner = {"DATABASE_URL": "postgres://owner"}
         wired = {"environment": environment, "files": {}, "migration_environment": owner}
-        self.pillar["wiring"] = {"apps": {"tiny": wired}}
+        self.pillar["wiring"]["apps"] = {"tiny": wired}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.release, self.django = module("_modules", "release"), module("_modules", "django")
@@ -124,7 +124,7 @@ class Host(Project):
         self.sql: dict[str, str] = {}
         self.release._systemctl, self.release.one_off = self.systemd, self.one_off
         self.release._last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
-        self.salt: dict[str, Any] = {"release.one_off": self.one_off}
+        self.salt |= {"release.one_off": self.one_off}
         for prefix, own in {"build": self.build, "release": self.release, "django": self.django}.items():
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)} | self.salt
             own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
@@ -257,7 +257,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     point = host.files.point
 
     def logged(link: Path, target: Path) -> None:
-        host.systemd.log.append("switch" if link.name == "current.sock" else "build")
+            host.systemd.log.append({"current.sock": "switch", "current": "build"}.get(link.name, link.name))
         point(link, target)
 
     host.utils["appfiles.point"] = logged
@@ -265,7 +265,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     new = host.apply()
     log = [line for line in host.systemd.log if not line.startswith("show")]
     assert log == [
-        "build", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
+        "build", "released", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
         f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service", "daemon-reload",
     ]  # fmt: skip
 

@@ -154,8 +154,9 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "journal_max_mb": 500,
             "sysctl": {"vm.swappiness": "10", "net.core.somaxconn": "4096"},
             "admins": {},
+            "ssh_from": None,
         },
-        "builder": {"keep": 5},
+        "builder": {"keep": 5, "port": 8843},
         "postgres": {"port": 5432, "memory_mb": 1024, "memory_share": 0.5, "max_connections": None, "settings": {}},
         "redis": {"port": 6379, "maxmemory_mb": 128},
         "web": {"port": 8080},
@@ -206,6 +207,15 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             }
         },
         "wiring": {
+            "base": {
+                "open_ports": [
+                    {"port": 22, "sources": [], "why": "people and salt-ssh"},
+                    {"port": 80, "sources": [], "why": "redirected to HTTPS"},
+                    {"port": 443, "sources": [], "why": "the apps"},
+                ]
+            },
+            "builder": {"listen": None, "together": False},
+            "builds": {"url": None, "address": "10.77.0.11", "together": False},
             "postgres": {
                 "listen": ["127.0.0.1"],
                 "clients": [

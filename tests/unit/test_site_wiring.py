@@ -37,7 +37,8 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
 def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     files = good()
     files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
-    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {}
+    ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
+    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {"base": {"open_ports": [ssh]}}
 
 
 def test_a_worker_has_what_a_web_host_has(tmp_path: Path) -> None:
@@ -147,8 +148,42 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
     assert single == wiring.with_role(site, "worker")[:1], "what may run only once runs on one host of any fleet"
     for host, pillar in told.items():
         loopback_only = pillar["wiring"].get("postgres", {}).get("listen") == ["127.0.0.1"]
-        others = [name for name in wiring.app_hosts(site) if name != host]
+        others = {*wiring.with_role(site, "web"), *wiring.with_role(site, "worker")} - {host}
         assert not (loopback_only and others)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_firewall_lets_in_whom_the_daemons_expect_and_nobody_else(tmp_path: Path, seed: int) -> None:
+    """Worked out here from what each client is told to call, and not from the table of links."""
+    site = _random_site(tmp_path, seed)
+    told = {host: pillar_of(site, host) for host in site.fleet.hosts}
+    calls: set[tuple[str, str, int]] = set()  # client, server's address, port
+    for host, pillar in told.items():
+        for part in pillar["wiring"].get("apps", {}).values():
+            database = urlsplit(part["environment"]["DATABASE_URL"])
+            calls.add((host, parse_qs(database.query)["hostaddr"][0], int(database.port or 0)))
+            cache = urlsplit(part["environment"]["CACHE_URL"])
+            calls.add((host, str(cache.hostname), int(cache.port or 0)))
+        builds = pillar["wiring"].get("builds", {"url": None})
+        if builds["url"]:
+            calls.add((host, builds["address"], int(urlsplit(builds["url"]).port or 0)))
+        calls |= {(host, web["address"], web["port"]) for web in pillar["wiring"].get("edge", {}).get("webs", [])}
+    expected = {
+        (server, port, site.fleet.hosts[client].address)
+        for client, address, port in calls
+        for server, entry in site.fleet.hosts.items()
+        if entry.address == address and server != client
+    }
+    let_in = {
+        (host, entry["port"], source)
+        for host, pillar in told.items()
+        for entry in pillar["wiring"]["base"]["open_ports"]
+        for source in entry["sources"]
+    }
+    assert let_in == expected
+    for host, pillar in told.items():
+        anyone = {entry["port"] for entry in pillar["wiring"]["base"]["open_ports"] if not entry["sources"]}
+        assert anyone == ({22, 80, 443} if "edge" in site.fleet.hosts[host].roles else {22})
 
 
 def test_random_fleets_are_of_different_shapes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.unit.contracts import Contract, World
 
 
 def world(problem: str = "") -> World:
-    state: dict[str, Any] = {"current": "000000000000"}
+    state: dict[str, Any] = {"current": "000000000000", "released": None}
 
     def identify(app: str) -> dict[str, str]:
         if problem:
@@ -26,6 +26,8 @@ def world(problem: str = "") -> World:
         "build.identify": identify,
         "build.current": lambda app: state["current"],
         "build.make": make,
+        "builder.must_release": lambda app, build: state["released"] != build,
+        "builder.release": lambda app, build: state.update(released=build),
     }
     return World(salt=functions, state=state)
 

@@ -1,0 +1,119 @@
+"""Who may reach what: one table, from which each host's firewall, its daemons and their clients are all told.
+
+What is not in it is closed. A host always reaches itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .load import Site
+    from .roles import Settings
+
+# Everybody, the fleet's hosts or not.
+ANYONE = "anyone"
+SSH_PORT = 22
+
+
+@dataclass(frozen=True)
+class Service:
+    """Something that hosts of one role offer on a TCP port.
+
+    Args:
+        name: what the table calls it.
+        role: the role of the hosts that offer it.
+        port: its port by the site's settings.
+        clients: the roles whose hosts may use it, or `ANYONE`.
+        why: what for, for people.
+        only_for_apps: a site without apps has no need of it.
+    """
+
+    name: str
+    role: str
+    port: Callable[[Settings], int]
+    clients: tuple[str, ...]
+    why: str
+    only_for_apps: bool = True
+
+
+SERVICES = (
+    Service("http", "edge", lambda settings: settings.edge.http_port, (ANYONE,), "redirected to HTTPS"),
+    Service("https", "edge", lambda settings: settings.edge.https_port, (ANYONE,), "the apps"),
+    Service("pages", "web", lambda settings: settings.web.port, ("edge",), "requests that an edge passes on"),
+    Service("postgres", "postgres", lambda settings: settings.postgres.port, ("web", "worker"), "the apps' data"),
+    Service("redis", "redis", lambda settings: settings.redis.port, ("web", "worker"), "cache and broker"),
+    Service("builds", "builder", lambda settings: settings.builder.port, ("web", "worker"), "builds to install"),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One host may reach one port of another."""
+
+    client: str
+    server: str
+    service: str
+    port: int
+    why: str
+
+
+def links(site: Site) -> list[Link]:
+    """Answers every link between two hosts of the fleet, or from anyone to a host.
+
+    Args:
+        site: the site.
+
+    Example:
+        >>> [link.client for link in links(site) if link.service == "pages"]
+        ['edge1', 'edge2']
+    """
+    hosts = site.fleet.hosts
+    return [
+        Link(client, server, service.name, service.port(site.settings), service.why)
+        for service in SERVICES
+        if site.apps or not service.only_for_apps
+        for server in sorted(hosts)
+        if service.role in hosts[server].roles
+        for client in _clients(site, service)
+        if client != server
+    ]
+
+
+def _clients(site: Site, service: Service) -> list[str]:
+    if ANYONE in service.clients:
+        return [ANYONE]
+    return sorted(name for name, host in site.fleet.hosts.items() if set(service.clients) & set(host.roles))
+
+
+def clients_of(site: Site, server: str, service: str) -> list[str]:
+    """Answers the ids of the other hosts that may use a service of a host, sorted.
+
+    Args:
+        site: the site.
+        server: the host's id.
+        service: a name of the table.
+    """
+    return [link.client for link in links(site) if (link.server, link.service) == (server, service)]
+
+
+def open_ports(site: Site, host: str) -> list[dict[str, Any]]:
+    """Answers what a host's firewall lets in.
+
+    Args:
+        site: the site.
+        host: the host's id.
+
+    Returns:
+        `port`, `sources` (addresses or networks; empty means anyone) and `why` of each open port, sorted by port.
+    """
+    addresses = {name: entry.address for name, entry in site.fleet.hosts.items()}
+    found: dict[int, dict[str, Any]] = {}
+    for link in links(site):
+        if link.server == host:
+            entry = found.setdefault(link.port, {"port": link.port, "sources": [], "why": link.why})
+            entry["sources"] += [addresses[link.client]] if link.client != ANYONE else []
+    ssh = {"port": SSH_PORT, "sources": site.settings.base.ssh_from or [], "why": "people and salt-ssh"}
+    return sorted([ssh, *found.values()], key=lambda entry: int(entry["port"]))

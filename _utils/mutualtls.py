@@ -1,0 +1,68 @@
+"""HTTPS between hosts of the fleet: each shows its certificate, and takes only one of the fleet's own CA."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+TLS = Path("/etc/saltern/tls")
+SECONDS = 10  # without a byte; a host that is off is known by then
+
+
+class _Connection(http.client.HTTPSConnection):
+    """Goes to an address; the name is what the certificate must have, and needs no look-up."""
+
+    def __init__(self, name: str, address: str, port: int, context: ssl.SSLContext) -> None:
+        super().__init__(name, port, context=context, timeout=SECONDS)
+        self.address, self.tls = address, context
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.address, self.port), SECONDS)
+        self.sock = self.tls.wrap_socket(plain, server_hostname=self.host)
+
+
+def get(base: str, address: str, path: str, place: str | Path | None = None) -> bytes:
+    """Fetches a file from another host of the fleet.
+
+    Args:
+        base: such as ``https://build1.example.org:8843``; the name is checked against the host's certificate.
+        address: the host's address.
+        path: path of the file, with its slash.
+        place: a file to write it to, instead of returning it.
+
+    Returns:
+        The file; empty when it was written to ``place``.
+
+    Raises:
+        OSError: the host was not reached, is not who it should be, or has no such file; the message says which.
+
+    Example:
+        >>> get("https://build1.example.org:8843", "192.0.2.7", "/demo/released/manifest.json")[:1]
+        b'{'
+    """
+    url = urlsplit(base)
+    try:
+        context = ssl.create_default_context(cafile=str(TLS / "ca.crt"))
+        context.load_cert_chain(TLS / "host.crt", TLS / "host.key")
+        connection = _Connection(str(url.hostname), address, int(url.port or 443), context)
+        try:
+            connection.request("GET", path)
+            answer: Any = connection.getresponse()
+            if answer.status == http.HTTPStatus.NOT_FOUND:
+                raise FileNotFoundError(f"{base} has no {path}")
+            if answer.status != http.HTTPStatus.OK:
+                raise OSError(f"{base}{path} answered {answer.status}")
+            if place is None:
+                return bytes(answer.read())
+            with Path(place).open("wb") as file:
+                shutil.copyfileobj(answer, file)
+            return b""
+        finally:
+            connection.close()
+    except http.client.HTTPException as error:
+        raise OSError(f"{base}{path}: {type(error).__name__}: {error}") from error
