@@ -1,7 +1,7 @@
 """Builds on their way from the builder to the hosts that install them, and which of them the fleet serves.
 
-The builder keeps one link for each app, ``released``: the build that the fleet serves. Where several hosts serve an app,
-only ``orch.deploy`` moves it, when all of them have switched; else it follows the newest build.
+The builder keeps one link for each app, ``released``: the build that the fleet serves. Where several hosts serve an
+app, only ``orch.deploy`` moves it, when all of them have switched; else it follows the newest build.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from salt.exceptions import CommandExecutionError
 

@@ -153,7 +153,7 @@ def collect_static(app: str, release: str) -> None:
             settings = __pillar__["apps"][app]
             user = settings["user"]
             shutil.chown(static, user, user)
-            manage = __salt__["release.manage_arguments"](app, release, settings)
+            manage = __utils__["appunits.manage_arguments"](app, release, settings)
             collect = [*manage, "collectstatic", "--noinput", "--verbosity", "0"]
             __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
         names = _take_over(static)
@@ -398,7 +398,7 @@ def _run_migrate(app: str, release: str) -> None:
     RUN.mkdir(mode=0o700, exist_ok=True)
     environment = RUN / f"{app}-migrate.env"
     owner = __pillar__["wiring"]["apps"][app]["migration_environment"]
-    __utils__["appfiles.write"](environment, __salt__["release.environment_file"](owner), 0o600)
+    __utils__["appfiles.write"](environment, __utils__["envfile.text"](owner), 0o600)
     try:
         arguments = ["-c", __utils__["migraterun.source"](), json.dumps(options)]
         __salt__["release.one_off"](app, release, "migrate", arguments, environment=str(environment))
@@ -412,7 +412,7 @@ def _session(app: str, release: str) -> Iterator[Any]:
     import psycopg  # takes a moment, and not every command of this module needs it
 
     text = (_release(app, release) / "env").read_text()
-    url = __salt__["release.read_environment"](text)["DATABASE_URL"]
+    url = __utils__["envfile.values"](text)["DATABASE_URL"]
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
             yield connection

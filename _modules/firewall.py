@@ -25,8 +25,10 @@ table inet saltern {
 		meta l4proto { icmp, ipv6-icmp } accept
 		ip6 saddr fe80::/10 udp dport 546 accept comment "DHCPv6"
 """
-# Refused aloud: who is shut out by mistake learns it at once, and not after a timeout.
-TAIL = """		reject with icmpx admin-prohibited
+# Refused aloud: who is shut out by mistake learns it at once, and not after a timeout. By TCP's own word, because the
+# kernel sends few ICMP errors a second.
+TAIL = """		meta l4proto tcp reject with tcp reset
+		reject with icmpx admin-prohibited
 	}
 }
 """

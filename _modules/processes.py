@@ -255,11 +255,7 @@ def wanted(app: str) -> list[dict[str, Any]]:
 
             salt-call processes.wanted demo
     """
-    try:
-        settings = __pillar__["apps"][app]
-    except KeyError:
-        known = ", ".join(sorted(__pillar__.get("apps", {}))) or "none"
-        raise CommandExecutionError(f'no app "{app}" on this host; there are: {known}') from None
+    settings = __utils__["releases.settings"](__pillar__, app)
     if "worker" not in __pillar__["host"]["roles"] or not (settings["processes"] or settings["timers"]):
         return []
     release = __salt__["release.desired"](app)["id"]

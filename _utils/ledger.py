@@ -6,10 +6,26 @@ anew, so nothing else is lost with it.
 
 from __future__ import annotations
 
+import datetime
+import getpass
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+
+def stamp() -> dict[str, str]:
+    """Answers when it is, and who is at work.
+
+    Returns:
+        ``when`` (UTC, to the millisecond) and ``who`` (before sudo).
+
+    Example:
+        >>> sorted(stamp())
+        ['when', 'who']
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return {"when": now, "who": os.environ.get("SUDO_USER") or getpass.getuser()}
 
 
 def append(path: str | Path, line: dict[str, Any]) -> None:

@@ -148,4 +148,11 @@ MODELS: dict[str, type[Model]] = {
     "edge": Edge,
 }
 # The settings that are ports, for the rule that no two daemons of a host share one.
-PORTS = (("builder", "port"), ("postgres", "port"), ("redis", "port"), ("web", "port"), ("edge", "http_port"), ("edge", "https_port"))
+PORTS = (
+    ("builder", "port"),
+    ("postgres", "port"),
+    ("redis", "port"),
+    ("web", "port"),
+    ("edge", "http_port"),
+    ("edge", "https_port"),
+)

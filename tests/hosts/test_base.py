@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from saltern.links import open_ports
+from saltern.load import load_site
 
 pytestmark = pytest.mark.role("base")
 
@@ -58,3 +62,66 @@ def test_no_key_or_secret_is_readable_by_everyone(host, site: Path) -> None:
     assert host.check_output(f"{nobody} {grep} {folders} || true") == ""
     everything = host.check_output("grep -rIslE 'PRIVATE KEY-----$' /etc")
     assert "/etc/saltern/tls/host.key" in everything, "the search finds nothing, so it proves nothing"
+
+
+# Connects to many ports at once, and prints those that answered: {address: [ports]}.
+SCAN = """
+import asyncio, json, sys
+async def main(addresses, ports):
+    limit, found = asyncio.Semaphore(200), {address: [] for address in addresses}
+    async def knock(address, port):
+        async with limit:
+            try:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 3)
+            except OSError:
+                return
+            except asyncio.TimeoutError:
+                return
+            found[address].append(port)
+            writer.close()
+    await asyncio.gather(*(knock(address, port) for address in addresses for port in ports))
+    print(json.dumps({address: sorted(ports) for address, ports in found.items()}))
+asyncio.run(main(*json.load(sys.stdin)))
+"""
+
+
+@pytest.fixture(scope="session")
+def ports_in_use(fleet: dict, request: pytest.FixtureRequest) -> list[int]:
+    """What to knock at: every port on which some host of the fleet listens, and all below 1024."""
+    import testinfra
+
+    found = set(range(1, 1024))
+    for name in fleet["hosts"]:
+        reached = testinfra.get_host(f"ssh://{name}", ssh_config=request.config.getoption("--ssh-config"))
+        listening = reached.check_output("cat /proc/net/tcp /proc/net/tcp6").splitlines()
+        found |= {int(line.split()[1].rpartition(":")[2], 16) for line in listening if " 0A " in line}
+    return sorted(found)
+
+
+def test_each_other_host_is_open_where_the_links_say_and_nowhere_else(
+    host, fleet: dict, site: Path, ports_in_use: list[int]
+) -> None:
+    checked = load_site(site)
+    others = {name: entry["address"] for name, entry in fleet["hosts"].items() if name != host.fleet_id}
+    asked = json.dumps([list(others.values()), ports_in_use])
+    answer = json.loads(host.check_output(f"echo '{asked}' | python3 -c '{SCAN}'"))
+    for name, address in others.items():
+        ports = open_ports(checked, name)
+        wanted = {p["port"] for p in ports if not p["sources"] or host.addr_of_fleet in p["sources"]}
+        assert set(answer[address]) == wanted, f"{name}, seen from {host.fleet_id}"
+
+
+def test_from_outside_the_fleet_only_what_is_for_anyone_is_open(host, site: Path, ports_in_use: list[int]) -> None:
+    """Seen from where the tests run, which is no host of the fleet."""
+    asked = json.dumps([[host.addr_of_fleet], ports_in_use])
+    done = subprocess.run(["python3", "-c", SCAN], input=asked, capture_output=True, text=True, check=True, timeout=60)
+    anyone = {port["port"] for port in open_ports(load_site(site), host.fleet_id) if not port["sources"]}
+    assert set(json.loads(done.stdout)[host.addr_of_fleet]) == anyone
+
+
+@pytest.mark.disturbs
+def test_rules_that_somebody_flushed_come_back(host) -> None:
+    host.check_output("nft flush ruleset")
+    applied = host.run("cd /srv/saltern && salt-call state.sls_id 'the firewall' base.firewall --out=json")
+    assert applied.rc == 0, applied.stderr
+    assert "policy drop" in host.check_output("nft list table inet saltern")

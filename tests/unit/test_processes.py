@@ -50,6 +50,7 @@ class Host:
             "appfiles.locked": lambda path: contextlib.nullcontext(),
             "appfiles.write": write,
             "appfiles.run": self.run,
+            "releases.settings": load("_utils", "releases").settings,
         }
 
     def run(self, argv: list[str], timeout: int = 0) -> str:

@@ -43,7 +43,8 @@ class Systemd:
 
     def show(self, pattern: str) -> str:
         if "*" not in pattern:
-            return "inactive\n"
+            state = "active" if self.release(pattern) in self.servers else "inactive"
+            return f"ActiveState={state}\nMainPID=0\nNeedDaemonReload=no\n"
         return "\n\n".join(f"Id=app-tiny@{one}.service\nActiveState=active" for one in sorted(self.servers))
 
     def start(self, unit: str) -> None:
@@ -87,6 +88,24 @@ class Systemd:
         return unit.partition("@")[2].removesuffix(".service")
 
 
+# Salt joins the first four by their __virtualname__.
+RELEASE = ("release", "release_stage", "release_serve", "release_ledger")
+UTILS = (
+    "applock", "appunits", "envfile", "ledger", "migratelint", "migraterun", "releases", "rollback", "secrettext",
+    "steps",
+)  # fmt: skip
+
+
+class Joined:
+    """The functions of an execution module, by their names."""
+
+    def __init__(self, salt: dict[str, Any], prefix: str) -> None:
+        self.salt, self.prefix = salt, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        return self.salt[f"{self.prefix}.{name}"]
+
+
 class Host(Project):
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, pip: Path, run: Path) -> None:  # noqa: F811
         super().__init__(home, monkeypatch, pip)
@@ -111,23 +130,28 @@ class Host(Project):
         self.pillar["wiring"]["apps"] = {"tiny": wired}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
-        self.release, self.django = module("_modules", "release"), module("_modules", "django")
-        self.systemd = Systemd(self)
-        for name, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles", "DATA": "data"}.items():
-            setattr(self.release, name, home / path)
-        self.release.RUN, self.django.APPS, self.release.GATE_PAUSE = run, home / "apps", 0.01
-        self.release.GATE_SECONDS, self.django.RUN = 1, home / "run"
-        for name in ("applock", "ledger", "rollback", "steps", "migratelint"):
-            own = vars(module("_utils", name)).items()
-            self.utils |= {f"{name}.{key}": value for key, value in own if callable(value)}
-        self.utils["migraterun.source"] = module("_utils", "migraterun").source
+        self.systemd, self.gate = Systemd(self), module("_utils", "gate")
+        self.gate.GATE_PAUSE, self.gate.GATE_SECONDS = 0.01, 1
+        utils = {name: module("_utils", name) for name in UTILS} | {"gate": self.gate}
+        for name, own in utils.items():
+            self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.sql: dict[str, str] = {}
-        self.release._systemctl, self.release.one_off = self.systemd, self.one_off
-        self.release._last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
-        self.salt |= {"release.one_off": self.one_off}
-        for prefix, own in {"build": self.build, "release": self.release, "django": self.django}.items():
-            self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)} | self.salt
+        self.django, self.instances = module("_modules", "django"), module("_modules", "instances")
+        self.instances._systemctl = self.systemd
+        self.instances.last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
+        parts = [module("_modules", name) for name in RELEASE]
+        parts[RELEASE.index("release_stage")].one_off = self.one_off
+        for own in [self.build, self.instances, self.django, *parts]:
+            prefix = getattr(own, "__virtualname__", own.__name__.partition(".")[2])
+            self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
             own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
+            for constant, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles"}.items():
+                if hasattr(own, constant):
+                    setattr(own, constant, home / path)
+            if own in parts and hasattr(own, "RUN"):
+                own.RUN = run
+        self.django.RUN = home / "run"
+        self.release = Joined(self.salt, "release")
         monkeypatch.setattr(self.django, "_session", self.session)
         monkeypatch.setattr(os, "chown", lambda *_: None)
         monkeypatch.setattr(shutil, "chown", lambda *_: None)
@@ -257,7 +281,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     point = host.files.point
 
     def logged(link: Path, target: Path) -> None:
-            host.systemd.log.append({"current.sock": "switch", "current": "build"}.get(link.name, link.name))
+        host.systemd.log.append({"current.sock": "switch", "current": "build"}.get(link.name, link.name))
         point(link, target)
 
     host.utils["appfiles.point"] = logged
@@ -279,7 +303,7 @@ def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
         started = time.monotonic()
         threading.Timer(0.5, client.close).start()
         host.edit("2")
-        host.release.LONGEST_REQUEST = 10
+        host.gate.DRAIN_SECONDS = 10
         for step in host.STEPS[:-1]:
             host.state(step)
         host.state("release.active")
@@ -295,7 +319,7 @@ def test_a_changed_secret_is_another_release_of_the_same_build(host: Host) -> No
     assert new != old and new.partition("-")[0] == old.partition("-")[0] == built
     env = host.directory(new) / "env"
     assert env.stat().st_mode & 0o777 == 0o600
-    assert host.release.read_environment(env.read_text())["SECRET_KEY"] == 'new "one" $x'
+    assert host.utils["envfile.values"](env.read_text())["SECRET_KEY"] == 'new "one" $x'
 
 
 @pytest.mark.parametrize(
@@ -439,13 +463,13 @@ def test_a_killed_migrate_is_run_again_even_when_no_migration_is_pending(host: H
 
 def test_an_app_that_left_the_site_is_stopped_and_its_data_stays(host: Host) -> None:
     release = host.apply()
-    host.release.write_unit_files.__globals__["__utils__"]["appfiles.run"] = lambda *_, **__: ""
+    host.utils["appfiles.run"] = lambda *_, **__: ""
     host.release.write_unit_files("tiny")
     (host.units / "app-foreign@.service").write_text("[Service]\n")  # not ours
     assert host.release.orphans(["tiny"]) == []
     assert host.release.orphans([]) == ["tiny"]
     host.release.remove("tiny")
-    assert host.systemd.servers == {} and host.release._enabled("tiny") == []
+    assert host.systemd.servers == {} and host.instances.enabled("tiny") == []
     assert not (host.units / "app-tiny@.service").exists() and host.release.orphans([]) == []
     assert (host.units / "app-foreign@.service").exists()
     assert host.directory(release).is_dir() and host.release.active("tiny") is None
@@ -471,7 +495,7 @@ def test_a_rollback_selects_pins_and_builds_nothing(host: Host) -> None:
     host.edit("3")
     host.state("build.present")
     assert host.state("release.staged")["changes"] == {} and host.release.desired("tiny")["id"] == first
-    third = host.release._asked_for("tiny")["id"]
+    third = host.release.asked_for("tiny")["id"]
     assert f"replaces {first} by {third}" in host.release.unpin("tiny")
     assert host.apply() == third and host.release.pinned("tiny") is None
 
@@ -573,9 +597,9 @@ def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monke
     old = host.apply()
     host.edit("2")
     host.behaviour = "hangs"
-    host.release.GATE_SECONDS = 30
+    host.gate.GATE_SECONDS = 30
     pids = iter(range(1000))
-    monkeypatch.setattr(host.release, "_children", lambda main: {str(next(pids))})
+    monkeypatch.setattr(host.gate, "_children", lambda main: {str(next(pids))})
     started = time.monotonic()
     results = [host.state(step) for step in host.STEPS]
     assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
@@ -661,26 +685,6 @@ def test_an_app_without_health_and_version_pages_passes_the_gate(host: Host) -> 
     settings["health_status"] = 200
     host.behaviour = "wrong version"
     assert host.apply()
-
-
-@pytest.mark.parametrize(
-    "manage, arguments",
-    [
-        ("python -m django", ["-m", "django"]),
-        ("python manage.py", ["manage.py"]),
-        ("shop-manage", ["{home}/x/venv/bin/shop-manage"]),
-    ],
-)
-def test_how_management_commands_are_run(host: Host, manage: str, arguments: list[str]) -> None:
-    found = host.release.manage_arguments("tiny", "x", {"manage": manage})
-    assert found == [one.replace("{home}", str(host.apps / "tiny/releases")) for one in arguments]
-
-
-def test_media_may_be_written_only_where_there_is_media(host: Host) -> None:
-    settings = host.pillar["apps"]["tiny"]
-    media = str(host.apps / "tiny/media")
-    assert media not in host.release.unit_text("tiny", settings)
-    assert media in host.release.unit_text("tiny", settings | {"media_url": "/media/"})
 
 
 def test_an_activation_that_was_killed_before_its_line_gets_it_from_the_next_apply(host: Host) -> None:

@@ -1,0 +1,193 @@
+"""Releases as systemd has them: each is an instance of its app's unit, ``app-<app>@<release>.service``.
+
+Whether a release deserves to run is the business of the execution module release; this one only asks and tells systemd.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from salt.exceptions import CommandExecutionError
+
+UNITS = Path("/etc/systemd/system")
+
+
+def unit(app: str, release: str) -> str:
+    """Answers the name of a release's unit.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Example:
+        >>> unit("demo", "6f1d3c0a9b2e-2fcc3ffb")
+        'app-demo@6f1d3c0a9b2e-2fcc3ffb.service'
+    """
+    return f"app-{app}@{release}.service"
+
+
+def states(app: str) -> dict[str, str]:
+    """Answers ActiveState of every instance that systemd has in memory, by release.
+
+    Args:
+        app: name of an app.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.states demo
+    """
+    text = _systemctl("show", f"app-{app}@*.service", "--property=Id", "--property=ActiveState")
+    blocks = [_properties(block) for block in text.split("\n\n")]
+    return {_release(one["Id"]): one["ActiveState"] for one in blocks if one}
+
+
+def state(app: str, release: str) -> dict[str, str]:
+    """Answers what systemd knows about one release's unit.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Returns:
+        ActiveState, MainPID and NeedDaemonReload.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.state demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    return _properties(_systemctl("show", unit(app, release), "--property=ActiveState,MainPID,NeedDaemonReload"))
+
+
+def enabled(app: str) -> list[str]:
+    """Lists the releases that are started at boot.
+
+    Args:
+        app: name of an app.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.enabled demo
+    """
+    links = (UNITS / "multi-user.target.wants").glob(f"app-{app}@*.service")
+    return sorted(_release(link.name) for link in links)
+
+
+def start(app: str, release: str) -> None:
+    """Returns when gunicorn has said that it is ready, at once when it runs already.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release.
+
+    Raises:
+        CommandExecutionError: it was not ready in time, or ended.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.start demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    found = state(app, release)
+    # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
+    if found["NeedDaemonReload"] == "yes":
+        reload()
+    if found["ActiveState"] != "active":
+        try:
+            _systemctl("start", unit(app, release))
+        except CommandExecutionError:
+            raise CommandExecutionError("It did not start in time, or ended at once.") from None
+
+
+def stop(app: str, release: str) -> None:
+    """Returns when a release has ended; gunicorn answers before what it was asked.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Raises:
+        CommandExecutionError: systemd could not stop it.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.stop demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    _systemctl("stop", unit(app, release))
+
+
+def enable(app: str, release: str) -> None:
+    """Lets a release be started at boot. Systemd reads it later: call ``reload`` when all is done.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.enable demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    _systemctl("enable", "--quiet", "--no-reload", unit(app, release))
+
+
+def disable(app: str, release: str) -> None:
+    """Lets a release no longer be started at boot. Systemd reads it later: call ``reload`` when all is done.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.disable demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    _systemctl("disable", "--quiet", "--no-reload", unit(app, release))
+
+
+def reload() -> None:
+    """Lets systemd read its units again.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.reload
+    """
+    _systemctl("daemon-reload")
+
+
+def last_log_lines(app: str, release: str) -> str:
+    """Answers what a release's processes printed last. It may hold secrets: ``release.redact``.
+
+    Args:
+        app: name of an app.
+        release: the release's id.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call instances.last_log_lines demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    wanted = ["--lines=80", f"_SYSTEMD_UNIT={unit(app, release)}"]  # two workers' tracebacks and gunicorn's own
+    try:
+        found: str = __utils__["appfiles.run"](["journalctl", "--no-pager", "--quiet", "--output=cat", *wanted])
+    except CommandExecutionError as error:
+        return f"(not to be had: {error})"
+    return found.strip()
+
+
+def _release(unit: str) -> str:
+    return unit.partition("@")[2].removesuffix(".service")
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _systemctl(*arguments: str) -> str:
+    found: str = __utils__["appfiles.run"](["systemctl", *arguments], timeout=120)
+    return found

@@ -1,0 +1,278 @@
+"""Releases, how they come onto a host: the app's unit, and each release's own directory, which nothing changes later.
+
+Commands of an installed release run here, too, each as a unit of its own. A part of the execution module release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "release"
+
+APPS = Path("/srv/apps")
+UNITS = Path("/etc/systemd/system")
+TMPFILES = Path("/etc/tmpfiles.d")
+
+STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
+
+# Asked of Django once per release: what the release holds cannot change afterwards.
+FACTS = """
+import json, django
+django.setup()
+from django.apps import apps
+from django.db.migrations.loader import MigrationLoader
+disk = MigrationLoader(None).disk_migrations
+columns = {}
+for model in apps.get_models(include_auto_created=True):
+    names = {field.column for field in model._meta.local_concrete_fields}
+    columns[model._meta.db_table] = sorted(names | set(columns.get(model._meta.db_table, [])))
+print("\\nSALTERN " + json.dumps({
+    "django": django.get_version(),
+    "static": apps.is_installed("django.contrib.staticfiles"),
+    "migrations": sorted([*key, sorted(map(list, m.replaces))] for key, m in disk.items()),
+    "additive": sorted(list(key) for key, m in disk.items() if all(map(only_adds, m.operations))),
+    "columns": columns,
+}))
+"""
+
+
+def __virtual__() -> str:
+    return __virtualname__
+
+
+def unit_files(app: str) -> dict[str, str]:
+    """Answers the files that make systemd know an app: texts by path.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.unit_files demo
+    """
+    settings = __utils__["releases.settings"](__pillar__, app)
+    return {
+        str(UNITS / f"app-{app}@.service"): __utils__["appunits.unit_text"](app, settings),
+        str(TMPFILES / f"app-{app}.conf"): __utils__["appunits.tmpfiles_text"](app, settings),
+    }
+
+
+def write_unit_files(app: str) -> None:
+    """Writes the unit and the tmpfiles.d entry of an app, and makes the directory of its sockets now.
+
+    A changed unit is a new release, so nothing has to be restarted here.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.write_unit_files demo
+    """
+    for path, text in unit_files(app).items():
+        __utils__["appfiles.write"](path, text, 0o644)
+    __utils__["appfiles.run"](["systemd-tmpfiles", "--create", str(TMPFILES / f"app-{app}.conf")])
+    __salt__["instances.reload"]()
+
+
+def stage(app: str) -> dict[str, Any]:
+    """Installs the desired release beside the others: source, virtual environment, environment, gunicorn's settings.
+
+    It is installed at its final path, because a virtual environment cannot be moved, and counts as installed when
+    its manifest.json is there, which is written last. Only the build's own files are read; no index is asked.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        The release's manifest.
+
+    Raises:
+        CommandExecutionError: a file of the build is missing or changed (then nothing was touched), or the
+            installation failed, or Django does not start in it.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.stage demo
+    """
+    wanted = __salt__["release.desired"](app)
+    release = wanted["id"]
+    directory = Path(__salt__["release.directory"](app, release))
+    reached = __utils__["steps.reached"]
+    lock = __utils__["applock.hold"](APPS / app / ".lock", f"installing {release}", STAGE_SECONDS)
+    with lock as still_held, _readable_to_all():
+        if __salt__["release.is_staged"](app, release):
+            about: dict[str, Any] = __salt__["release.manifest"](app, release)
+            return about
+        if not __salt__["build.exists"](app, wanted["build"]) and "builder" not in __pillar__["host"]["roles"]:
+            __salt__["builder.fetch"](app, wanted["build"])
+        build = __salt__["build.verify"](app, wanted["build"])
+        for half in _half_staged(app):
+            shutil.rmtree(half)
+        directory.mkdir(mode=0o755)
+        reached("directory made")
+        _install(app, directory, Path(__salt__["build.directory"](app, wanted["build"])))
+        _configure(app, release, build["commit"])
+        reached("settings written")
+        found = {
+            "id": release,
+            "app": app,
+            "build": wanted["build"],
+            "commit": build["commit"],
+            **__utils__["ledger.stamp"](),
+            "django": _ask_django(app, release),
+        }
+        reached("Django asked")
+        # The manifest says that all of it is there; so must the disk, even after a power cut.
+        __utils__["appfiles.run"](["sync", "--file-system", str(directory)])
+        still_held()
+        __utils__["appfiles.write"](directory / "manifest.json", json.dumps(found, indent=1) + "\n", 0o644)
+        reached("installed")
+        return found
+
+
+def _half_staged(app: str) -> list[Path]:
+    """Directories of installations that were killed; called with the lock held, so nobody is at work in them."""
+    return [path for path in (APPS / app / "releases").iterdir() if not (path / "manifest.json").is_file()]
+
+
+@contextlib.contextmanager
+def _readable_to_all() -> Iterator[None]:
+    """The app must read what root installs, whatever umask root has; who gets there is decided by releases/."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _install(app: str, directory: Path, build: Path) -> None:
+    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
+    python = f"{directory}/venv/bin/python"
+    late = ["nice", "-n", "19"]  # who is being served on this host comes first
+    quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
+    reached = __utils__["steps.reached"]
+    __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
+    shutil.copy(build / "bom.json", directory / "bom.json")
+    reached("source unpacked")
+    run([*late, uv, "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
+    reached("environment made")
+    run(
+        [
+            *late, uv, "pip", "install", *quiet, "--python", python,
+            "--no-index", "--find-links", str(build / "wheels"), "--require-hashes",
+            "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
+            "--requirements", str(build / "requirements.txt"),
+        ]
+    )  # fmt: skip
+    run([*late, python, "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
+    reached("packages installed")
+
+
+def _configure(app: str, release: str, commit: str) -> None:
+    """Writes what the release runs with: environment, extra files, gunicorn's settings."""
+    settings = __utils__["releases.settings"](__pillar__, app)
+    directory = Path(__salt__["release.directory"](app, release))
+    environment = {
+        **__utils__["releases.environment"](__pillar__, app),
+        "RELEASE_ID": release,
+        "RELEASE_COMMIT": commit,
+        "STATIC_ROOT": str(directory / "static"),
+    }
+    write = __utils__["appfiles.write"]
+    write(directory / "env", __utils__["envfile.text"](environment), 0o600)
+    for path, text in __pillar__["wiring"]["apps"][app]["files"].items():
+        _write_file(directory / "src" / path, text, settings["user"])
+    write(directory / "gunicorn.conf.py", __utils__["appunits.gunicorn_conf"](app, release, settings), 0o644)
+
+
+def _write_file(path: Path, text: str, group: str) -> None:
+    """They may hold secrets, so only root and the app read them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    __utils__["appfiles.write"](path, text, 0o600)
+    shutil.chown(path, "root", group)
+    path.chmod(0o640)
+
+
+def _ask_django(app: str, release: str) -> dict[str, Any]:
+    probe = ["-c", __utils__["rollback.probe"]() + FACTS]
+    answer = one_off(app, release, "first-start-of-django", probe)
+    line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
+    if line is None:
+        raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
+    found: dict[str, Any] = json.loads(line.removeprefix("SALTERN "))
+    return found
+
+
+def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = "") -> str:
+    """Runs a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
+
+    One that is still running under this name, because the Salt run that started it was killed, is waited for.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+        name: what the unit is named after: app-<app>-<name>.
+        arguments: arguments for the release's Python, such as ``["-m", "django", "check"]``. Never a secret.
+        writable: a directory that it may write to, besides the app's own.
+        environment: a file like the release's own ``env``, whose variables win over that one's.
+
+    Returns:
+        What it printed on stdout.
+
+    Raises:
+        CommandExecutionError: it failed; with the last lines it printed, secrets blackened.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.one_off demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
+    """
+    run = __utils__["appfiles.run"]
+    asked = ["systemctl", "show", "--property=ActiveState", "--value", f"app-{app}-{name}.service"]
+    while run(asked).strip() in ("active", "activating"):
+        time.sleep(0.5)
+    argv = one_off_command(app, release, name, arguments, writable, environment)
+    try:
+        found: str = run(argv, timeout=3700)
+    except CommandExecutionError as error:
+        said = str(error).partition("\n")[2] or str(error)
+        said = __salt__["release.redact"](f"{app}: {name} of release {release} failed:\n{said}")
+        raise CommandExecutionError(said) from None
+    return found
+
+
+def one_off_command(
+    app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
+) -> list[str]:
+    """Answers the command line that runs a command of a release as a transient unit, as the web process runs.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+        name: what the unit is named after: app-<app>-<name>.
+        arguments: arguments for the release's Python. Never a secret.
+        writable: a directory that it may write to, besides the app's own.
+        environment: a file whose variables win over the release's own.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.one_off_command demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
+    """
+    settings = __utils__["releases.settings"](__pillar__, app)
+    make = __utils__["appunits.one_off_command"]
+    found: list[str] = make(app, release, settings, name, arguments, writable, environment)
+    return found

@@ -1,0 +1,230 @@
+"""What systemd and gunicorn are told of an app: units, sandbox, settings. Text only; nothing is written here.
+
+A release is an instance of its app's unit; ``env`` and ``gunicorn.conf.py`` are in the release's own directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+APPS = Path("/srv/apps")
+RUN = Path("/run/apps")
+DATA = Path("/var/lib/apps")
+MARK = "# Saltern's role web writes this file."
+
+LONGEST_REQUEST = 30  # seconds; nginx gives up on an answer then, gunicorn waits as long before it kills
+START_SECONDS = 60  # until gunicorn must have told systemd that it is ready
+UNHURRIED = ("first-start-of-django", "collectstatic")  # one-off commands that hold no lock and hurt no one by waiting
+
+# What every process of an app may do: talk to sockets, write to its own directory, nothing else.
+# MemoryDenyWriteExecute is missing on purpose: libraries that make code at run time (numba, some ctypes callbacks)
+# are common among Django apps, and it is worth 0.1 of systemd-analyze's points.
+SANDBOX = (
+    "UMask=0027",
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "DevicePolicy=closed",
+    "PrivateUsers=yes",
+    "PrivateIPC=yes",
+    "RemoveIPC=yes",
+    "KeyringMode=private",
+    "ProtectProc=invisible",
+    "ProcSubset=pid",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectControlGroups=yes",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RestrictNamespaces=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallFilter=@chown",  # gunicorn gives its socket to itself
+    "SystemCallErrorNumber=EPERM",
+    "Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1",
+)
+
+
+def unit_text(app: str, settings: dict[str, Any]) -> str:
+    """Writes the template unit of an app; its instances are the releases.
+
+    Args:
+        app: the app's name.
+        settings: the app's settings from the pillar: user, memory_max_mb.
+
+    Example:
+        >>> "User=app-demo" in unit_text("demo", {"user": "app-demo", "memory_max_mb": 512, "media_url": None})
+        True
+    """
+    release = APPS / app / "releases" / "%i"
+    return "\n".join(
+        [
+            MARK,
+            "[Unit]",
+            f"Description={app}, release %i",
+            "After=network.target postgresql.service redis-server.service",
+            "StartLimitIntervalSec=0",
+            "",
+            "[Service]",
+            "Type=notify",
+            "NotifyAccess=main",
+            f"ExecStart={release}/venv/bin/python -m gunicorn --config {release}/gunicorn.conf.py",
+            f"WorkingDirectory={release}/src",
+            f"EnvironmentFile={release}/env",
+            *sandbox(settings),
+            f"ReadWritePaths={RUN / app} {_writable(app, settings)}",
+            f"MemoryMax={settings['memory_max_mb']}M",
+            "TasksMax=512",
+            "LimitNOFILE=65536",
+            "OOMPolicy=continue",
+            f"SyslogIdentifier=app-{app}",
+            "Restart=always",
+            "RestartSec=1",
+            f"TimeoutStartSec={START_SECONDS}",
+            # gunicorn ends what is in flight first; systemd must not be faster than that.
+            f"TimeoutStopSec={LONGEST_REQUEST + 15}",
+            "KillMode=mixed",
+            "",
+            "[Install]",
+            "WantedBy=multi-user.target",
+            "",
+        ]
+    )
+
+
+def gunicorn_conf(app: str, release: str, settings: dict[str, Any]) -> str:
+    """Writes gunicorn's configuration for one release (options as of gunicorn 27).
+
+    Args:
+        app: the app's name.
+        release: the release's id; its socket is named after it.
+        settings: the app's settings from the pillar: wsgi, workers, threads.
+
+    Example:
+        >>> "workers = 2" in gunicorn_conf("demo", "x", {"wsgi": "a:b", "workers": 2, "threads": 4})
+        True
+    """
+    return f"""# {MARK.removeprefix("# ")}
+wsgi_app = {settings["wsgi"]!r}
+bind = {f"unix:{RUN / app / release}.sock"!r}
+umask = 0  # the socket's mode only: who may connect is decided by its directory, which is the app's and nginx's
+worker_class = "gthread"
+workers = {settings["workers"]}
+threads = {settings["threads"]}
+graceful_timeout = {LONGEST_REQUEST}
+worker_tmp_dir = "/dev/shm"  # the workers' heartbeat; on a disk that is busy it would look like a worker that hangs
+control_socket_disable = True
+proc_name = {f"app-{app}"!r}
+accesslog = None  # nginx writes one line per request, and so may the app
+# Only nginx can connect, and it overwrites this header; it drops what clients send under the other names.
+secure_scheme_headers = {{"X-FORWARDED-PROTO": "https"}}
+"""
+
+
+def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
+    """Writes the tmpfiles.d entry that makes the directory of an app's sockets at boot.
+
+    Args:
+        app: the app's name.
+        settings: the app's settings from the pillar: user.
+
+    Example:
+        >>> tmpfiles_text("demo", {"user": "app-demo"}).splitlines()[2]
+        'd /run/apps/demo 0750 app-demo www-data -'
+    """
+    return f"{MARK}\nd {RUN} 0755 root root -\nd {RUN / app} 0750 {settings['user']} www-data -\n"
+
+
+def one_off_command(
+    app: str, release: str, settings: dict[str, Any], name: str, arguments: list[str], writes: str, environment: str
+) -> list[str]:
+    """Answers the command line that runs a command of a release as a transient unit, as the web process runs.
+
+    Args:
+        app: the app's name.
+        release: the release's id.
+        settings: the app's settings from the pillar: user, media_url.
+        name: what the unit is named after: app-<app>-<name>.
+        arguments: arguments for the release's Python. Never a secret.
+        writes: a directory that it may write to, besides the app's own; or nothing.
+        environment: a file whose variables win over the release's own; or nothing.
+
+    Example:
+        >>> app = {"user": "app-demo", "media_url": None}
+        >>> one_off_command("demo", "x", app, "check", ["-m", "django", "check"], "", "")[-4:]
+        ['/srv/apps/demo/releases/x/venv/bin/python', '-m', 'django', 'check']
+    """
+    directory = APPS / app / "releases" / release
+    properties = [
+        *sandbox(settings),
+        f"WorkingDirectory={directory}/src",
+        f"EnvironmentFile={directory}/env",  # read by PID 1, so the values are on no command line
+        *([f"EnvironmentFile={environment}"] if environment else []),
+        f"ReadWritePaths={_writable(app, settings)} {writes}".strip(),
+        "RuntimeMaxSec=3600",
+        *(["Nice=19"] if name in UNHURRIED else []),
+    ]
+    # The description would otherwise be the whole command, in the journal too.
+    argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit=app-{app}-{name}.service"]
+    argv += [f"--description={app}: {name}, release {release}", *(f"--property={one}" for one in properties)]
+    return [*argv, "--", f"{directory}/venv/bin/python", *arguments]
+
+
+def manage_arguments(app: str, release: str, settings: dict[str, Any]) -> list[str]:
+    """Answers what the release's Python is given to run a management command, before the command's own name.
+
+    Args:
+        app: the app's name.
+        release: the release's id.
+        settings: the app's settings from the pillar: manage.
+
+    Example:
+        >>> manage_arguments("demo", "x", {"manage": "python -m django"})
+        ['-m', 'django']
+        >>> manage_arguments("bugsink", "x", {"manage": "bugsink-manage"})
+        ['/srv/apps/bugsink/releases/x/venv/bin/bugsink-manage']
+    """
+    first, *rest = settings["manage"].split()
+    return rest if first == "python" else [str(APPS / app / "releases" / release / "venv/bin" / first)]
+
+
+def sandbox(settings: dict[str, Any]) -> list[str]:
+    """Answers the directives of systemd that every process of an app has: its user, and what it may do.
+
+    Args:
+        settings: the app's settings from the pillar: user.
+
+    Example:
+        >>> sandbox({"user": "app-demo"})[:2]
+        ['User=app-demo', 'Group=app-demo']
+    """
+    return [f"User={settings['user']}", f"Group={settings['user']}", *SANDBOX]
+
+
+def is_ours(text: str) -> bool:
+    """Whether a unit was written by ``unit_text``.
+
+    Args:
+        text: the unit.
+
+    Example:
+        >>> is_ours("[Service]")
+        False
+    """
+    return text.startswith(MARK)
+
+
+def _writable(app: str, settings: dict[str, Any]) -> str:
+    media = f" {APPS / app / 'media'}" if settings["media_url"] else ""
+    return f"{DATA / app}{media}"

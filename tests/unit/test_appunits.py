@@ -1,0 +1,67 @@
+"""What systemd and gunicorn are told of an app."""
+
+from __future__ import annotations
+
+import configparser
+from typing import Any
+
+import pytest
+
+from tests.unit.contracts import load
+
+appunits: Any = load("_utils", "appunits")
+
+SETTINGS = {
+    "wsgi": "demo.wsgi:application",
+    "workers": 2,
+    "threads": 4,
+    "user": "app-demo",
+    "memory_max_mb": 512,
+    "media_url": None,
+}
+
+
+def test_gunicorn_settings_are_python_that_says_what_was_asked() -> None:
+    found: dict[str, Any] = {}
+    exec(appunits.gunicorn_conf("demo", "abc-1", SETTINGS), found)
+    assert found["bind"] == "unix:/run/apps/demo/abc-1.sock"
+    assert (found["workers"], found["threads"], found["worker_class"]) == (2, 4, "gthread")
+    assert found["wsgi_app"] == "demo.wsgi:application"
+    assert found["control_socket_disable"] is True
+
+
+def test_unit_gives_requests_the_time_that_gunicorn_gives_them() -> None:
+    text = appunits.unit_text("demo", SETTINGS)
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
+    unit.read_string(text)
+    found: dict[str, Any] = {}
+    exec(appunits.gunicorn_conf("demo", "x", SETTINGS), found)
+    assert int(unit["Service"]["TimeoutStopSec"]) > found["graceful_timeout"]
+    assert unit["Service"]["User"] == "app-demo"
+    assert unit["Service"]["MemoryMax"] == "512M"
+    assert unit["Service"]["Restart"] == "always" and unit["Service"]["RestartSec"] == "1"
+    assert unit["Service"]["ReadWritePaths"] == "/run/apps/demo /var/lib/apps/demo"
+    assert "%i" in unit["Service"]["EnvironmentFile"]
+
+
+def test_a_socket_is_drained_for_as_long_as_a_request_may_take() -> None:
+    assert load("_utils", "gate").DRAIN_SECONDS == appunits.LONGEST_REQUEST
+
+
+def test_media_may_be_written_only_where_there_is_media() -> None:
+    media = "/srv/apps/demo/media"
+    assert media not in appunits.unit_text("demo", SETTINGS)
+    assert media in appunits.unit_text("demo", SETTINGS | {"media_url": "/media/"})
+
+
+@pytest.mark.parametrize(
+    "manage, arguments",
+    [
+        ("python -m django", ["-m", "django"]),
+        ("python manage.py", ["manage.py"]),
+        ("shop-manage", ["/srv/apps/demo/releases/x/venv/bin/shop-manage"]),
+    ],
+)
+def test_how_management_commands_are_run(manage: str, arguments: list[str]) -> None:
+    assert appunits.manage_arguments("demo", "x", {"manage": manage}) == arguments

@@ -1,0 +1,24 @@
+"""Environment files say to systemd what was meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.contracts import load
+
+envfile: Any = load("_utils", "envfile")
+
+
+@pytest.mark.parametrize(
+    "value", ["", "plain", 'a "b" $c `d` \\e', "\\\\", "é ü", " spaces ", "a=b#c;d'e", "\\n", "%%"]
+)
+def test_environment_is_read_back_as_written(value: str) -> None:
+    written = envfile.text({"ONE": value, "TWO": "2"})
+    assert envfile.values(written) == {"ONE": value, "TWO": "2"}
+
+
+def test_environment_of_more_than_one_line_is_refused() -> None:
+    with pytest.raises(ValueError, match="environment variable KEY"):
+        envfile.text({"KEY": 'a"\nPATH="/tmp'})
