@@ -446,7 +446,7 @@ def _directories(app: str) -> list[Path]:
 
 def _prune(app: str, source: dict[str, Any]) -> None:
     keep = {manifest["id"] for manifest in _manifests(app)[: __pillar__["builder"]["keep"]]}
-    keep |= {current(app), __salt__["builder.released"](app)}
+    keep |= {current(app), (__salt__["builder.released"](app) or {}).get("build")}
     for path in _directories(app):
         if path.name not in keep:
             shutil.rmtree(path)

@@ -1,29 +1,32 @@
 """Builds on their way from the builder to the hosts that install them, and which of them the fleet serves.
 
-The builder keeps one link for each app, ``released``: the build that the fleet serves. Where several hosts serve an
-app, only ``orch.deploy`` moves it, when all of them have switched; else it follows the newest build.
+The builder keeps two small files for each app. ``released.json`` names the build that the fleet serves. Where several
+hosts serve an app, only `orch.deploy` replaces it, when all of them have switched; else it follows the newest build.
+``candidate.json`` names the build of a deploy in progress. Both have a token, new for each deploy: the same build may
+be deployed twice, with other settings.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
 BUILDS = Path("/var/lib/saltern/builds")
-LINK = "released"
+RELEASED, CANDIDATE = "released.json", "candidate.json"
 
 
-def released(app: str) -> str | None:
-    """Answers the build that the fleet serves: the builder's word, or, while the builder is away, its last one.
+def released(app: str) -> dict[str, str] | None:
+    """Answers what the fleet serves: the builder's word, or, while the builder is away, its last one.
 
     Args:
         app: name of an app of this host.
 
     Returns:
-        The build's id; None when nothing has been released yet.
+        ``build`` and ``token``; None when nothing has been released yet.
 
     Raises:
         CommandExecutionError: the builder cannot be reached, and never was.
@@ -33,30 +36,163 @@ def released(app: str) -> str | None:
 
             salt-call builder.released demo
     """
-    known = _linked(app)
     if "builder" in __pillar__["host"]["roles"]:
-        return known
-    asked: dict[str, str | None] = __context__.setdefault("builder.released", {})
+        return _noted(app, RELEASED)
+    asked: dict[str, dict[str, str] | None] = __context__.setdefault("builder.released", {})
     if app not in asked:  # all states of an apply must agree
-        asked[app] = _ask(app, known)
+        try:
+            asked[app] = _ask(app, RELEASED)
+        except CommandExecutionError:
+            if (last := _noted(app, RELEASED)) is None:
+                raise
+            asked[app] = last
     return asked[app]
 
 
-def _linked(app: str) -> str | None:
-    link = BUILDS / app / LINK
-    return str(link.readlink()) if link.is_symlink() else None
+def candidate(app: str) -> dict[str, str]:
+    """Answers what a deploy in progress is about: the builder's word.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        ``build`` and ``token``.
+
+    Raises:
+        CommandExecutionError: the builder cannot be reached, or no deploy has begun.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.candidate demo
+    """
+    here = "builder" in __pillar__["host"]["roles"]
+    found = _noted(app, CANDIDATE) if here else _ask(app, CANDIDATE)
+    if found is None:
+        raise CommandExecutionError(f"the builder has no candidate of {app}: builder.propose makes one")
+    return found
 
 
-def _ask(app: str, known: str | None) -> str | None:
+def propose(app: str) -> str:
+    """Builds the app as its source is now, and makes that build the candidate of a new deploy.
+
+    Args:
+        app: name of an app of this builder.
+
+    Returns:
+        The build's id.
+
+    Raises:
+        CommandExecutionError: it cannot be built.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.propose demo
+    """
+    build = str(__salt__["build.make"](app)["id"])
+    _note(app, CANDIDATE, {"build": build, "token": uuid.uuid4().hex})
+    return build
+
+
+def accept(app: str) -> str:
+    """Makes the candidate what the fleet serves: a deploy has come to its good end.
+
+    Args:
+        app: name of an app of this builder.
+
+    Returns:
+        The build's id.
+
+    Raises:
+        CommandExecutionError: there is no candidate.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.accept demo
+    """
+    found = candidate(app)
+    _note(app, RELEASED, found)
+    return found["build"]
+
+
+def must_release(app: str, build: str) -> bool:
+    """Whether the newest build becomes the fleet's by itself: always, but where several hosts must switch together.
+
+    Args:
+        app: name of an app of this builder.
+        build: id of its newest build.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.must_release demo 6f1d3c0a9b2e
+    """
+    now = _noted(app, RELEASED)
+    return now is None or (now["build"] != build and not __pillar__["wiring"]["builder"]["together"])
+
+
+def release(app: str, build: str) -> None:
+    """Makes a build what the fleet serves, without a deploy.
+
+    Args:
+        app: name of an app of this builder.
+        build: id of a build that is here.
+
+    Raises:
+        CommandExecutionError: the build is not here.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.release demo 6f1d3c0a9b2e
+    """
+    if not (BUILDS / app / build / "manifest.json").is_file():
+        raise CommandExecutionError(f"no build {build} of {app} is on this host")
+    _note(app, RELEASED, {"build": build, "token": uuid.uuid4().hex})
+
+
+def remember(app: str, found: dict[str, str]) -> None:
+    """Keeps the builder's word on what the fleet serves, for when the builder is away; removes other builds' files.
+
+    Args:
+        app: name of an app of this host.
+        found: ``build`` and ``token``.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.remember demo '{build: 6f1d3c0a9b2e, token: 0a1b}'
+    """
+    (BUILDS / app).mkdir(parents=True, exist_ok=True)
+    _note(app, RELEASED, found)
+    for path in (BUILDS / app).glob("*/manifest.json"):
+        if path.parent.name != found["build"]:
+            shutil.rmtree(path.parent)  # their releases are installed, and need them no more
+
+
+def _noted(app: str, name: str) -> dict[str, str] | None:
     try:
-        return str(json.loads(_get(f"/{app}/{LINK}/manifest.json"))["id"])
+        found: dict[str, str] = json.loads((BUILDS / app / name).read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
-        if known is None:
-            where = __pillar__["wiring"]["builds"]["url"]
-            raise CommandExecutionError(f"the builder, {where}, cannot be asked for builds of {app}: {error}") from None
-        return known
+    return found
+
+
+def _note(app: str, name: str, found: dict[str, str]) -> None:
+    __utils__["appfiles.write"](BUILDS / app / name, json.dumps(found) + "\n", 0o644)
+
+
+def _ask(app: str, name: str) -> dict[str, str] | None:
+    try:
+        found: dict[str, str] = json.loads(_get(f"/{app}/{name}"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        where = __pillar__["wiring"]["builds"]["url"]
+        raise CommandExecutionError(f"the builder, {where}, cannot be asked for builds of {app}: {error}") from None
+    return found
 
 
 def fetch(app: str, build: str) -> None:
@@ -114,61 +250,3 @@ def _get(path: str, place: Path | None = None) -> bytes:
     builds = __pillar__["wiring"]["builds"]
     found: bytes = __utils__["mutualtls.get"](builds["url"], builds["address"], path, place)
     return found
-
-
-def release(app: str, build: str) -> str | None:
-    """Makes a build the one that the fleet serves; on other hosts than the builder, remembers that it is.
-
-    Args:
-        app: name of an app.
-        build: id of a build that is here.
-
-    Returns:
-        The build that it was before, or None.
-
-    Raises:
-        CommandExecutionError: the build is not here.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call builder.release demo 6f1d3c0a9b2e
-    """
-    if not (BUILDS / app / build / "manifest.json").is_file():
-        raise CommandExecutionError(f"no build {build} of {app} is on this host")
-    before = _linked(app)
-    __utils__["appfiles.point"](BUILDS / app / LINK, build)
-    return before
-
-
-def must_release(app: str, build: str) -> bool:
-    """Whether the newest build becomes the fleet's by itself: always, but where several hosts must switch together.
-
-    Args:
-        app: name of an app of this builder.
-        build: id of its newest build.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call builder.must_release demo 6f1d3c0a9b2e
-    """
-    now = _linked(app)
-    return now is None or (now != build and not __pillar__["wiring"]["builder"]["together"])
-
-
-def prune(app: str) -> None:
-    """Removes fetched builds but the one that the fleet serves: releases are installed, and need theirs no more.
-
-    Args:
-        app: name of an app of this host.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call builder.prune demo
-    """
-    keep = _linked(app)
-    for path in (BUILDS / app).glob("*/manifest.json"):
-        if keep and path.parent.name not in (keep, LINK):
-            shutil.rmtree(path.parent)

@@ -237,11 +237,12 @@ def _release_of(instance: str) -> str:
 # --- what shall be and what is ------------------------------------------------------------------------------
 
 
-def wanted(app: str) -> list[dict[str, Any]]:
+def wanted(app: str, release: str | None = None) -> list[dict[str, Any]]:
     """Answers the processes and timers that this host shall run for an app. Changes nothing.
 
     Args:
         app: name of an app of this host.
+        release: id of an installed release; without it the desired one.
 
     Returns:
         For each: ``name``, ``release``, ``single``, ``files`` (texts by path), ``template`` (the beginning of its
@@ -258,7 +259,7 @@ def wanted(app: str) -> list[dict[str, Any]]:
     settings = __utils__["releases.settings"](__pillar__, app)
     if "worker" not in __pillar__["host"]["roles"] or not (settings["processes"] or settings["timers"]):
         return []
-    release = __salt__["release.desired"](app)["id"]
+    release = release or __salt__["release.desired"](app)["id"]
     sandbox = __salt__["release.sandbox"](app)
     here = __pillar__["wiring"]["worker"]["single"]
     units = []
@@ -384,7 +385,7 @@ def _mark(pid: str) -> str | None:
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def converge(app: str) -> None:
+def converge(app: str, release: str | None = None) -> None:
     """Lets this host run an app's processes and timers, of the release that shall be served and of no other.
 
     The new release's processes are started and must stay up for a while; then the old ones are told to stop and
@@ -393,6 +394,7 @@ def converge(app: str) -> None:
 
     Args:
         app: name of an app of this host.
+        release: id of an installed release; without it the desired one.
 
     Raises:
         CommandExecutionError: the release is not installed, its database is not ready for it, systemd does not know
@@ -404,7 +406,7 @@ def converge(app: str) -> None:
             salt-call processes.converge demo
     """
     with __utils__["appfiles.locked"](APPS / app / ".processes.lock"):
-        units, found = wanted(app), _found(app)
+        units, found = wanted(app, release), _found(app)
         _check(app, units, found)
         _write(units, found)
         _switch(app, [unit for unit in units if "instance" in unit], found)
@@ -413,6 +415,7 @@ def converge(app: str) -> None:
             _systemctl("enable", "--quiet", "--now", *timers)
         _remove(_leftovers(units, found), found)
         if units and "web" not in __pillar__["host"]["roles"]:
+            __salt__["fleet.choose"](app, units[0]["release"])
             _prune(app, units[0]["release"])
 
 

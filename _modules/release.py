@@ -49,14 +49,19 @@ def desired(app: str) -> dict[str, str]:
     if pin := __salt__["release.pinned"](app):
         build = manifest(app, pin["release"])["build"]
         return {"id": pin["release"], "build": build, "note": __utils__["releases.pin_note"](app, pin)}
-    return asked_for(app)
+    asked = asked_for(app)
+    if (given := __salt__["fleet.chosen"](app)) and given != asked["id"]:
+        note = f"The site asks for {asked['id']}, which all hosts take together: salt-run state.orchestrate orch.deploy"
+        return {"id": given, "build": manifest(app, given)["build"], "note": note}
+    return asked
 
 
-def asked_for(app: str) -> dict[str, str]:
+def asked_for(app: str, build: str | None = None) -> dict[str, str]:
     """Answers the release that the site asks for, whether one is pinned or not. Changes nothing.
 
     Args:
         app: name of an app of this host.
+        build: the build to make it of; without it the one that the builder has released.
 
     Returns:
         ``id`` of the release and of its ``build``.
@@ -70,10 +75,7 @@ def asked_for(app: str) -> dict[str, str]:
             salt-call release.asked_for demo
     """
     settings = __utils__["releases.settings"](__pillar__, app)
-    build = __salt__["builder.released"](app)
-    if "builder" in __pillar__["host"]["roles"]:
-        newest = __salt__["build.identify"](app)["id"]
-        build = newest if build is None or not __pillar__["wiring"]["builder"]["together"] else build
+    build = build or _released(app)
     if build is None:
         raise CommandExecutionError(f"the builder has no build of {app} yet: apply its states first")
     parts = {
@@ -83,6 +85,15 @@ def asked_for(app: str) -> dict[str, str]:
         "files": __pillar__["wiring"]["apps"][app]["files"],
     }
     return {"id": __utils__["releases.release_id"](build, parts), "build": build}
+
+
+def _released(app: str) -> str | None:
+    """The build that this host shall serve; on a builder that decides alone, the one that is yet to be made."""
+    build: str | None = (__salt__["builder.released"](app) or {}).get("build")
+    if "builder" in __pillar__["host"]["roles"]:
+        newest: str = __salt__["build.identify"](app)["id"]
+        return newest if build is None or not __pillar__["wiring"]["builder"]["together"] else build
+    return build
 
 
 def active(app: str) -> str | None:

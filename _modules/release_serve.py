@@ -50,6 +50,68 @@ def activate(app: str) -> None:
     _serve(app, __salt__["release.desired"](app)["id"])
 
 
+def prepare(app: str, release: str) -> None:
+    """Starts an installed release and asks it until it has answered well; it gets no traffic yet.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+
+    Raises:
+        CommandExecutionError: it did not start or did not answer well; with the app's last log lines.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.prepare demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    __salt__["release.manifest"](app, release)  # refuses one that is not installed
+    with __utils__["applock.hold"](APPS / app / ".lock", f"starting {release}", ACTIVATE_SECONDS):
+        _prepare(app, release)
+
+
+def switch(app: str, release: str) -> None:
+    """Gives the traffic to a release that was prepared; what served before runs on.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+
+    Raises:
+        CommandExecutionError: it is not running.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.switch demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    with __utils__["applock.hold"](APPS / app / ".lock", f"switching to {release}", ACTIVATE_SECONDS):
+        if __salt__["instances.states"](app).get(release) != "active":
+            raise CommandExecutionError(f"release {release} of {app} is not running: release.prepare comes first")
+        _switch(app, release)
+
+
+def retire(app: str, release: str) -> None:
+    """Stops all releases but the one that has the traffic, when they have answered what they were asked.
+
+    Args:
+        app: name of an app of this host.
+        release: id of the release that has the traffic.
+
+    Raises:
+        CommandExecutionError: it has not.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.retire demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    with __utils__["applock.hold"](APPS / app / ".lock", f"retiring all but {release}", ACTIVATE_SECONDS):
+        if __salt__["release.active"](app) != release:
+            raise CommandExecutionError(f"release {release} of {app} has not the traffic: release.switch comes first")
+        _retire(app, release)
+
+
 def rollback(app: str, release: str | None = None) -> str:
     """Gives the traffic back to an installed release: the one that served before, or the named one. Builds nothing.
 
@@ -202,6 +264,7 @@ def _serve(app: str, release: str, pin_why: str | None = None) -> None:
         if pin_why is not None:
             __salt__["release.write_pin"](app, release, pin_why)
         _switch(app, release)
+        __salt__["fleet.choose"](app, release)
         _retire(app, release)
 
 

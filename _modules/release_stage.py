@@ -86,14 +86,15 @@ def write_unit_files(app: str) -> None:
     __salt__["instances.reload"]()
 
 
-def stage(app: str) -> dict[str, Any]:
-    """Installs the desired release beside the others: source, virtual environment, environment, gunicorn's settings.
+def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
+    """Installs a release beside the others: source, virtual environment, environment, gunicorn's settings.
 
     It is installed at its final path, because a virtual environment cannot be moved, and counts as installed when
     its manifest.json is there, which is written last. Only the build's own files are read; no index is asked.
 
     Args:
         app: name of an app of this host.
+        wanted: ``id`` of the release and of its ``build``; without it the desired one (``release.desired``).
 
     Returns:
         The release's manifest.
@@ -107,7 +108,7 @@ def stage(app: str) -> dict[str, Any]:
 
             salt-call release.stage demo
     """
-    wanted = __salt__["release.desired"](app)
+    wanted = wanted or __salt__["release.desired"](app)
     release = wanted["id"]
     directory = Path(__salt__["release.directory"](app, release))
     reached = __utils__["steps.reached"]
