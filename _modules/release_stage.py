@@ -24,6 +24,8 @@ TMPFILES = Path("/etc/tmpfiles.d")
 
 STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
 
+LATE = ("nice", "-n", "19")  # who is being served on this host comes first
+
 # Asked of Django once per release: what the release holds cannot change afterwards.
 FACTS = """
 import json, django
@@ -124,7 +126,9 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
         reached("directory made")
-        _install(app, directory, Path(__salt__["build.directory"](app, wanted["build"])))
+        # Their hashes, and the Python that they were installed for.
+        packages = f"{build['files']['requirements.txt']} {build['python']}"
+        _install(app, directory, Path(__salt__["build.directory"](app, wanted["build"])), packages)
         _configure(app, release, build["commit"])
         reached("settings written")
         found = {
@@ -132,6 +136,7 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
             "app": app,
             "build": wanted["build"],
             "commit": build["commit"],
+            "packages": packages,
             **__utils__["ledger.stamp"](),
             "django": _ask_django(app, release),
         }
@@ -159,27 +164,48 @@ def _readable_to_all() -> Iterator[None]:
         os.umask(before)
 
 
-def _install(app: str, directory: Path, build: Path) -> None:
-    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
-    python = f"{directory}/venv/bin/python"
-    late = ["nice", "-n", "19"]  # who is being served on this host comes first
-    quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
-    reached = __utils__["steps.reached"]
+def _install(app: str, directory: Path, build: Path, packages: str) -> None:
+    """Brings source and packages into the release's directory."""
+    reached, run = __utils__["steps.reached"], __utils__["appfiles.run"]
     __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
     shutil.copy(build / "bom.json", directory / "bom.json")
     reached("source unpacked")
-    run([*late, uv, "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
-    reached("environment made")
+    if twin := _with_the_same(app, packages):
+        _copy_environment(twin, directory)
+    else:
+        _make_environment(directory, build)
+    run([*LATE, f"{directory}/venv/bin/python", "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
+    reached("packages installed")
+
+
+def _with_the_same(app: str, packages: str) -> Path | None:
+    """The directory of an installed release that has the same packages."""
+    found = [one["id"] for one in __salt__["release.manifests"](app) if one.get("packages") == packages]
+    return Path(__salt__["release.directory"](app, found[0])) if found else None
+
+
+def _copy_environment(twin: Path, directory: Path) -> None:
+    """Copies a virtual environment, compiled files included: unpacking and compiling take five times as long."""
+    __utils__["appfiles.run"]([*LATE, "cp", "--archive", f"{twin}/venv", f"{directory}/venv"])
+    # Its scripts name their interpreter. Compiled files name their source, too, but Python puts that right itself.
+    for script in (directory / "venv/bin").iterdir():
+        if not script.is_symlink():
+            script.write_bytes(script.read_bytes().replace(f"{twin}/".encode(), f"{directory}/".encode()))
+
+
+def _make_environment(directory: Path, build: Path) -> None:
+    """Installs the build's wheels, each checked by its hash, into a new virtual environment."""
+    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
+    quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
+    run([*LATE, uv, "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
     run(
         [
-            *late, uv, "pip", "install", *quiet, "--python", python,
+            *LATE, uv, "pip", "install", *quiet, "--python", f"{directory}/venv/bin/python",
             "--no-index", "--find-links", str(build / "wheels"), "--require-hashes",
             "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
             "--requirements", str(build / "requirements.txt"),
         ]
     )  # fmt: skip
-    run([*late, python, "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
-    reached("packages installed")
 
 
 def _configure(app: str, release: str, commit: str) -> None:

@@ -12,7 +12,6 @@ log = logging.getLogger(__name__)
 STEPS = (
     "directory made",
     "source unpacked",
-    "environment made",
     "packages installed",
     "settings written",
     "Django asked",

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.contracts import load
+from tests.unit.contracts.pg import pg
 
-pg = load("_modules", "pg")
+pgconf = load("_utils", "pgconf")
 
 DEMO = {"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "10.0.0.5/32"}
 
@@ -19,7 +20,7 @@ def rules(text: str) -> list[list[str]]:
 
 def test_hba_has_one_line_for_each_need_and_rejects_the_rest() -> None:
     other = {**DEMO, "address": "fd00::5/128"}
-    found = rules(pg.hba([DEMO, other, DEMO]))
+    found = rules(pgconf.hba([DEMO, other, DEMO]))
     assert found[1:5] == [
         ["hostssl", '"demo"', f'"{role}"', address, "scram-sha-256"]
         for address in ("10.0.0.5/32", "fd00::5/128")
@@ -30,37 +31,37 @@ def test_hba_has_one_line_for_each_need_and_rejects_the_rest() -> None:
 
 
 def test_hba_trusts_nobody() -> None:
-    methods = {rule[3] if rule[0] == "local" else rule[4] for rule in rules(pg.hba([DEMO]))}
+    methods = {rule[3] if rule[0] == "local" else rule[4] for rule in rules(pgconf.hba([DEMO]))}
     assert methods == {"peer", "scram-sha-256", "reject"}
 
 
 def test_hba_without_clients_is_closed() -> None:
-    assert {rule[-1] for rule in rules(pg.hba([]))} == {"map=saltern", "reject"}
+    assert {rule[-1] for rule in rules(pgconf.hba([]))} == {"map=saltern", "reject"}
 
 
 def test_hba_names_are_never_keywords() -> None:
-    line = rules(pg.hba([{**DEMO, "database": "all", "user": "replication"}]))[1]
+    line = rules(pgconf.hba([{**DEMO, "database": "all", "user": "replication"}]))[1]
     assert line[1:3] == ['"all"', '"replication"']
 
 
 @pytest.mark.parametrize("bad", [{"user": 'x" all'}, {"address": "10.0.0.5"}, {"address": "all"}, {"database": "a\nb"}])
 def test_hba_refuses_what_it_cannot_write(bad: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"pg_hba\.conf|is not a network"):
-        pg.hba([{**DEMO, **bad}])
+        pgconf.hba([{**DEMO, **bad}])
 
 
 def test_config_quotes() -> None:
-    assert pg.config({"a.b": "it's \\ x", "on": True, "n": 5}) == "a.b = 'it''s \\\\ x'\non = 'on'\nn = '5'\n"
+    assert pgconf.config({"a.b": "it's \\ x", "on": True, "n": 5}) == "a.b = 'it''s \\\\ x'\non = 'on'\nn = '5'\n"
 
 
 @pytest.mark.parametrize("settings", [{"a b": 1}, {"a": "1\nssl = off"}, {"a'": 1}])
 def test_config_refuses_injection(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"postgres\.settings"):
-        pg.config(settings)
+        pgconf.config(settings)
 
 
 def conf(release: int, **settings: Any) -> dict[str, str]:
-    module = load("_modules", "pg")
+    module = pg()
     module.__grains__ = {"osmajorrelease": release, "mem_total": 8000, "num_cpus": 2}
     defaults = {"port": 5432, "memory_mb": None, "memory_share": 0.5, "max_connections": None, "settings": {}}
     text = module.postgresql_conf("main", {**defaults, **settings}, ["127.0.0.1", "10.0.0.5"])

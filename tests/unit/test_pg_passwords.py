@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.contracts import load
 
-pg = load("_modules", "pg")
+scram = load("_utils", "scram")
 
 # RFC 7677, section 3.
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
@@ -21,7 +21,7 @@ SERVER_SIGNATURE = base64.b64decode("6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4
 
 
 def test_verifier_accepts_the_client_of_the_rfc() -> None:
-    verifier = pg.scram_verifier("pencil", SALT)
+    verifier = scram.verifier("pencil", SALT)
     head, _, keys = verifier.rpartition("$")
     stored, server = (base64.b64decode(key) for key in keys.split(":"))
     assert head == "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ=="
@@ -45,21 +45,21 @@ def test_verifier_accepts_the_client_of_the_rfc() -> None:
     ],
 )
 def test_saslprep(password: str, prepared: str) -> None:
-    assert pg.saslprep(password) == prepared
+    assert scram.saslprep(password) == prepared
 
 
 def test_other_password_does_not_match() -> None:
-    assert not pg.verifier_matches("pencils", pg.scram_verifier("pencil", SALT))
+    assert not scram.matches("pencils", scram.verifier("pencil", SALT))
 
 
 @pytest.mark.parametrize("stored", [None, "", "md5abc", "SCRAM-SHA-256$x", "SCRAM-SHA-256$4096:!$a:b"])
 def test_what_is_no_verifier_never_matches(stored: str | None) -> None:
-    assert not pg.verifier_matches("pencil", stored)
+    assert not scram.matches("pencil", stored)
 
 
 def test_weaker_verifier_is_replaced() -> None:
-    assert not pg.verifier_matches("pencil", pg.scram_verifier("pencil", SALT, iterations=1000))
+    assert not scram.matches("pencil", scram.verifier("pencil", SALT, iterations=1000))
 
 
 def test_stronger_verifier_is_kept() -> None:
-    assert pg.verifier_matches("pencil", pg.scram_verifier("pencil", SALT, iterations=5000))
+    assert scram.matches("pencil", scram.verifier("pencil", SALT, iterations=5000))

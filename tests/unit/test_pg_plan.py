@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from tests.unit.contracts import load
-from tests.unit.contracts.pg import CLIENTS, PILLAR, World, cluster, converged, server
-
-pg = load("_modules", "pg")
+from tests.unit.contracts.pg import CLIENTS, PILLAR, World, cluster, converged, pg, pgplan, scram, server
 
 PASSWORDS = {"demo": "secret of demo", "demo_owner": "secret of owner"}
 SALTS = dict.fromkeys(PASSWORDS, b"0123456789abcdef")
 
 
 def plan(current: dict[str, Any], extensions: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
-    return pg.plan(pg.wanted(CLIENTS, extensions), current, PASSWORDS, SALTS)
+    return pg().plan(pgplan.wanted(CLIENTS, extensions), current, PASSWORDS, SALTS)
 
 
 def sql(steps: list[dict[str, Any]]) -> list[str]:
@@ -182,7 +180,7 @@ def test_new_password_is_one_step_and_never_in_a_plan() -> None:
     steps = plan(converged("another"))
     assert [step["subject"] for step in steps] == ["role demo password"]
     literals = [part["literal"] for part in steps[0]["statements"][0] if isinstance(part, dict) and "literal" in part]
-    assert pg.verifier_matches("secret of demo", literals[0])
+    assert scram.matches("secret of demo", literals[0])
     assert "secret of demo" not in repr(steps)
     assert "SCRAM" not in repr((steps[0]["old"], steps[0]["new"]))
 
@@ -198,11 +196,11 @@ def test_new_password_is_one_step_and_never_in_a_plan() -> None:
 )
 def test_apps_cannot_share(clients: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"own role|own database and role"):
-        pg.wanted(clients)
+        pgplan.wanted(clients)
 
 
 def test_two_hosts_of_one_app_are_one_database() -> None:
-    assert list(pg.wanted([*CLIENTS, {**CLIENTS[0], "address": "10.0.0.6/32"}])) == ["demo"]
+    assert list(pgplan.wanted([*CLIENTS, {**CLIENTS[0], "address": "10.0.0.6/32"}])) == ["demo"]
 
 
 def call(world: World, test: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.contracts import load
 
-pg = load("_modules", "pg")
+pgtuning = load("_utils", "pgtuning")
 
 UNITS = {"kB": 1 / 1024, "MB": 1, "GB": 1024}
 SIZES = sorted({256, 257, 1000, 24105, *(int(256 * 1.07**step) for step in range(124)), 1024 * 1024})
@@ -22,7 +22,7 @@ def mb(value: str) -> float:
 @pytest.mark.parametrize(("cpus", "version"), itertools.product(CPUS, [15, 17]))
 def test_sum_stays_below_the_memory_for_every_size(cpus: int, version: int) -> None:
     for memory in SIZES:
-        settings = pg.tuning(memory, cpus, version)
+        settings = pgtuning.tuning(memory, cpus, version)
         processes = int(settings["max_connections"]) + int(settings["max_worker_processes"])
         total = mb(settings["shared_buffers"]) + processes * mb(settings["work_mem"])
         total += mb(settings["maintenance_work_mem"]) + 3 * mb(settings["autovacuum_work_mem"])
@@ -36,18 +36,18 @@ def test_sum_stays_below_the_memory_for_every_size(cpus: int, version: int) -> N
 def test_asked_for_connections_are_given_or_refused_but_never_overcommitted(connections: int) -> None:
     for memory in SIZES:
         try:
-            settings = pg.tuning(memory, 4, 17, connections)
+            settings = pgtuning.tuning(memory, 4, 17, connections)
         except ValueError as error:
             needed = int(str(error).partition("at least ")[2].split()[0])
             assert needed > memory
-            assert pg.tuning(needed, 4, 17, connections), "what the message advises must work"
+            assert pgtuning.tuning(needed, 4, 17, connections), "what the message advises must work"
             continue
         assert settings["max_connections"] == str(connections)
         assert (connections + 8) * mb(settings["work_mem"]) <= 0.26 * memory
 
 
 def test_worked_example_of_pgtune() -> None:
-    settings = pg.tuning(24 * 1024, 2, 17)
+    settings = pgtuning.tuning(24 * 1024, 2, 17)
     assert (settings["shared_buffers"], settings["effective_cache_size"]) == ("6144MB", "18432MB")
     assert (settings["maintenance_work_mem"], settings["max_connections"]) == ("1536MB", "200")
     assert 28 <= mb(settings["work_mem"]) <= 30
@@ -55,37 +55,37 @@ def test_worked_example_of_pgtune() -> None:
 
 
 def test_connections_yield_before_work_mem_does() -> None:
-    settings = pg.tuning(1024, 2, 17)
+    settings = pgtuning.tuning(1024, 2, 17)
     assert settings["max_connections"] == "56" and settings["work_mem"] == "4096kB"
 
 
 def test_parallel_settings_from_four_cpus() -> None:
-    settings = pg.tuning(16384, 8, 17)
+    settings = pgtuning.tuning(16384, 8, 17)
     assert settings["max_parallel_workers"] == "8" and settings["max_parallel_workers_per_gather"] == "4"
 
 
 def test_too_little_memory_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"postgres\.memory_mb"):
-        pg.tuning(255, 1, 17)
+        pgtuning.tuning(255, 1, 17)
 
 
 def test_budget_is_the_same_after_a_kernel_update() -> None:
     for total in (1972, 3936, 7941, 24105, 64295):
-        assert pg.budget_mb(total, 0.5) == pg.budget_mb(total - 3, 0.5)
-        assert 0.46 * total <= pg.budget_mb(total, 0.5) <= 0.5 * total
+        assert pgtuning.budget_mb(total, 0.5) == pgtuning.budget_mb(total - 3, 0.5)
+        assert 0.46 * total <= pgtuning.budget_mb(total, 0.5) <= 0.5 * total
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.01])
 def test_budget_refuses_an_impossible_share(share: float) -> None:
     with pytest.raises(ValueError, match=r"postgres\.memory_share"):
-        pg.budget_mb(4096, share)
+        pgtuning.budget_mb(4096, share)
 
 
 @pytest.mark.parametrize(("debian", "postgres"), [(12, 15), (13, 17)])
 def test_version(debian: int, postgres: int) -> None:
-    assert pg.server_version(debian) == postgres
+    assert load("_utils", "pgconf").server_version(debian) == postgres
 
 
 def test_unknown_debian() -> None:
     with pytest.raises(ValueError, match="Debian 12 and 13; this host has Debian 11"):
-        pg.server_version(11)
+        load("_utils", "pgconf").server_version(11)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
-from test_build import Project, _flip, module, pip  # noqa: F401  (pip is a fixture)
+from test_build import Project, _flip, module, pip, wheel  # noqa: F401  (pip is a fixture)
 from test_site_good import MIGRATIONS
 
 SECRET = "canary-0123456789"
@@ -354,6 +354,28 @@ def test_a_step_that_failed_is_done_by_the_next_apply(host: Host, step: str) -> 
     host.behaviour = "good"
     host.apply()
     assert host.release.status("tiny")["problems"] == []
+
+
+def test_packages_are_unpacked_once_and_scripts_name_their_own_release(host: Host, tmp_path: Path) -> None:
+    ran: list[list[str]] = []
+
+    def execute(argv: list[str], **options: Any) -> str:
+        ran.append([Path(word).name for word in argv])
+        return host.execute(argv, **options)
+
+    host.utils["appfiles.run"] = execute
+    old = host.directory(host.apply())
+    script = "venv/bin/activate"  # every environment has it
+    assert str(old) in (old / script).read_text()
+    host.edit("2")
+    new = host.directory(host.apply())
+    assert [("venv" in argv, "pip" in argv) for argv in ran if "uv" in argv] == [(True, False), (False, True)]
+    assert str(new) in (new / script).read_text() and str(old) not in (new / script).read_text()
+    assert (new / "venv/bin/activate").stat().st_ino != (old / "venv/bin/activate").stat().st_ino
+    lock = host.source / "requirements.txt"
+    lock.write_text(lock.read_text() + wheel(host.index, "more", "1"))
+    newest = host.directory(host.apply())
+    assert list(newest.glob("venv/lib/*/site-packages/more.py")) and len([argv for argv in ran if "uv" in argv]) == 4
 
 
 def test_a_killed_installation_is_thrown_away_and_done_again(host: Host) -> None:

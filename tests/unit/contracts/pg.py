@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests.unit.contracts import Contract, World, load
 
-pg = load("_modules", "pg")
+pgplan, scram = load("_utils", "pgplan"), load("_utils", "scram")
 
 CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}]
 PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo", "owner_password": "secret of owner"}}}}
 
 
+def pg() -> ModuleType:
+    """Return the execution module pg with the utilities that it calls."""
+    module = load("_modules", "pg")
+    module.__utils__ = {
+        f"{name}.{key}": value
+        for name in ("pgconf", "pgplan", "pgtuning", "scram")
+        for key, value in vars(load("_utils", name)).items()
+        if callable(value)
+    }
+    return module
+
+
 def converged(password: str = "secret of demo") -> dict[str, Any]:
     """Return a server on which everything is as it should be."""
-    attributes = {column: on for column, (_, on) in pg.ROLE_ATTRIBUTES.items()}
+    attributes = {column: on for column, (_, on) in pgplan.ROLE_ATTRIBUTES.items()}
     role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": []}
     roles = {
-        name: {**role, "rolpassword": pg.scram_verifier(text, b"0123456789abcdef")}
+        name: {**role, "rolpassword": scram.verifier(text, b"0123456789abcdef")}
         for name, text in (("demo", password), ("demo_owner", "secret of owner"))
     }
     database = {
@@ -36,7 +49,7 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
             "strays": [],
             "closed": [],
             "closed_schemas": [],
-            "default_privileges": sorted(pg._default_privileges()),
+            "default_privileges": sorted(pgplan.default_privileges()),
         },
     }
     return {"server": "up", "checksums": True, "roles": roles, "databases": {"demo": database}}
@@ -52,8 +65,8 @@ def server(broken: str = "", **current: Any) -> World:
         return broken
 
     functions = {
-        "pg.wanted": pg.wanted,
-        "pg.plan": pg.plan,
+        "pg.wanted": pgplan.wanted,
+        "pg.plan": pg().plan,
         "pg.databases": lambda wanted, port: state,
         "pg.execute": execute,
     }

@@ -1,0 +1,182 @@
+"""PostgreSQL's configuration files: their texts, and its version in each Debian release."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Debian release -> PostgreSQL's major version in it.
+DEBIAN_VERSIONS = {12: 15, 13: 17}
+SOCKET_DIRECTORY = "/run/postgresql"
+
+
+def server_version(debian_release: int) -> int:
+    """Return PostgreSQL's major version in a Debian release.
+
+    Args:
+        debian_release: 12 or 13.
+
+    Returns:
+        The major version.
+
+    Raises:
+        ValueError: Saltern does not know this Debian release.
+
+    Example:
+        >>> server_version(13)
+        17
+    """
+    if debian_release not in DEBIAN_VERSIONS:
+        known = " and ".join(str(release) for release in DEBIAN_VERSIONS)
+        raise ValueError(f"Saltern's postgres role knows Debian {known}; this host has Debian {debian_release}")
+    return DEBIAN_VERSIONS[debian_release]
+
+
+def config(settings: dict[str, Any]) -> str:
+    """Return postgresql.conf's lines.
+
+    Args:
+        settings: Values by name. Booleans become on and off; everything is quoted.
+
+    Returns:
+        One line for each setting, in the given order.
+
+    Raises:
+        ValueError: A name is no setting's name, or a value has a line break.
+
+    Example:
+        >>> config({"ssl": True, "log_line_prefix": "it's "})
+        "ssl = 'on'\\nlog_line_prefix = 'it''s '\\n"
+    """
+    lines = []
+    for name, value in settings.items():
+        if not re.fullmatch(r"[a-zA-Z_][\w.]*", name):
+            raise ValueError(f"postgres.settings: {name!r} is not the name of a PostgreSQL setting")
+        text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+        if "\n" in text:
+            raise ValueError(f"postgres.settings.{name}: a value is one line")
+        quoted = text.replace("\\", "\\\\").replace("'", "''")
+        lines.append(f"{name} = '{quoted}'\n")
+    return "".join(lines)
+
+
+def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> dict[str, Any]:
+    """Return the settings that do not depend on the host's size.
+
+    Args:
+        major: PostgreSQL's major version.
+        cluster: The cluster's name.
+        port: The TCP port.
+        listen: The addresses to listen on.
+
+    Returns:
+        Values by name.
+
+    Example:
+        >>> server_settings(17, "main", 5432, ["127.0.0.1"])["ssl_min_protocol_version"]
+        'TLSv1.3'
+    """
+    settings: dict[str, Any] = {
+        "data_directory": f"/var/lib/postgresql/{major}/{cluster}",
+        "hba_file": f"/etc/postgresql/{major}/{cluster}/pg_hba.conf",
+        "ident_file": f"/etc/postgresql/{major}/{cluster}/pg_ident.conf",
+        # Debian's pg_lsclusters and pg_ctlcluster look for it here.
+        "external_pid_file": f"/run/postgresql/{major}-{cluster}.pid",
+        "cluster_name": f"{major}/{cluster}",
+        "listen_addresses": ",".join(listen),
+        "port": port,
+        "unix_socket_directories": SOCKET_DIRECTORY,
+        "password_encryption": "scram-sha-256",
+        "ssl": True,
+        "ssl_cert_file": "/etc/postgresql/tls/host.crt",
+        "ssl_key_file": "/etc/postgresql/tls/host.key",
+        "ssl_min_protocol_version": "TLSv1.3",
+        # To the journal, which is bounded; it adds the time.
+        "logging_collector": False,
+        "log_destination": "stderr",
+        "log_line_prefix": "[%p] %q%u@%d %a %h ",
+        "log_checkpoints": True,
+        "log_lock_waits": True,
+        "log_temp_files": "10MB",
+        "log_autovacuum_min_duration": "10s",
+        "log_min_duration_statement": "1s",
+        # Slow statements are logged without the values that users sent.
+        "log_parameter_max_length": 0,
+        "log_timezone": "Etc/UTC",
+        "timezone": "Etc/UTC",
+        "lc_messages": "C.UTF-8",
+        # A forgotten transaction holds locks and stops vacuum.
+        "idle_in_transaction_session_timeout": "5min",
+        # A client that lost its network frees its connection within about two minutes.
+        "tcp_keepalives_idle": "60s",
+        "tcp_keepalives_interval": "10s",
+        "tcp_keepalives_count": 6,
+    }
+    if major >= 17:
+        settings["allow_alter_system"] = False
+    return settings
+
+
+def hba(clients: list[dict[str, Any]]) -> str:
+    """Return pg_hba.conf: one line for each need, and a final reject.
+
+    Args:
+        clients: Who may connect: ``database``, ``user``, ``owner`` and ``address`` (a network, such as 10.0.0.5/32)
+            each. The owner comes from the same hosts, to migrate.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        ValueError: A name cannot be written in pg_hba.conf, or an address has no prefix length.
+
+    Example:
+        >>> client = {"database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}
+        >>> print(hba([client]).splitlines()[3])
+        hostssl "demo" "demo" 127.0.0.1/32 scram-sha-256
+    """
+    lines = [
+        "# Written by Salt. Who may connect is derived from the fleet: change it there.",
+        "# type database user address method",
+        'local all "postgres" peer map=saltern',
+    ]
+    needs = []
+    for client in clients:
+        address = client["address"]
+        if not re.fullmatch(r"[0-9a-fA-F:.]+/\d+", address):
+            raise ValueError(f"wiring.postgres.clients: the address {address!r} is not a network such as 10.0.0.5/32")
+        database = _hba_quote(client["database"])
+        needs += [
+            f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in ("user", "owner")
+        ]
+    lines += list(dict.fromkeys(needs))
+    # `all` in the second column does not cover replication.
+    lines += [
+        "local replication all reject",
+        "host replication all all reject",
+        "local all all reject",
+        "host all all all reject",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _hba_quote(name: str) -> str:
+    """Return a name for pg_hba.conf in quotes, so that ``all`` or ``replication`` are only names."""
+    if '"' in name or "\n" in name:
+        raise ValueError(f"the name {name!r} cannot stand in pg_hba.conf: no quotes, no line breaks")
+    return f'"{name}"'
+
+
+def ident() -> str:
+    """Return pg_ident.conf: root and postgres may act as ``postgres``, over the Unix socket only.
+
+    Root can become every user anyway; this way it needs no ``su`` for each query.
+
+    Returns:
+        The whole file.
+
+    Example:
+        >>> "saltern root postgres" in ident()
+        True
+    """
+    return "# Written by Salt.\n# map, system user, database user\nsaltern root postgres\nsaltern postgres postgres\n"

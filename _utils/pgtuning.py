@@ -1,0 +1,100 @@
+"""PostgreSQL's sizes for a host: memory, connections, parallel workers."""
+
+from __future__ import annotations
+
+
+def budget_mb(memory_total_mb: int, share: float) -> int:
+    """Return how much of a host's memory PostgreSQL is sized for.
+
+    Rounded down to a sixteenth of a power of two: the kernel reports a few MB more or less after each update, and
+    that must not restart the server.
+
+    Args:
+        memory_total_mb: The host's memory in MB, as the kernel reports it.
+        share: PostgreSQL's share of it, above 0 and up to 1. Less than 1 where apps run on the same host.
+
+    Returns:
+        Memory in MB, at least 256.
+
+    Raises:
+        ValueError: The share is out of range.
+
+    Example:
+        >>> budget_mb(24105, 0.5), budget_mb(24090, 0.5)
+        (11776, 11776)
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"postgres.memory_share is {share}; it must be above 0 and at most 1")
+    wanted = int(memory_total_mb * share)
+    step = max(2 ** (wanted.bit_length() - 1) // 16, 1)
+    return max(wanted // step * step, 256)
+
+
+def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None = None) -> dict[str, str]:
+    """Return memory and parallelism settings for a web workload.
+
+    The rules are PGTune's for "web" (le0pard/pgtune at 7caef27, configurationSlice.js): a quarter of the memory for
+    shared_buffers, the rest divided by three times the processes for work_mem, a sixteenth for maintenance_work_mem.
+    One difference: PGTune's floor of 4 MB for work_mem times its 200 connections is more than a small host has, so here
+    the number of connections (and of parallel workers) yields first.
+
+    For any size, shared_buffers + (max_connections + max_worker_processes) x work_mem + maintenance_work_mem
+    + three autovacuum workers stays below 80 % of the memory.
+
+    Args:
+        memory_mb: Memory for PostgreSQL in MB, at least 256.
+        cpus: Number of CPUs.
+        version: PostgreSQL's major version.
+        max_connections: How many connections; None for as many as the memory carries, between 25 and 200.
+
+    Returns:
+        Settings by name, as in postgresql.conf.
+
+    Raises:
+        ValueError: The memory is too small, at all or for so many connections.
+
+    Example:
+        >>> tuning(1024, 2, 17)["shared_buffers"], tuning(1024, 2, 17)["max_connections"]
+        ('256MB', '56')
+    """
+    if memory_mb < 256:
+        raise ValueError(f"postgres needs at least 256 MB; postgres.memory_mb is {memory_mb}")
+    if cpus < 1:
+        raise ValueError(f"the number of CPUs is {cpus}")
+    workers = max(8, min(cpus, memory_mb // 64))
+    shared_kb = memory_mb * 1024 // 4
+    # PGTune: (memory - shared_buffers) / (3 x processes), which is a quarter of the memory for all processes together.
+    for_work_kb = (memory_mb * 1024 - shared_kb) // 3
+    if max_connections is None:
+        max_connections = min(max(for_work_kb // 4096 - workers, 25), 200)
+    work_kb = for_work_kb // (max_connections + workers)
+    if work_kb < 1024:
+        needed = -(-(max_connections + workers) * 4 // 256) * 256
+        raise ValueError(
+            f"postgres.max_connections is {max_connections}, which leaves {work_kb} kB of work_mem for each in"
+            f" {memory_mb} MB; give at least {needed} MB (postgres.memory_mb) or allow fewer connections"
+        )
+    maintenance_mb = min(memory_mb // 16, 8192)
+    settings = {
+        "max_connections": str(max_connections),
+        "shared_buffers": f"{shared_kb // 1024}MB",
+        "effective_cache_size": f"{memory_mb * 3 // 4}MB",
+        "work_mem": f"{work_kb}kB",
+        "maintenance_work_mem": f"{maintenance_mb}MB",
+        "autovacuum_work_mem": f"{min(maintenance_mb, 2048)}MB",
+        # A small host mostly has a small disk: WAL is kept in step with the memory.
+        "min_wal_size": "1GB" if memory_mb >= 2048 else "256MB",
+        "max_wal_size": "4GB" if memory_mb >= 2048 else "1GB",
+        "random_page_cost": "1.1",
+        "effective_io_concurrency": "200",
+        "jit": "off",
+        "max_worker_processes": str(workers),
+    }
+    if version >= 15:
+        settings["wal_compression"] = "lz4"
+    if cpus >= 4:
+        per_query = min(cpus // 2, 4)
+        settings["max_parallel_workers"] = str(cpus)
+        settings["max_parallel_workers_per_gather"] = str(per_query)
+        settings["max_parallel_maintenance_workers"] = str(per_query)
+    return settings
