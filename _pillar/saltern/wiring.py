@@ -5,9 +5,11 @@ Firewall, pg_hba, proxies and the apps' environment all read the result, so they
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .layout import REPOSITORY
 from .placeholders import fill
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from .secretfile import Secrets
 
 LOOPBACK = "127.0.0.1"
+MASTER_PORTS = (4505, 4506)  # Salt's own: the master publishes on the first and answers on the second
 CA_FILE = "/etc/saltern/tls/ca.crt"
 
 
@@ -99,6 +102,21 @@ def worker(site: Site, host: str) -> dict[str, Any]:
     It is the first of the workers by id, on every host alike and whatever runs now.
     """
     return {"single": with_role(site, "worker")[0] == host}
+
+
+def minion(site: Site, host: str) -> dict[str, Any]:
+    """Answers where the host's master is, and which Salt the host shall have: that of the master's lock."""
+    return {"master": site.fleet.hosts[only(site, "master")].address, "salt": salt_version()}
+
+
+def salt_version() -> str:
+    """Answers the digest of Salt's lock, as bin/bootstrap has it in a wheelhouse's name."""
+    return hashlib.sha256((REPOSITORY / "requirements/salt.txt").read_bytes()).hexdigest()[:12]
+
+
+def master(site: Site, host: str) -> dict[str, Any]:
+    """Answers where the master listens, on MASTER_PORTS, and for whom: all hosts with role minion, itself too."""
+    return {"listen": site.fleet.hosts[host].address, "minions": with_role(site, "minion")}
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
@@ -231,7 +249,15 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         host: the host's id.
         secrets: the host's secrets.
     """
-    parts = {"postgres": postgres, "redis": redis, "web": web, "worker": worker, "edge": edge}
+    parts = {
+        "minion": minion,
+        "master": master,
+        "postgres": postgres,
+        "redis": redis,
+        "web": web,
+        "worker": worker,
+        "edge": edge,
+    }
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
     if {"web", "worker"} & set(roles):
