@@ -553,3 +553,43 @@ def stop(name: str, timeout: float = 60) -> str:
     _run(["systemctl", "reset-failed", unit])
     _stamp_path(status["Id"]).unlink(missing_ok=True)
     return ""
+
+
+def in_job(groups: str | None = None) -> bool:
+    """Return whether this process is a job of the minion daemon, and not salt-call: it lives in the daemon's cgroup.
+
+    Args:
+        groups: the text of /proc/self/cgroup; default: this process's own.
+
+    Example:
+        >>> in_job("0::/system.slice/salt-minion.service\\n"), in_job("0::/user.slice/user-0.slice\\n")
+        (True, False)
+    """
+    text = Path("/proc/self/cgroup").read_text(encoding="utf-8") if groups is None else groups
+    return any("salt-minion.service" in line.split("/") for line in text.splitlines())
+
+
+def act_after_job(name: str, action: str) -> str:
+    """Let systemd restart or stop a daemon as soon as this process, the job, has ended.
+
+    Args:
+        name: The unit; ``.service`` may be left out.
+        action: ``restart`` or ``stop``; the latter also keeps it from starting at boot.
+
+    Returns:
+        An empty string, or what went wrong.
+
+    Example:
+        salt web1 daemon.act_after_job salt-minion restart
+    """
+    unit = unit_name(name)
+    problem = reload_systemd()
+    if problem:
+        return problem
+    verb = {"restart": "restart", "stop": "disable --now"}[action]
+    wait = f"tail --pid={os.getpid()} --sleep-interval=0.1 --follow /dev/null; exec systemctl {verb} {unit}"
+    later = f"saltern-{action}-{unit}"
+    # One that an earlier job has left waiting would be too early for this one.
+    _run(["systemctl", "stop", later])
+    done = _run(["systemd-run", "--quiet", "--collect", f"--unit={later}", "sh", "-c", wait])
+    return "" if done.returncode == 0 else f"systemd-run failed: {done.stderr.strip()}"

@@ -35,6 +35,7 @@ def _saltern(name: str) -> ModuleType:
         package = importlib.util.module_from_spec(spec)
         sys.modules["saltern"] = package
         spec.loader.exec_module(package)
+    sys.modules["saltern"].forget_old_code()
     return importlib.import_module(f"saltern.{name}")
 
 

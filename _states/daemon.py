@@ -17,6 +17,7 @@ def running(
     reload: bool | list[str] = False,
     enable: bool = True,
     timeout: float = 60,
+    after_job: bool = False,
 ) -> dict[str, Any]:
     """Keep a daemon running, started at boot, and restarted after a change of what it reads when it starts.
 
@@ -31,6 +32,8 @@ def running(
             always restarts.
         enable: Also start it at boot.
         timeout: How long a start, restart or reload may take, in seconds.
+        after_job: When this very apply is a job of the minion daemon, restart only when the job has ended. For the
+            daemons that carry the job: a minion never cuts off the branch that it sits on.
 
     Returns:
         Salt's result. ``changes`` has ``running`` (it was started), ``process`` (it was restarted or reloaded),
@@ -59,7 +62,18 @@ def running(
         return _result(name, True, {}, f"{name} is running with what is on disk.")
     if __opts__["test"]:
         return _result(name, None, changes, f"{name} would be changed: {'; '.join(reasons)}.")
+    if after_job and action == "restart" and __salt__["daemon.in_job"]():
+        return _after_job(name, "restart", changes, reasons)
     return _carry_out(name, action, inputs, found, changes, reasons, timeout)
+
+
+def _after_job(name: str, action: str, changes: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    """Leave it to systemd. Nothing is recorded, so the next apply makes good what was lost."""
+    problem = __salt__["daemon.act_after_job"](name, action)
+    if problem:
+        return _failed(name, problem)
+    done = {"restart": "restarts", "stop": "stops"}[action]
+    return _result(name, True, changes, f"{name} {done} when this job has ended: {'; '.join(reasons)}.")
 
 
 def _cannot_run(name: str, found: dict[str, Any]) -> str:
@@ -145,6 +159,7 @@ def mod_watch(
     inputs: list[str] | None = None,
     reload: bool | list[str] = False,
     timeout: float = 60,
+    after_job: bool = False,
     **kwargs: Any,
 ) -> dict[str, Any]:
     """Restart or reload a daemon because a watched state has changes. Salt calls it; do not write it in an SLS.
@@ -159,6 +174,7 @@ def mod_watch(
         inputs: As for ``running``.
         reload: As for ``running``.
         timeout: As for ``running``.
+        after_job: As for ``running``.
         **kwargs: Salt's own arguments, and those of ``running`` that do not matter here.
 
     Returns:
@@ -179,6 +195,8 @@ def mod_watch(
     reasons = [f"{', '.join(watched) or 'what it watches'} changed"]
     if __opts__["test"]:
         return _result(name, None, changes, f"{name} would be {changes['process']['new']}: {reasons[0]}.")
+    if after_job and action == "restart" and __salt__["daemon.in_job"]():
+        return _after_job(name, "restart", changes, reasons)
     return _carry_out(name, action, inputs, found, changes, reasons, timeout)
 
 
@@ -191,12 +209,13 @@ def _changed_names() -> list[str]:
     return sorted({chunk["name"] for chunk in chunks if (chunk["__sls__"], chunk["__id__"]) in changed})
 
 
-def dead(name: str, timeout: float = 60) -> dict[str, Any]:
+def dead(name: str, timeout: float = 60, after_job: bool = False) -> dict[str, Any]:
     """Keep a daemon stopped, also at boot: for what a host no longer runs.
 
     Args:
         name: The systemd unit; ``.service`` may be left out. It need not exist.
         timeout: How long it may take to stop, in seconds.
+        after_job: As for ``running``.
 
     Returns:
         Salt's result, with ``running`` and ``enabled`` in ``changes``.
@@ -217,6 +236,8 @@ def dead(name: str, timeout: float = 60) -> dict[str, Any]:
         return _result(name, True, {}, f"{name} does not run and is not started at boot.")
     if __opts__["test"]:
         return _result(name, None, changes, f"{name} would be stopped.")
+    if after_job and __salt__["daemon.in_job"]():
+        return _after_job(name, "stop", changes, ["the fleet has taken it from this host"])
     problem = __salt__["daemon.stop"](name, timeout)
     if problem:
         return _failed(name, problem)

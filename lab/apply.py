@@ -88,7 +88,7 @@ def _run(host: Host, plan: bool, on_state: Callable[[str, float], None], environ
         text=True,
     )
     log: list[str] = []
-    reader = threading.Thread(target=_follow, args=(process.stderr, on_state, log))
+    reader = threading.Thread(target=follow, args=(process.stderr, on_state, log))
     reader.start()
     assert process.stdout is not None
     answer = process.stdout.read()
@@ -96,8 +96,14 @@ def _run(host: Host, plan: bool, on_state: Callable[[str, float], None], environ
     return read_answer(host.id, process.wait(), answer, log)
 
 
-def _follow(stream: Any, on_state: Callable[[str, float], None], log: list[str]) -> None:
-    """Read Salt's log as it comes: tell of finished states, keep warnings and errors, drop the rest unseen."""
+def follow(stream: Any, on_state: Callable[[str, float], None], log: list[str]) -> None:
+    """Read Salt's log as it comes: tell of finished states, keep warnings and errors, drop the rest unseen.
+
+    Args:
+        stream: the lines.
+        on_state: called with each state's name and its milliseconds.
+        log: where what is kept goes.
+    """
     keep = False
     for line in stream:
         if done := COMPLETED.search(line):

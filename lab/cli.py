@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.markup import escape
 
 from debian import Refused
-from lab import images, machine, served
+from lab import fleet, images, machine, served
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab, all_labs, fleet_folder
@@ -26,7 +26,7 @@ def up(options: Options) -> None:
         was_running = lab.running
         machine.prepare()
         lab.make(options.fleet, options.release, options.image)
-        outcomes = [applied(host) for host in lab.hosts()]
+        outcomes = apply_all(lab)
         with stage("asking for the page, as a browser does"):
             pages = served.check(lab.site)
     if was_running and not any(outcome.changed for outcome in outcomes):
@@ -47,9 +47,45 @@ def applied(host: Host, plan: bool = False) -> Outcome:
         outcome = apply(host, plan=plan, on_state=show)
         if not outcome.ok:
             fail(explain(outcome))
-    would = "would change" if plan else "changed"
-    say(f"    {host.id}: {len(outcome.states)} states, {len(outcome.changed)} {would}")
+    told(outcome, plan)
     return outcome
+
+
+def apply_all(lab: Lab) -> list[Outcome]:
+    """Apply to every host. A master applies itself first, without itself; then it applies the others."""
+    if not lab.master:
+        return [applied(host) for host in lab.hosts()]
+    first = applied(lab.master)
+    with stage(f"connecting {', '.join(host.id for host in lab.minions())}"):
+        fleet.connect(lab.master, lab.minions())
+    return [first, *applied_by_master(lab, [])]
+
+
+def applied_by_master(lab: Lab, hosts: list[str], plan: bool = False) -> list[Outcome]:
+    """Apply (or plan) from the master with progress; a failure ends the command with its explanation."""
+    assert lab.master
+    counts: dict[str, int] = {}
+
+    def show(host: str, name: str, milliseconds: float) -> None:
+        counts[host] = counts.get(host, 0) + 1
+        so_far = ", ".join(f"{i} {n}" for i, n in sorted(counts.items()))
+        detail(f"{so_far}: {escape(name[:60])} [dim]{milliseconds:.0f} ms[/]")
+
+    words = f"orch.apply{' (plan)' if plan else ''}"
+    with stage(f"{lab.master.id}: salt-run state.orchestrate {words}"):
+        outcomes = fleet.apply(lab.master, lab.minions(), hosts, plan=plan, on_state=show)
+        bad = [explain(outcome) for outcome in outcomes if not outcome.ok]
+        if bad or not outcomes:
+            fail("\n".join(bad) or "no host was applied")
+    for outcome in outcomes:
+        told(outcome, plan)
+    return outcomes
+
+
+def told(outcome: Outcome, plan: bool) -> None:
+    """Say how many states there were, and how many changed something."""
+    would = "would change" if plan else "changed"
+    say(f"    {outcome.host}: {len(outcome.states)} states, {len(outcome.changed)} {would}")
 
 
 def apply_command(options: Options) -> None:
@@ -57,8 +93,12 @@ def apply_command(options: Options) -> None:
     lab = chosen(options)
     with lab.locked():
         lab.refresh_site()
-        for host in [lab.host(options.host)] if options.host else lab.hosts():
-            outcome = applied(host, options.test)
+        hosts = [lab.host(options.host)] if options.host else lab.hosts()
+        if lab.master:
+            done = iter(applied_by_master(lab, [host.id for host in hosts if options.host], options.test))
+        else:
+            done = (applied(host, options.test) for host in hosts)
+        for outcome in done:
             for state in outcome.states:
                 if state["__id__"] in outcome.changed:
                     say(f"      {state['__id__']}  [dim]{escape(str(state['comment']).splitlines()[0][:90])}[/]")

@@ -19,11 +19,13 @@ from pathlib import Path
 import yaml
 
 from debian import REPOSITORY, Refused, need_disk, run
+from lab import fleet as fleets
 from lab import images, machine
 from lab.host import Host
 from lab.network import Network
 from lab.output import stage
 from saltern.errors import SiteError
+from saltern.layout import ranks
 from saltern.load import Site, load_site
 from saltern.secrets import generate_secrets
 
@@ -31,8 +33,6 @@ LABS = Path("/var/lib/saltern/labs")
 FLEETS = REPOSITORY / "lab/fleets"
 SITE_ON_HOST = images.REPOSITORY_ON_HOST / "site"
 LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,10}")
-# Hosts are applied in the order in which they need each other.
-ORDER = ("postgres", "redis", "builder", "web", "worker", "edge")
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,31 @@ class Lab:
 
     def hosts(self) -> list[Host]:
         """Return the lab's hosts in the order in which they are applied."""
-        net, image = self.network, self.record.image
-        binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST)]
-        binds += [(folder, folder) for folder in self._source_folders()]
-        listed = sorted(self.fleet["hosts"].items(), key=lambda item: _rank(item[1]["roles"]))
-        return [Host(self.folder / "hosts" / i, i, h["address"], image, net, binds) for i, h in listed]
+        net, image, listed = self.network, self.record.image, self.fleet["hosts"]
+        ordered = [host for rank in ranks({i: entry["roles"] for i, entry in listed.items()}) for host in rank]
+        return [
+            Host(self.folder / "hosts" / i, i, listed[i]["address"], image, net, self._binds(i))
+            for i in sorted(ordered, key=lambda i: "master" not in listed[i]["roles"])
+        ]
+
+    def _binds(self, host_id: str) -> list[tuple[Path, Path]]:
+        """What of this machine a host sees. With a master, it alone has the repository and the site's secrets."""
+        masters = fleets.roles_of(self.fleet, "master")
+        binds = [(folder, folder) for folder in self._source_folders()]
+        if host_id in masters or not masters:
+            binds = [(REPOSITORY, images.REPOSITORY_ON_HOST), (self.site, SITE_ON_HOST), *binds]
+        if host_id in masters:
+            binds.append(fleets.WHEELHOUSE)
+        return binds
+
+    @property
+    def master(self) -> Host | None:
+        """The host with role master, when the fleet has one."""
+        return next((self.host(i) for i in fleets.roles_of(self.fleet, "master")), None)
+
+    def minions(self) -> list[Host]:
+        """Return the hosts that take orders from the master."""
+        return [host for host in self.hosts() if "minion" in self.fleet["hosts"][host.id]["roles"]]
 
     def _source_folders(self) -> list[Path]:
         """Folders of this machine, outside the repository, that apps come from; hosts see them at the same path."""
@@ -170,6 +190,10 @@ class Lab:
                     host.make(self._files(host))
                     host.boot()
         self._write_ssh_config()
+        if self.master and fleets.readers(self.master) is None:
+            with stage(f"{self.master.id}: bin/bootstrap master"):
+                fleets.become_master(self.master)
+            self._generate_secrets()
 
     def _write(self, record: Record) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -207,13 +231,20 @@ class Lab:
                 fresh = place.with_name(place.name + ".new")
                 fresh.write_bytes(data)
                 fresh.rename(place)
-        generate_secrets(checked_site(self.site))
+        self._generate_secrets()
+
+    def _generate_secrets(self) -> None:
+        """The master runs as a user of its own there, whose group may read the hosts' files."""
+        master = self.master
+        generate_secrets(checked_site(self.site), group=fleets.readers(master) if master else None)
 
     def _make_keys(self) -> None:
         key = self.folder / "ssh/id_ed25519"
         if not key.exists():
             key.parent.mkdir(exist_ok=True)
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"saltern lab {self.name}", "-f", str(key)])
+        if self.master:
+            fleets.make_keys(self.folder / "keys", self.fleet)
 
     def _files(self, host: Host) -> dict[str, tuple[str, int]]:
         """What a provider or an installer gives a new server, beside its disk."""
@@ -227,7 +258,7 @@ class Lab:
         }
         if "builder" in self.fleet["hosts"][host.id]["roles"]:  # the only hosts that may reach an index
             files["etc/pip.conf"] = (machine.pip_settings(), 0o644)
-        return files
+        return files | fleets.seeds(self.folder / "keys", self.fleet, host.id)
 
     def _write_ssh_config(self) -> None:
         folder = self.folder / "ssh"
@@ -320,7 +351,3 @@ def _one_at_a_time() -> Iterator[None]:
     with (LABS / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _rank(roles: list[str]) -> int:
-    return min((ORDER.index(role) for role in roles if role in ORDER), default=len(ORDER))

@@ -7,13 +7,32 @@ with half a pillar. An import that fails inside the function is an error of the 
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 # Packed in by Salt's loader when Salt runs this; empty for everyone else.
 __opts__: dict[str, Any] = {}
 
+# Salt gives the master itself this name when it runs an orchestration; no host can have it, for its `_`.
+ORCHESTRATION = "_master"
 # These execution functions check the site themselves and must work while it is broken or has no secrets yet.
 OWN_COMMANDS = ("site.check", "site.generate_secrets")
+
+
+def forget_old_code() -> None:
+    """Lets changed files of this package be read again: a master runs for months, and `git pull` changes them.
+
+    Example:
+        >>> forget_old_code()
+    """
+    stamp = max(path.stat().st_mtime_ns for path in Path(__file__).parent.glob("*.py"))
+    loaded = [name for name in sys.modules if name.startswith(f"{__name__}.")]
+    if any(getattr(sys.modules[name], "_stamp", stamp) != stamp for name in loaded):
+        for name in loaded:
+            del sys.modules[name]
+    importlib.import_module(f"{__name__}.errors").__dict__["_stamp"] = stamp
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> dict[str, Any]:
@@ -36,11 +55,14 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
     """
     if __opts__.get("fun") in OWN_COMMANDS:
         return {}
-    from .compiled import host_pillar
+    forget_old_code()
+    from .compiled import fleet_pillar, host_pillar
     from .errors import SiteError
     from .load import load_site
 
     try:
+        if minion_id.endswith(ORCHESTRATION):
+            return fleet_pillar(load_site(site))
         return host_pillar(load_site(site), minion_id, pillar.get("secrets"))
     except SiteError as error:
         return {"_errors": [str(error)]}

@@ -6,7 +6,7 @@ from typing import Any
 
 from .document import read_document
 from .errors import Problem, SiteError, nearest
-from .layout import STOPPABLE, secrets_file
+from .layout import STOPPABLE, ranks, secrets_file
 from .load import Site
 from .secretfile import check_secrets
 from .wiring import wiring
@@ -52,4 +52,21 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
         "wiring": wiring(site, minion_id, checked),
         "secrets": checked.model_dump(exclude_none=True, exclude_defaults=True),
+    }
+
+
+def fleet_pillar(site: Site) -> dict[str, Any]:
+    """Answers what an orchestration on the master knows: the fleet and its apps, and no secret.
+
+    Args:
+        site: the checked site.
+
+    Returns:
+        `fleet`, `apps`, and `ranks`: the hosts with role minion in the order in which they are applied, those of one
+        rank at the same time.
+    """
+    return {
+        "fleet": site.fleet.model_dump(),
+        "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
+        "ranks": ranks({name: host.roles for name, host in site.fleet.hosts.items() if "minion" in host.roles}),
     }

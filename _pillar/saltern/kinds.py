@@ -127,6 +127,9 @@ UrlFolder = Annotated[
 InsidePath = Annotated[str, _checked(_inside), Allowed("a path inside the source directory, without ..")]
 Directory = Annotated[str, _matches(r"[^\0\n]+"), Allowed("a directory, relative to the repository's root or absolute")]
 # No password in it: it would be shown in plans and stand in manifests.
+AbsolutePath = Annotated[
+    str, _matches(r"(/[A-Za-z0-9._-]+)+"), Allowed("an absolute path such as /srv/saltern, without spaces")
+]
 GitUrl = Annotated[
     str,
     _matches(

@@ -11,9 +11,11 @@ import yaml
 from .document import read_document
 
 # In the order in which they are applied and listed.
-ROLES = ("base", "builder", "postgres", "redis", "web", "worker", "edge")
+ROLES = ("base", "minion", "master", "builder", "postgres", "redis", "web", "worker", "edge")
 # Roles that keep something running; each has salt/<role>/absent.sls for a host that the fleet took it from.
-STOPPABLE = ("edge", "worker", "web", "redis", "postgres")
+STOPPABLE = ("edge", "worker", "web", "redis", "postgres", "master", "minion")
+# Hosts are applied in the order in which they need each other; those of one rank at the same time.
+RANKS = (("builder", "postgres", "redis"), ("web", "worker"), ("edge",))
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = REPOSITORY / "pillar"
 # First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.
@@ -58,3 +60,19 @@ def _usable(path: Path) -> bool:
     except (OSError, UnicodeError):
         return False
     return not plain or not read_document(path).problems
+
+
+def ranks(hosts: dict[str, list[str]]) -> list[list[str]]:
+    """Answers hosts in the order in which they need each other: the first rank of any of its roles is a host's.
+
+    Args:
+        hosts: each host's roles.
+
+    Example:
+        >>> ranks({"web1": ["base", "web"], "db1": ["base", "postgres"], "log1": ["base"]})
+        [['db1'], ['web1'], ['log1']]
+    """
+    found: list[list[str]] = [[] for _ in range(len(RANKS) + 1)]
+    for host, roles in sorted(hosts.items()):
+        found[min((rank for rank, group in enumerate(RANKS) if {*group} & {*roles}), default=-1)].append(host)
+    return [rank for rank in found if rank]

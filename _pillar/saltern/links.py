@@ -40,6 +40,8 @@ class Service:
 
 
 SERVICES = (
+    Service("jobs", "master", lambda settings: 4505, ("minion",), "orders to minions", only_for_apps=False),
+    Service("answers", "master", lambda settings: 4506, ("minion",), "minions' answers, files", only_for_apps=False),
     Service("http", "edge", lambda settings: settings.edge.http_port, (ANYONE,), "redirected to HTTPS"),
     Service("https", "edge", lambda settings: settings.edge.https_port, (ANYONE,), "the apps"),
     Service("pages", "web", lambda settings: settings.web.port, ("edge",), "requests that an edge passes on"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from .kinds import Account, Allowed, Network, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
+from .kinds import AbsolutePath, Account, Allowed, Network, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
 from .model import Model
 
 # Postgres settings that another key or a state decides.
@@ -73,6 +73,21 @@ class Base(Model):
     )
 
 
+class Minion(Model):
+    """Role minion: takes orders from the fleet's master."""
+
+    log_level: Annotated[Literal["error", "warning", "info"], Allowed("one of error, warning, info")] = Field(
+        description="What the minion writes to the journal."
+    )
+
+
+class Master(Model):
+    """Role master: applies the states of all minions."""
+
+    repository: AbsolutePath = Field(description="Where this repository is on the master; the site is its site/.")
+    workers: int = Field(ge=3, le=64, description="Processes that answer minions.")
+
+
 class Builder(Model):
     """Role builder: makes wheels."""
 
@@ -130,6 +145,8 @@ class Settings:
     """The settings of every role."""
 
     base: Base
+    minion: Minion
+    master: Master
     builder: Builder
     postgres: Postgres
     redis: Redis
@@ -140,6 +157,8 @@ class Settings:
 
 MODELS: dict[str, type[Model]] = {
     "base": Base,
+    "minion": Minion,
+    "master": Master,
     "builder": Builder,
     "postgres": Postgres,
     "redis": Redis,

@@ -20,7 +20,7 @@ from .templates import problems as template_problems
 from .wiring import owner_of
 
 NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
-ONE_ONLY = ("builder", "postgres", "redis")
+ONE_ONLY = ("master", "builder", "postgres", "redis")
 
 
 @dataclass
@@ -51,7 +51,20 @@ class Files:
 
 def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
-    rules = (_addresses, _counts, _hostnames, _owners, _sources, _templates, _urls, _ports, _workers, _units, _brokers)
+    rules = (
+        _addresses,
+        _counts,
+        _masters,
+        _hostnames,
+        _owners,
+        _sources,
+        _templates,
+        _urls,
+        _ports,
+        _workers,
+        _units,
+        _brokers,
+    )
     return [problem for rule in rules for problem in rule(files)]
 
 
@@ -73,7 +86,9 @@ def _addresses(files: Files) -> Iterator[Problem]:
 
 def _counts(files: Files) -> Iterator[Problem]:
     hosts = files.fleet.names("hosts")
-    holders = {role: [str(host) for host in hosts if role in files.roles(host)] for role in NEEDED_BY_APPS}
+    holders = {
+        role: [str(host) for host in hosts if role in files.roles(host)] for role in {*NEEDED_BY_APPS, *ONE_ONLY}
+    }
     for role in ONE_ONLY:
         if len(holders[role]) > 1:
             text = f"role {role} is on {', '.join(holders[role])}; allowed: one host"
@@ -83,6 +98,15 @@ def _counts(files: Files) -> Iterator[Problem]:
     if files.apps and files.fleet_is_valid and missing:
         text = f"no host has role {', '.join(missing)}, but there are apps; give each of these roles to a host"
         yield files.fleet.problem(("hosts",), text)
+
+
+def _masters(files: Files) -> Iterator[Problem]:
+    """A role that is misspelt is not absent, so this waits until the fleet itself is right."""
+    hosts = files.fleet.names("hosts")
+    minions = [host for host in hosts if "minion" in files.roles(host)]
+    if minions and files.fleet_is_valid and not any("master" in files.roles(host) for host in hosts):
+        text = "role minion takes its orders from a master, and no host has role master; give it to one host"
+        yield files.fleet.problem(("hosts", minions[0], "roles"), text)
 
 
 def _hostnames(files: Files) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ that is not plain YAML any more (`#!yaml|gpg`): what it holds is then up to the 
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import secrets as random
 import tempfile
@@ -45,14 +46,18 @@ HOST_HEAD = f"""\
 """
 
 
-def generate_secrets(site: Site) -> list[str]:
+def generate_secrets(site: Site, group: int | None = None) -> list[str]:
     """Writes what is missing under the site's secrets/, and renews certificates; see the top of this file.
 
     Every file is 0600 in a 0700 directory and replaced by a rename, so that a killed run leaves each file old or new.
     Two runs at once wait for each other.
 
+    With a group, it may read the hosts' files: that of the master, which runs as a user of its own and gives each host
+    its part. What is for nobody but root, shared.yaml and the CA's key, it may not.
+
     Args:
         site: the checked site.
+        group: the number of that group; by default that of this machine's group `salt`, when the fleet has a master.
 
     Returns:
         What was done, one line each, without values; empty when all was there.
@@ -65,13 +70,33 @@ def generate_secrets(site: Site) -> list[str]:
         ['ca/ca.crt: made', 'shared.yaml: redis_password, apps.demo made', 'app1.sls: written (tls, edge made)']
     """
     folder = site.path / "secrets"
+    group = _masters_group(site) if group is None else group
     with _locked(folder):
         done: list[str] = []
         ca = _ca(site, folder, done)
         shared = _shared(site, folder, done)
         for host in sorted(site.fleet.hosts):
             _host_file(site, host, ca, shared, done)
+        _let_read([folder, *(secrets_file(site.path, host) for host in site.fleet.hosts)], group)
         return done
+
+
+def _masters_group(site: Site) -> int | None:
+    if not any("master" in host.roles for host in site.fleet.hosts.values()):
+        return None
+    try:
+        return grp.getgrnam("salt").gr_gid
+    except KeyError:  # this machine is not the master
+        return None
+
+
+def _let_read(paths: list[Path], group: int | None) -> None:
+    """Lets a group read, and nobody else but the owner; without a group, only the owner."""
+    for path in paths:
+        more = (0o050 if path.is_dir() else 0o040) if group is not None else 0
+        if group is not None and path.stat().st_gid != group:
+            os.chown(path, -1, group)
+        path.chmod((0o700 if path.is_dir() else 0o600) | more)
 
 
 def host_names(site: Site, host: str) -> list[str]:
@@ -87,7 +112,6 @@ def edge_names(site: Site) -> list[str]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -5,9 +5,11 @@ Firewall, pg_hba, proxies and the apps' environment all read the result, so they
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .layout import REPOSITORY
 from .links import clients_of, open_ports
 from .placeholders import fill
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .secretfile import Secrets
 
 LOOPBACK = "127.0.0.1"
+MASTER_PORTS = (4505, 4506)  # Salt's own: the master publishes on the first and answers on the second
 CA_FILE = "/etc/saltern/tls/ca.crt"
 
 
@@ -118,6 +121,21 @@ def worker(site: Site, host: str) -> dict[str, Any]:
     It is the first of the workers by id, on every host alike and whatever runs now.
     """
     return {"single": with_role(site, "worker")[0] == host}
+
+
+def minion(site: Site, host: str) -> dict[str, Any]:
+    """Answers where the host's master is, and which Salt the host shall have: that of the master's lock."""
+    return {"master": site.fleet.hosts[only(site, "master")].address, "salt": salt_version()}
+
+
+def salt_version() -> str:
+    """Answers the digest of Salt's lock, as bin/bootstrap has it in a wheelhouse's name."""
+    return hashlib.sha256((REPOSITORY / "requirements/salt.txt").read_bytes()).hexdigest()[:12]
+
+
+def master(site: Site, host: str) -> dict[str, Any]:
+    """Answers where the master listens, on MASTER_PORTS, and for whom: all hosts with role minion, itself too."""
+    return {"listen": site.fleet.hosts[host].address, "minions": with_role(site, "minion")}
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
@@ -252,6 +270,8 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     """
     parts = {
         "base": base,
+        "minion": minion,
+        "master": master,
         "builder": builder,
         "postgres": postgres,
         "redis": redis,

@@ -32,7 +32,7 @@ def test_roles_are_taken_and_given_back(lab: Lab, one: Host) -> None:
     before = one.execute(count, capture=True).stdout
     assert before.strip(), "there is no table, so nothing below proves that its rows stay"
     assert len(running(one)) >= 5
-    for role in STOPPABLE:
+    for role in [role for role in STOPPABLE if role in lab.fleet["hosts"][one.id]["roles"]]:
         planned = {name for name, state in stop(one, role, "test=True").items() if state["result"] is None}
         stopped = {name for name, state in stop(one, role).items() if state["changes"]}
         assert planned == stopped and stopped

@@ -147,7 +147,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "fqdn": "app1.saltern.test",
             "address": "10.77.0.11",
             "roles": ALL_ROLES,
-            "absent_roles": [],
+            "absent_roles": ["master", "minion"],
         },
         "base": {
             "timezone": "Etc/UTC",

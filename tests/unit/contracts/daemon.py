@@ -42,6 +42,7 @@ def world(broken: str = "", **status: Any) -> World:
     fresh = {"stale": [], "stale_unit_files": [], "need_daemon_reload": False, "recorded": True}
     functions = {
         "daemon.inspect": inspect,
+        "daemon.in_job": lambda: False,
         "daemon.adopt": lambda name, inputs=None: state.update(recorded=True),
         "daemon.act": lambda name, action, inputs=None, timeout=60: change(action, active=True, **fresh),
         "daemon.reload_systemd": lambda: change("daemon-reload", need_daemon_reload=False),
