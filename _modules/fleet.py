@@ -2,8 +2,8 @@
 
 Where several hosts serve an app, none of them changes its release by itself: `orch.deploy` calls these functions on all
 of them, one after the other, and each may be called again after a kill. What this host has been told stands in
-/srv/apps/<app>/fleet.json: ``release`` (what it shall serve) and the ``token`` of the deploy that said so; ``next`` (the
-same of what is installed and to be served); ``before`` (the same of what it served until the switch, which is not
+/srv/apps/<app>/fleet.json: ``release`` (what it shall serve) and the ``token`` of the deploy that said so; ``next``
+(the same of what is installed and to be served); ``before`` (the same of what it served until the switch, which is not
 confirmed yet).
 """
 

@@ -9,7 +9,7 @@ from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
 from .load import Site
 from .secretfile import check_secrets
-from .wiring import wiring
+from .wiring import wiring, with_role
 
 
 def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
@@ -55,6 +55,22 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
     }
 
 
+def app_hosts(site: Site) -> dict[str, Any]:
+    """Answers who takes part in a deploy: `builder`, `web` and `edge`; `all` are those that run apps' code.
+
+    Args:
+        site: the checked site.
+    """
+    roles = {role: with_role(site, role) for role in ("web", "worker", "edge")}
+    builders = with_role(site, "builder")
+    return {
+        "builder": builders[0] if builders else None,
+        "web": roles["web"],
+        "edge": roles["edge"],
+        "all": sorted({*roles["web"], *roles["worker"]}),
+    }
+
+
 def fleet_pillar(site: Site) -> dict[str, Any]:
     """Answers what an orchestration on the master knows: the fleet and its apps, and no secret.
 
@@ -62,11 +78,12 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
         site: the checked site.
 
     Returns:
-        `fleet`, `apps`, and `ranks`: the hosts with role minion in the order in which they are applied, those of one
+        `fleet`, `apps`, `app_hosts` (the hosts that a deploy is about, by what they do in it), and `ranks`: the hosts with role minion in the order in which they are applied, those of one
         rank at the same time.
     """
     return {
         "fleet": site.fleet.model_dump(),
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
+        "app_hosts": app_hosts(site),
         "ranks": ranks({name: host.roles for name, host in site.fleet.hosts.items() if "minion" in host.roles}),
     }

@@ -32,6 +32,7 @@ haproxy:
         edge: {{ pillar['edge'] | json }}
         webs: {{ pillar['wiring']['edge']['webs'] | json }}
         apps: {{ pillar['apps'] | json }}
+        out: {{ salt['edge.out']() | json }}
     - require:
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem

@@ -127,7 +127,7 @@ class Host(Project):
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
         owner = {"DATABASE_URL": "postgres://owner"}
         wired = {"environment": environment, "files": {}, "migration_environment": owner}
-        self.pillar["wiring"]["apps"] = {"tiny": wired}
+        self.pillar["wiring"] |= {"apps": {"tiny": wired}, "builds": {"together": False}}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.systemd, self.gate = Systemd(self), module("_utils", "gate")
@@ -137,11 +137,12 @@ class Host(Project):
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.sql: dict[str, str] = {}
         self.django, self.instances = module("_modules", "django"), module("_modules", "instances")
+        self.fleet = module("_modules", "fleet")
         self.instances._systemctl = self.systemd
         self.instances.last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
         parts = [module("_modules", name) for name in RELEASE]
         parts[RELEASE.index("release_stage")].one_off = self.one_off
-        for own in [self.build, self.instances, self.django, *parts]:
+        for own in [self.build, self.instances, self.django, self.fleet, *parts]:
             prefix = getattr(own, "__virtualname__", own.__name__.partition(".")[2])
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
             own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
@@ -289,7 +290,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     new = host.apply()
     log = [line for line in host.systemd.log if not line.startswith("show")]
     assert log == [
-        "build", "released", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
+        "build", f"start app-tiny@{new}.service", f"enable app-tiny@{new}.service", "switch",
         f"disable app-tiny@{old}.service", f"stop app-tiny@{old}.service", "daemon-reload",
     ]  # fmt: skip
 

@@ -1,0 +1,188 @@
+"""The edge's HAProxy at run time: which web hosts get requests, and what an edge sees of an app."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import io
+import json
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+ADMIN = "/run/haproxy/admin.sock"
+OUT = Path("/var/lib/saltern/edge/out.json")
+LONGEST_REQUEST = 30  # seconds, as nginx on the web hosts has it
+ANSWER_SECONDS = 5
+
+
+def out() -> list[str]:
+    """Answers the web hosts that get no requests because somebody took them out, sorted.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.out
+    """
+    try:
+        return sorted(json.loads(OUT.read_text()))
+    except FileNotFoundError:
+        return []
+
+
+def take_out(host: str, seconds: int = LONGEST_REQUEST) -> int:
+    """Sends no new requests to a web host, and waits until it has answered those that it has.
+
+    It stays out, also after a restart of HAProxy, until ``edge.bring_in``.
+
+    Args:
+        host: id of a web host.
+        seconds: how long to wait for its last answer; then the connection is cut.
+
+    Returns:
+        Connections that had to be cut.
+
+    Raises:
+        CommandExecutionError: HAProxy does not know the host, or would have no other for an app.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.take_out web1
+    """
+    servers = _servers(host)
+    for backend in sorted({backend for backend, _ in servers}):
+        others = [row for row in _stat() if row["pxname"] == backend and _is_server(row) and row["svname"] != host]
+        if not any(row["status"].startswith("UP") for row in others):
+            raise CommandExecutionError(f"{host} stays: no other host is up for {backend.removeprefix('app_')}")
+    _write_out({*out(), host})
+    for backend, name in servers:
+        _command(f"set server {backend}/{name} state drain")
+    until = time.monotonic() + seconds
+    while (left := sum(int(row["scur"]) for row in _stat() if row["svname"] == host)) and time.monotonic() < until:
+        time.sleep(0.05)
+    for backend, name in servers:
+        _command(f"set server {backend}/{name} state maint")
+    return left
+
+
+def bring_in(host: str) -> str:
+    """Sends requests to a web host again, as soon as it answers health checks.
+
+    Args:
+        host: id of a web host.
+
+    Returns:
+        The host's id.
+
+    Raises:
+        CommandExecutionError: it did not become healthy.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.bring_in web1
+    """
+    _write_out(set(out()) - {host})
+    for backend, name in _servers(host):
+        _command(f"set server {backend}/{name} state ready")
+    until = time.monotonic() + LONGEST_REQUEST
+    while down := [row["pxname"] for row in _stat() if row["svname"] == host and not row["status"].startswith("UP")]:
+        if time.monotonic() > until:
+            raise CommandExecutionError(f"{host} does not answer health checks of {', '.join(down)}")
+        time.sleep(0.1)
+    return host
+
+
+def sees(app: str) -> str:
+    """Asks for an app through this edge, and each web host that it may choose: all must give the same release.
+
+    Args:
+        app: name of an app.
+
+    Returns:
+        What the app's version page says; without one, that it is well.
+
+    Raises:
+        CommandExecutionError: an answer is not good, or two differ.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.sees demo
+    """
+    settings = __pillar__["apps"][app]
+    webs = [web for web in __pillar__["wiring"]["edge"]["webs"] if web["host"] not in out()]
+    path = settings["version_path"] or settings["health_path"]
+    asked = [("this edge", _through_haproxy(settings["hostnames"][0], path)) for _ in range(2 * len(webs))]
+    asked += [(web["host"], _from_web(web, settings["hostnames"][0], path)) for web in webs]
+    for who, (status, _) in asked:
+        if status != (200 if settings["version_path"] else settings["health_status"]):
+            raise CommandExecutionError(f"{app}: {path} answered {status}, asked of {who}")
+    answers = {body for _, (_, body) in asked}
+    if settings["version_path"] and len(answers) != 1:
+        raise CommandExecutionError(f"{app}: hosts serve different releases: {' and '.join(sorted(answers))}")
+    return answers.pop() if settings["version_path"] else f"{path} is well"
+
+
+def _through_haproxy(name: str, path: str) -> tuple[int, str]:
+    # It is this very host: whose certificate it shows is the business of clients, not of this question.
+    unchecked = ssl.create_default_context()
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    port = __pillar__["edge"]["https_port"]
+    return _asked(http.client.HTTPSConnection("127.0.0.1", port, timeout=ANSWER_SECONDS, context=unchecked), name, path)
+
+
+def _from_web(web: dict[str, Any], name: str, path: str) -> tuple[int, str]:
+    return _asked(http.client.HTTPConnection(web["address"], web["port"], timeout=ANSWER_SECONDS), name, path)
+
+
+def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tuple[int, str]:
+    try:
+        connection.request("GET", path, headers={"Host": name, "X-Forwarded-Proto": "https"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(4096).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        raise CommandExecutionError(f"{path} of {name}: no answer ({type(error).__name__}: {error})") from None
+    finally:
+        connection.close()
+
+
+def _write_out(hosts: set[str]) -> None:
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
+
+
+def _servers(host: str) -> list[tuple[str, str]]:
+    """Backend and name of each server that is this host."""
+    found = [(row["pxname"], row["svname"]) for row in _stat() if row["svname"] == host]
+    if not found:
+        known = sorted({row["svname"] for row in _stat() if _is_server(row)})
+        raise CommandExecutionError(f'HAProxy knows no web host "{host}"; it knows {", ".join(known) or "none"}')
+    return found
+
+
+def _is_server(row: dict[str, str]) -> bool:
+    return row["svname"] not in ("FRONTEND", "BACKEND")
+
+
+def _stat() -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(_command("show stat").removeprefix("# "))))
+
+
+def _command(text: str) -> str:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as admin:
+            admin.settimeout(ANSWER_SECONDS)
+            admin.connect(ADMIN)
+            admin.sendall(f"{text}\n".encode())
+            answer = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
+    except OSError as error:
+        raise CommandExecutionError(f"HAProxy's socket {ADMIN} does not answer: {error}") from None
+    if text.startswith("set ") and answer.strip():
+        raise CommandExecutionError(f"HAProxy on `{text}`: {answer.strip()}")
+    return answer
