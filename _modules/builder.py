@@ -95,6 +95,30 @@ def propose(app: str) -> str:
     return build
 
 
+def propose_back(app: str) -> str:
+    """Makes the build that the fleet served before the candidate of a new deploy: a rollback. Builds nothing.
+
+    Args:
+        app: name of an app of this builder.
+
+    Returns:
+        The build's id.
+
+    Raises:
+        CommandExecutionError: the fleet has served nothing before.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.propose_back demo
+    """
+    build = (_noted(app, RELEASED) or {}).get("before")
+    if build is None:
+        raise CommandExecutionError(f"the fleet has served no other build of {app} before, so there is no way back")
+    _note(app, CANDIDATE, {"build": build, "token": uuid.uuid4().hex})
+    return build
+
+
 def accept(app: str) -> str:
     """Makes the candidate what the fleet serves: a deploy has come to its good end.
 
@@ -112,8 +136,9 @@ def accept(app: str) -> str:
 
             salt-call builder.accept demo
     """
-    found = candidate(app)
-    _note(app, RELEASED, found)
+    found, now = candidate(app), _noted(app, RELEASED)
+    if now and now["token"] != found["token"]:
+        _note(app, RELEASED, found | {"before": now["build"]})
     return found["build"]
 
 

@@ -12,6 +12,9 @@ from salt.exceptions import CommandExecutionError
 
 TABLE = "inet saltern"
 
+# "Goes on": the kernel begins to track connections with the first of these rules, and takes the next packet of an
+# older one for a new connection. Without a SYN none can be opened, so such packets do no harm; refused, they would cut
+# a minion off from its master in the middle of the very apply that brings the firewall.
 HEAD = """#!/usr/sbin/nft -f
 # Written by Salt (salt/base) from the fleet's links. Only this table is ours; others' stay.
 table inet saltern
@@ -22,6 +25,7 @@ table inet saltern {
 		iif "lo" accept
 		ct state established,related accept
 		ct state invalid drop
+		tcp flags & (syn | rst) == 0 accept comment "goes on"
 		meta l4proto { icmp, ipv6-icmp } accept
 		ip6 saddr fe80::/10 udp dport 546 accept comment "DHCPv6"
 """

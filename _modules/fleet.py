@@ -64,7 +64,7 @@ def choose(app: str, release: str) -> None:
     """
     found = __salt__["builder.released"](app)
     told = {"release": release, "token": (found or {}).get("token")}
-    if __pillar__["wiring"]["builds"]["together"] and _told(app) != told:
+    if __pillar__["wiring"]["builds"]["together"] and any(_told(app).get(key) != told[key] for key in told):
         _tell(app, told)
         if found and "builder" not in __pillar__["host"]["roles"]:
             __salt__["builder.remember"](app, found)
@@ -97,9 +97,37 @@ def install(app: str) -> str:
     release = str(wanted["id"])
     if _serves_pages():
         __salt__["django.collect_static"](app, release)
-    told = _told(app) or {"release": __salt__["release.active"](app), "token": None}
-    _tell(app, told | {"next": {"release": release, **candidate}})
+    _tell(app, _now(app) | {"next": {"release": release, **candidate}})
     return release
+
+
+def take_back(app: str) -> str:
+    """Makes the release ready that the fleet served before; it is installed still. Nothing of what is served changes.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        The release's id.
+
+    Raises:
+        CommandExecutionError: this host served none before, or the database was migrated since in a way that the
+            older release may not bear.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call fleet.take_back demo
+    """
+    told = _told(app)
+    release = told.get("previous")
+    if not release or not __salt__["release.is_staged"](app, release):
+        raise CommandExecutionError(f"no release of {app} that the fleet served before is installed on this host")
+    if _serves_pages():
+        __salt__["release.refuse_migrations"](app, release)
+        __salt__["django.publish_static"](app, release)
+    _tell(app, _now(app) | {"next": {"release": release, **__salt__["builder.candidate"](app)}})
+    return str(release)
 
 
 def migrate(app: str) -> list[str]:
@@ -166,7 +194,7 @@ def switch(app: str) -> str:
     told = _told(app)
     release = _next(app)
     if "next" in told:
-        before = {"release": told["release"], "token": told["token"]}
+        before = {key: told.get(key) for key in ("release", "token", "previous")}
         told = {**told["next"], "before": before, "since": time.time()}
         _tell(app, told)
     _give(app, release)
@@ -191,9 +219,12 @@ def confirm(app: str) -> str:
     release = str(told["release"])
     if _serves_pages():
         __salt__["release.retire"](app, release)
-    if "builder" not in __pillar__["host"]["roles"]:
+    if "before" in told and "builder" not in __pillar__["host"]["roles"]:
         __salt__["builder.remember"](app, {"build": told["build"], "token": told["token"]})
-    _tell(app, {"release": release, "token": told["token"], "build": told["build"]})
+    if "before" in told:
+        before = told["before"]
+        previous = before["release"] if before["release"] != release else before["previous"]
+        _tell(app, {"release": release, "token": told["token"], "previous": previous})
     return release
 
 
@@ -215,7 +246,7 @@ def revert(app: str) -> str | None:
             salt-call fleet.revert demo
     """
     told = _told(app)
-    back = told.get("before") or {"release": told.get("release"), "token": told.get("token")}
+    back = told.get("before") or {key: told.get(key) for key in ("release", "token", "previous")}
     release = back["release"]
     if release is None:
         return None
@@ -239,6 +270,10 @@ def _give(app: str, release: str) -> None:
 
 def _serves_pages() -> bool:
     return "web" in __pillar__["host"]["roles"]
+
+
+def _now(app: str) -> dict[str, Any]:
+    return _told(app) or {"release": __salt__["release.active"](app), "token": None}
 
 
 def _next(app: str) -> str:

@@ -415,7 +415,8 @@ def converge(app: str, release: str | None = None) -> None:
             _systemctl("enable", "--quiet", "--now", *timers)
         _remove(_leftovers(units, found), found)
         if units and "web" not in __pillar__["host"]["roles"]:
-            __salt__["fleet.choose"](app, units[0]["release"])
+            if release is None:
+                __salt__["fleet.choose"](app, units[0]["release"])
             _prune(app, units[0]["release"])
 
 

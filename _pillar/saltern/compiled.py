@@ -78,7 +78,8 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
         site: the checked site.
 
     Returns:
-        `fleet`, `apps`, `app_hosts` (the hosts that a deploy is about, by what they do in it), and `ranks`: the hosts with role minion in the order in which they are applied, those of one
+        `fleet`, `apps`, `app_hosts` (who takes part in a deploy), and `ranks`: the hosts with
+        role minion in the order in which they are applied, those of one
         rank at the same time.
     """
     return {

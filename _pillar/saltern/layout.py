@@ -15,7 +15,7 @@ ROLES = ("base", "minion", "master", "builder", "postgres", "redis", "web", "wor
 # Roles that keep something running; each has salt/<role>/absent.sls for a host that the fleet took it from.
 STOPPABLE = ("edge", "worker", "web", "redis", "postgres", "master", "minion")
 # Hosts are applied in the order in which they need each other; those of one rank at the same time.
-RANKS = (("builder", "postgres", "redis"), ("web", "worker"), ("edge",))
+RANKS = (("builder", "postgres", "redis"), ("web",), ("worker", "edge"))
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = REPOSITORY / "pillar"
 # First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.
