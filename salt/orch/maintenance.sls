@@ -1,0 +1,65 @@
+{#- Takes a web host out of the edges, lets it end its last request, works on it, and brings it back:
+      salt-run state.orchestrate orch.maintenance pillar='{"host": "web1"}'
+      salt-run state.orchestrate orch.maintenance pillar='{"host": "web1", "reboot": true}'
+    The work is to apply its states. Where that fails the host stays out, and the output says so. #}
+{%- set host, hosts = pillar.get('host'), pillar['app_hosts'] %}
+{%- if host not in hosts['web'] %}
+{{ raise('name a web host: pillar=\'{"host": "..."}\', one of ' ~ (hosts['web'] | join(', '))) }}
+{%- endif %}
+
+out of the edges:
+  salt.function:
+    - name: edge.take_out
+    - tgt: {{ hosts['edge'] | json }}
+    - tgt_type: list
+    - expect_minions: True
+    - arg: [{{ host | json }}]
+
+{%- if pillar.get('reboot') %}
+
+reboot:
+  salt.function:
+    - name: system.reboot
+    - tgt: {{ host | json }}
+    - kwarg: {at_time: now}
+    - require:
+      - salt: out of the edges
+
+back from the reboot:
+  salt.wait_for_event:
+    - name: salt/minion/*/start
+    - id_list: {{ [host] | json }}
+    - timeout: 300
+    - require:
+      - salt: reboot
+    - require_in:
+      - salt: states of {{ host }}
+{%- endif %}
+
+states of {{ host }}:
+  salt.state:
+    - tgt: {{ host | json }}
+    - expect_minions: True
+    - highstate: True
+    - require:
+      - salt: out of the edges
+
+in the edges again:
+  salt.function:
+    - name: edge.bring_in
+    - tgt: {{ hosts['edge'] | json }}
+    - tgt_type: list
+    - expect_minions: True
+    - arg: [{{ host | json }}]
+    - require:
+      - salt: states of {{ host }}
+
+# An edge that had no other host to send requests to refused, and the others must not go on without this one.
+nothing was done:
+  salt.function:
+    - name: edge.bring_in
+    - tgt: {{ hosts['edge'] | json }}
+    - tgt_type: list
+    - arg: [{{ host | json }}]
+    - onfail:
+      - salt: out of the edges

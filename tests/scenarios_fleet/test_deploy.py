@@ -1,0 +1,141 @@
+"""A release is given to all hosts of a fleet or to none, and no request is lost on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import served
+from lab.deploys import Demo
+from lab.fleetdeploys import call, demo_of, ended, link_of, orchestrate, start_orchestration
+from lab.host import Host
+from lab.lab import Lab
+from lab.load import Load
+
+WithRole = Callable[[str], list[Host]]
+FEW = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
+BROKEN = "/etc/systemd/system/app-demo@.service.d/broken.conf"
+
+
+@pytest.fixture(scope="module")
+def demo(lab: Lab) -> Iterator[Demo]:
+    with demo_of(lab) as found:
+        yield found
+
+
+@pytest.fixture
+def load(lab: Lab) -> Iterator[Load]:
+    """Requests through the edge; at the end of the test none of them has failed."""
+    page = served.pages(lab.site)[0]
+    found = Load(page, served.ca_file(lab.site), dict(FEW))
+    with found.running():
+        yield found
+    assert found.answers, "nobody asked"
+    assert not found.failures, found.failures[:5]
+
+
+def serving(with_role: WithRole) -> set[str]:
+    """Every release that some host serves or runs background work of."""
+    found = {link_of(web) for web in with_role("web")}
+    for worker in with_role("worker"):
+        units = worker.execute(
+            ["systemctl", "list-units", "app-demo-*@*.service", "--state=active", "--plain", "--no-legend"],
+            capture=True,
+        ).stdout
+        found |= {line.split()[0].partition("@")[2].removesuffix(".service") for line in units.splitlines()}
+    return found
+
+
+def test_all_hosts_get_a_change_of_code_together(demo: Demo, master: Host, with_role: WithRole, load: Load) -> None:
+    before = serving(with_role)
+    demo.change(migration=True)
+    done = orchestrate(master, "orch.deploy", app="demo")
+    assert done.exit_code == 0, done.text
+    after = serving(with_role)
+    assert len(after) == 1 and after.isdisjoint(before)
+    assert all(call(edge, "edge.sees", "demo").count(*after) == 1 for edge in with_role("edge"))
+
+
+def test_one_host_that_fails_its_gate_keeps_all_on_the_old_release(
+    demo: Demo, master: Host, with_role: WithRole, load: Load
+) -> None:
+    before, last = serving(with_role), with_role("web")[-1]
+    demo.change()
+    broken = "[Service]\nExecStart=\nExecStart=/bin/false\n"
+    last.execute(["sh", "-c", f"mkdir -p {Path(BROKEN).parent}; cat > {BROKEN}; systemctl daemon-reload"], stdin=broken)
+    try:
+        done = orchestrate(master, "orch.deploy", app="demo")
+        assert done.exit_code != 0
+        assert done.steps["started"] is False and done.steps["every host is put back"] is True
+        assert serving(with_role) == before
+    finally:
+        last.execute(["sh", "-c", f"rm {BROKEN}; systemctl daemon-reload"])
+    again = orchestrate(master, "orch.deploy", app="demo")
+    assert again.exit_code == 0, again.text
+    assert len(serving(with_role)) == 1 and serving(with_role) != before
+
+
+def test_the_states_alone_never_give_one_host_another_release(
+    lab: Lab, demo: Demo, master: Host, with_role: WithRole
+) -> None:
+    before = serving(with_role)
+    path = lab.site / "apps/demo.yaml"
+    text = path.read_text()
+    settings = yaml.safe_load(text)
+    path.write_text(yaml.safe_dump(settings | {"env": {**settings.get("env", {}), "LOG_LEVEL": "WARNING"}}))
+    demo.change()
+    done = orchestrate(master, "orch.apply", hosts=[host.id for host in [*with_role("web"), *with_role("worker")]])
+    assert done.exit_code == 0, done.text
+    assert serving(with_role) == before
+    done = orchestrate(master, "orch.deploy", app="demo")
+    assert done.exit_code == 0, done.text
+    assert serving(with_role) != before and len(serving(with_role)) == 1
+    path.write_text(text)
+
+
+def test_a_rollback_of_all_hosts_holds(demo: Demo, master: Host, with_role: WithRole, load: Load) -> None:
+    before = serving(with_role)
+    demo.change()
+    assert orchestrate(master, "orch.deploy", app="demo").exit_code == 0
+    done = orchestrate(master, "orch.rollback", app="demo")
+    assert done.exit_code == 0, done.text
+    assert serving(with_role) == before
+    applied = orchestrate(master, "orch.apply", hosts=[host.id for host in with_role("web")])
+    assert applied.exit_code == 0, applied.text
+    assert serving(with_role) == before
+
+
+def test_a_host_that_dies_in_the_middle_leaves_no_mixed_fleet(
+    demo: Demo, master: Host, with_role: WithRole, lab: Lab
+) -> None:
+    before, last = serving(with_role), with_role("web")[-1]
+    demo.change()
+    process = start_orchestration(master, "orch.deploy", app="demo")
+    told = last.root / "srv/apps/demo/fleet.json"
+    deadline = time.monotonic() + 120
+    while '"next"' not in told.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    last.power_off()
+    done = ended(process)
+    assert done.exit_code != 0, done.text
+    others = [web for web in with_role("web") if web.id != last.id]
+    assert {link_of(web) for web in others} == before
+    assert all(call(edge, "edge.out") == [last.id] for edge in with_role("edge"))
+    last.boot()
+    applied = orchestrate(master, "orch.apply", hosts=[last.id])
+    assert applied.exit_code == 0, applied.text
+    assert serving(with_role) == before
+    assert [call(edge, "edge.bring_in", last.id) for edge in with_role("edge")]
+
+
+def test_maintenance_of_a_web_host_loses_no_request(master: Host, with_role: WithRole, load: Load) -> None:
+    first = with_role("web")[0]
+    began = first.execute(["cat", "/proc/sys/kernel/random/boot_id"], capture=True).stdout
+    done = orchestrate(master, "orch.maintenance", host=first.id)
+    assert done.exit_code == 0, done.text
+    assert began == first.execute(["cat", "/proc/sys/kernel/random/boot_id"], capture=True).stdout
+    assert not any(call(edge, "edge.out") for edge in with_role("edge"))
