@@ -218,3 +218,17 @@ def _outcome(host: str, returned: Any, step: dict[str, Any]) -> Outcome:
     outcome = Outcome(host, 0, states=sorted(returned.values(), key=lambda state: state["__run_num__"]))
     outcome.exit_code = 1 if outcome.failed else 0
     return outcome
+
+
+def write_operator(master: Host, folder: Path) -> None:
+    """Give root on the master the lab's ssh key and the hosts' keys, as an operator has them.
+
+    Args:
+        master: the lab's master.
+        folder: the lab's id_ed25519 and known_hosts.
+    """
+    place = master.root / "root/.ssh"
+    place.mkdir(mode=0o700, exist_ok=True)
+    for name, mode in (("id_ed25519", 0o600), ("known_hosts", 0o644)):
+        (place / name).write_text((folder / name).read_text())
+        (place / name).chmod(mode)
