@@ -103,7 +103,7 @@ def become_master() -> str:
         options = ["--system", "--user-group", "--home-dir", "/var/lib/salt", "--no-create-home"]
         run(["useradd", *options, "--shell", "/usr/sbin/nologin", "salt"])
     make_keys(MASTER_KEYS, "master")
-    for path in (MASTER_KEYS, *MASTER_KEYS.glob("master.p*")):
+    for path in (MASTER_KEYS, *MASTER_KEYS.rglob("*")):
         shutil.chown(path, "salt", "salt")
     return fingerprint((MASTER_KEYS / "master.pub").read_text())
 

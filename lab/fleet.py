@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joining
 from debian import Refused
 from lab import images
 from lab.apply import Outcome, follow
+from lab.apply import apply as apply_here
 from lab.host import ENVIRONMENT, Host
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
 
 WHEELHOUSE = (images.WHEELHOUSE, Path("/var/cache/saltern/wheelhouse"))
 ANSWER_SECONDS = 60
@@ -117,6 +121,16 @@ def _answering(master: Host, hosts: list[Host]) -> set[str]:
         return {host for host, said in json.loads(answer).items() if said is True}
     except ValueError:
         return set()
+
+
+def apply_all(lab: Lab) -> list[Outcome]:
+    """Apply a lab with a master from nothing: the master itself, without itself, then all hosts from it."""
+    assert lab.master
+    first = apply_here(lab.master)
+    if not first.ok:
+        return [first]
+    connect(lab.master, lab.minions())
+    return [first, *apply(lab.master, lab.minions(), [])]
 
 
 def apply(

@@ -1,0 +1,58 @@
+"""Scenarios over many hosts, on a lab of their own with fleet `pair`: `bin/lab test fleet`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.host import Host
+from lab.images import REPOSITORY_ON_HOST
+from lab.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The lab under test, up and applied."""
+    return Lab(request.config.getoption("--lab"))
+
+
+@pytest.fixture(scope="session")
+def master(lab: Lab) -> Host:
+    """Its master."""
+    assert lab.master
+    return lab.master
+
+
+@pytest.fixture(scope="session")
+def minion(lab: Lab) -> Host:
+    """A minion that is not the master."""
+    return lab.host("log1")
+
+
+def run(host: Host, *command: str, stdin: str | None = None) -> str:
+    """Run a command in the repository's root, or in root's home where there is none; it must succeed."""
+    where = str(REPOSITORY_ON_HOST) if any(there == REPOSITORY_ON_HOST for _, there in host.binds) else "/root"
+    done = host.execute(list(command), capture=True, cwd=where, stdin=stdin)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def answer(host: Host, *command: str) -> Any:
+    """Run a Salt command and return its JSON."""
+    return json.loads(run(host, *command, "--out=json", "--log-level=error"))
+
+
+def apply(master: Host, minion: Host) -> dict[str, dict[str, Any]]:
+    """Apply one minion's states from the master, with no flags; return its states by id."""
+    states = answer(master, "salt", minion.id, "state.apply", "--static")[minion.id]
+    assert isinstance(states, dict), states
+    assert all(state["result"] for state in states.values()), states
+    return {state["__id__"]: state for state in states.values()}
+
+
+def path_on(host: Host, name: str) -> Path:
+    """Return where a file of the host is on this machine."""
+    return host.root / name.lstrip("/")
