@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -152,4 +153,13 @@ def accept(host_id: str, wanted: str) -> str:
     if key == accepted:
         return f"{host_id} is accepted already"
     run(["salt-key", "--yes", "--accept", host_id])
-    return f"{host_id} is accepted. Next:  salt {host_id} state.apply test=True"
+    deadline = time.monotonic() + KEY_SECONDS
+    while time.monotonic() < deadline:  # it asks again every few seconds whether it is accepted
+        if (
+            subprocess.run(["salt", host_id, "test.ping", "--timeout=3"], capture_output=True, check=False).returncode
+            == 0
+        ):
+            break
+    else:
+        return f"{host_id} is accepted, and does not answer yet; what it says:  journalctl -u salt-minion  on it"
+    return f"{host_id} is accepted and answers. Next:  salt {host_id} state.apply test=True"
