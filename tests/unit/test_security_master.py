@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import joining
 import pytest
 import yaml
+
+import joining
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/security-master.md").read_text()
