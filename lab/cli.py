@@ -249,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
     command("down", down)
     command("destroy", destroy)
     sub = command("test", test)
-    sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios (default: all)")
+    sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios, fleet (default: all)")
     sub.add_argument("--release", choices=machine.known_releases(), help="hosts of this Debian release (default: both)")
     sub.add_argument("-k", dest="keyword", help="only tests whose name matches, as pytest's -k")
     command("check", check)

@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joining
 from debian import Refused
 from lab import images
 from lab.apply import Outcome, follow
+from lab.apply import apply as apply_here
 from lab.host import ENVIRONMENT, Host
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
 
 WHEELHOUSE = (images.WHEELHOUSE, Path("/var/cache/saltern/wheelhouse"))
 ANSWER_SECONDS = 60
@@ -119,6 +123,16 @@ def _answering(master: Host, hosts: list[Host]) -> set[str]:
         return set()
 
 
+def apply_all(lab: Lab) -> list[Outcome]:
+    """Apply a lab with a master from nothing: the master itself, without itself, then all hosts from it."""
+    assert lab.master
+    first = apply_here(lab.master)
+    if not first.ok:
+        return [first]
+    connect(lab.master, lab.minions())
+    return [first, *apply(lab.master, lab.minions(), [])]
+
+
 def apply(
     master: Host,
     minions: list[Host],
@@ -218,3 +232,17 @@ def _outcome(host: str, returned: Any, step: dict[str, Any]) -> Outcome:
     outcome = Outcome(host, 0, states=sorted(returned.values(), key=lambda state: state["__run_num__"]))
     outcome.exit_code = 1 if outcome.failed else 0
     return outcome
+
+
+def write_operator(master: Host, folder: Path) -> None:
+    """Give root on the master the lab's ssh key and the hosts' keys, as an operator has them.
+
+    Args:
+        master: the lab's master.
+        folder: the lab's id_ed25519 and known_hosts.
+    """
+    place = master.root / "root/.ssh"
+    place.mkdir(mode=0o700, exist_ok=True)
+    for name, mode in (("id_ed25519", 0o600), ("known_hosts", 0o644)):
+        (place / name).write_text((folder / name).read_text())
+        (place / name).chmod(mode)

@@ -271,6 +271,8 @@ class Lab:
         options = ["Host *", "  User root", f"  IdentityFile {folder}/id_ed25519", "  IdentitiesOnly yes"]
         options += [f"  UserKnownHostsFile {folder}/known_hosts", "  StrictHostKeyChecking yes", "  LogLevel ERROR", ""]
         self.ssh_config.write_text("\n".join([*config, *options]))
+        if self.master:  # the operator's key, for salt-ssh
+            fleets.write_operator(self.master, folder)
 
     def down(self) -> None:
         """Shut all hosts down and take the network away; the disks stay."""

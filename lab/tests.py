@@ -1,4 +1,5 @@
-"""The proof: four tiers of tests, cheapest first, the last two on labs of their own, for each Debian release."""
+"""The proof: tiers of tests, cheapest first. Hosts and scenarios have labs of their own, for each Debian release; what
+needs many hosts has one, on the newest."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from pathlib import Path
 from rich.markup import escape
 
 from debian import REPOSITORY, Refused, need_root
-from lab import machine
+from lab import fleet, machine
 from lab.apply import apply, explain
 from lab.lab import Lab
 from lab.output import say, stage
 
-TIERS = ("unit", "compile", "hosts", "scenarios")
+TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
@@ -62,7 +63,7 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
     if unknown:
         raise Refused(f"there is no tier {', '.join(sorted(unknown))}: choose from {', '.join(TIERS)}")
     chosen = [tier for tier in TIERS if not tiers or tier in tiers]
-    if {"hosts", "scenarios"} & set(chosen):
+    if {"hosts", "scenarios", "fleet"} & set(chosen):
         need_root(f"bin/lab test {' '.join(tiers)}".strip())
     count = Count()
     select = ["-k", keyword] if keyword else []
@@ -76,7 +77,17 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
         chosen_releases = releases or machine.known_releases()
         for release in chosen_releases:
             sample = release != chosen_releases[0]  # the slow scenarios run once
-            _on_lab(release, partial(_host_tiers, count, tiers=on_hosts, select=select, sample=sample), count)
+            _on_lab(
+                f"t-{release}",
+                "single",
+                release,
+                partial(_host_tiers, count, tiers=on_hosts, select=select, sample=sample),
+                count,
+            )
+    if "fleet" in chosen:
+        machine.prepare()
+        release = (releases or machine.known_releases())[0]
+        _on_lab("t-fleet", "pair", release, partial(_fleet_tier, count, select=select), count)
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
 
@@ -96,12 +107,23 @@ def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], 
         _pytest(count, [f"tests/{tier}", f"--ignore={FIRST}", *where, *select, *(["--sample"] if sample else [])])
 
 
-def _on_lab(release: str, work: Callable[[Lab], None], count: Count) -> None:
-    """Do `work` on a fresh lab of that release, and take the lab away whatever happens."""
-    lab = Lab(f"t-{release}")
+def _fleet_tier(count: Count, lab: Lab, *, select: list[str]) -> None:
+    """Many hosts under a master: the host tests of all its roles, then what they do together."""
+    where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
+    say(f"[bold]fleet {lab.fleet['name']}, Debian {lab.record.release}[/]")
+    bad = [explain(outcome) for outcome in fleet.apply_all(lab) if not outcome.ok]
+    if bad:
+        raise Refused("\n".join(bad))
+    for tests in ("tests/hosts", "tests/scenarios_fleet"):
+        _pytest(count, [tests, *where, *select])
+
+
+def _on_lab(name: str, site: str, release: str, work: Callable[[Lab], None], count: Count) -> None:
+    """Do `work` on a fresh lab of that fleet and release, and take the lab away whatever happens."""
+    lab = Lab(name)
     with lab.locked(), stage(f"a fresh lab {lab.name}"):
         lab.destroy()
-        lab.make("single", release)
+        lab.make(site, release)
     try:
         work(lab)
     except Refused as why:
@@ -148,7 +170,7 @@ def check() -> int:
     commands = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "lab", "bin/debian.py", "_pillar/saltern"],
+        ["mypy", "lab", "bin/debian.py", "bin/joining.py", "_pillar/saltern"],
         ["salt-lint", *sls],
         ["shellcheck", *shell],
     ]

@@ -96,7 +96,9 @@ def _let_read(paths: list[Path], group: int | None) -> None:
         more = (0o050 if path.is_dir() else 0o040) if group is not None else 0
         if group is not None and path.stat().st_gid != group:
             os.chown(path, -1, group)
-        path.chmod((0o700 if path.is_dir() else 0o600) | more)
+        mode = (0o700 if path.is_dir() else 0o600) | more
+        if path.stat().st_mode & 0o7777 != mode:
+            path.chmod(mode)
 
 
 def host_names(site: Site, host: str) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.host import Host
+from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
 
 
@@ -19,9 +23,15 @@ def lab(request: pytest.FixtureRequest) -> Lab:
 @pytest.fixture(scope="session")
 def master(lab: Lab) -> Host:
     """Its master."""
-    if lab.master is None:
-        pytest.skip("the fleet has no master")
+    assert lab.master, "these scenarios are for a fleet with a master"
     return lab.master
+
+
+@pytest.fixture(scope="session")
+def minion(lab: Lab, master: Host) -> Host:
+    """A minion that is not the master, and does little else."""
+    others = [host for host in lab.hosts() if host.id != master.id]
+    return min(others, key=lambda host: len(lab.fleet["hosts"][host.id]["roles"]))
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +45,29 @@ def with_role(lab: Lab) -> Callable[[str], list[Host]]:
         return found
 
     return chosen
+
+
+def run(host: Host, *command: str, stdin: str | None = None) -> str:
+    """Run a command in the repository's root, or in root's home where there is none; it must succeed."""
+    where = str(REPOSITORY_ON_HOST) if any(there == REPOSITORY_ON_HOST for _, there in host.binds) else "/root"
+    done = host.execute(list(command), capture=True, cwd=where, stdin=stdin)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def answer(host: Host, *command: str) -> Any:
+    """Run a Salt command and return its JSON."""
+    return json.loads(run(host, *command, "--out=json", "--log-level=error"))
+
+
+def apply(master: Host, minion: Host) -> dict[str, dict[str, Any]]:
+    """Apply one minion's states from the master, with no flags; return its states by id."""
+    states = answer(master, "salt", minion.id, "state.apply", "--static")[minion.id]
+    assert isinstance(states, dict), states
+    assert all(state["result"] for state in states.values()), states
+    return {state["__id__"]: state for state in states.values()}
+
+
+def path_on(host: Host, name: str) -> Path:
+    """Return where a file of the host is on this machine."""
+    return host.root / name.lstrip("/")
