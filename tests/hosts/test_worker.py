@@ -92,6 +92,32 @@ def test_a_timers_command_works(host, fleet: dict, apps: dict) -> None:
 
 
 @pytest.mark.disturbs
+def test_a_timer_catches_up_on_what_was_due_while_the_host_was_down(host, fleet: dict, apps: dict) -> None:
+    """Systemd remembers in a file's time when the timer last elapsed: here that was two years ago."""
+    for app, about in apps.items():
+        for name, what in about.get("timers", {}).items():
+            if not runs_here(host, fleet, what):
+                continue
+            timer = f"app-{app}-{name}.timer"
+            unit = host.check_output(f"systemctl show -P Unit {timer}")
+            before = ran(host, unit)
+            host.check_output(f"systemctl stop {timer}")
+            host.check_output(f"touch -d '2 years ago' /var/lib/systemd/timers/stamp-{timer}")
+            host.check_output(f"systemctl start {timer}")
+            until = time.monotonic() + ASKED_FOR
+            while ran(host, unit) == before and time.monotonic() < until:
+                time.sleep(0.2)
+            assert ran(host, unit) != before, f"{timer} did not catch up"
+            host.check_output(f"systemctl stop {timer} && systemctl start {timer}")
+            assert host.check_output(f"systemctl is-active {timer}") == "active"
+
+
+def ran(host, unit: str) -> str:
+    """When a unit last ended, of this boot."""
+    return host.check_output(f"systemctl show -P InactiveEnterTimestampMonotonic '{unit}'")
+
+
+@pytest.mark.disturbs
 def test_a_task_that_a_visitor_causes_is_done_by_a_worker(host, apps: dict, site: Path) -> None:
     """A note is left over the edge; a worker counts its words and says of which release it is."""
     rpc = client(next(page for page in pages(site) if page.hostname in apps["demo"]["hostnames"]), site)
