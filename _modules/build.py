@@ -28,6 +28,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 BUILDS = Path("/var/lib/saltern/builds")
+BIN = Path("/usr/bin")
 # Changes when builds of the same input would come out differently, because this file has changed.
 FORMAT = 2
 # Where there is no Git to say what belongs to the source.
@@ -188,6 +189,49 @@ def _walk(source: Path, everything: bool = False) -> list[str]:
 # --- on the host --------------------------------------------------------------------------------------------
 
 
+def python(app: str) -> str:
+    """Answers the version of Python that an app runs on: what its file asks for, or Debian's own.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        Such as ``3.13``; the interpreter is /usr/bin/python3.13.
+
+    Raises:
+        CommandExecutionError: the app's file asks for one that this host has not.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.python demo
+    """
+    if problem := python_missing(app):
+        raise CommandExecutionError(problem)
+    return _settings(app)["python"] or _own_python()
+
+
+def python_missing(app: str) -> str:
+    """Says that this host has not the Python that an app's file asks for; nothing when it has.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.python_missing demo
+    """
+    asked, own = _settings(app)["python"], _own_python()
+    if not asked or asked == own or (BIN / f"python{asked}").exists():
+        return ""
+    here = sorted({own, *(path.name.removeprefix("python") for path in BIN.glob("python3.[0-9]*[0-9]"))})
+    return (
+        f"apps/{app}.yaml: python: {asked} is not on this host, which has {', '.join(here)}. "
+        f"Debian {_debian()} brings {own}: take the setting out, or deploy {app} on a Debian that has {asked}."
+    )
+
+
 def identify(app: str) -> dict[str, str]:
     """Answers the build that the app's source would make now. Changes nothing.
 
@@ -222,7 +266,7 @@ def _identify(app: str, source: dict[str, Any]) -> dict[str, str]:
     found = {
         "tree": tree,
         "lock": UNRESOLVED if lock is None else hashlib.sha256(lock.encode()).hexdigest(),
-        "python": _python(),
+        "python": python(app),
         "debian": _debian(),
     }
     if lock is None:
@@ -376,7 +420,7 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
     (work / "wheels").mkdir()
     (work / "lock.txt").write_text(lock)
     if not _reuse_wheels(app, wanted, work):
-        _make_wheels(work, whole=lock == source["lock"])
+        _make_wheels(work, wanted["python"], whole=lock == source["lock"])
     digest = __utils__["appfiles.digest"]
     hashes = {wheel.name: digest(wheel) for wheel in (work / "wheels").iterdir()}
     (work / "requirements.txt").write_text(wheel_requirements(hashes))
@@ -397,14 +441,14 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
     __utils__["appfiles.write"](work / "manifest.json", json.dumps(manifest, indent=1) + "\n", 0o644)
 
 
-def _make_wheels(work: Path, whole: bool) -> None:
+def _make_wheels(work: Path, python: str, whole: bool) -> None:
     """Lets pip fetch what the lock names; by a virtual environment, because Debian's python3 has no pip.
 
     A lock that the team has made is also checked for what it forgot. One that uv has resolved here forgets nothing,
     but may have a newer gunicorn than a package allows, so pip must not look at that again.
     """
     run = __utils__["appfiles.run"]
-    run(["/usr/bin/python3", "-m", "venv", str(work / "pip")])
+    run([f"/usr/bin/python{python}", "-m", "venv", str(work / "pip")])
     run(
         [
             str(work / "pip/bin/python"), "-m", "pip", "wheel", "--quiet", "--require-hashes",
@@ -537,7 +581,7 @@ def _lock(app: str, source: dict[str, Any]) -> str | None:
 
 
 def _look(app: str, source: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = __utils__["locks.look"](app, source["directory"], _settings(app), _python(), _debian())
+    found: dict[str, Any] = __utils__["locks.look"](app, source["directory"], _settings(app), python(app), _debian())
     return found
 
 
@@ -599,9 +643,9 @@ def _git(source: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _python() -> str:
-    """Version of Debian's Python, such as ``3.13``; /usr/bin/python3 is a link to it."""
-    match = re.search(r"python(\d+\.\d+)$", os.path.realpath("/usr/bin/python3"))
+def _own_python() -> str:
+    """Version of Debian's Python, such as ``3.13``; /usr/bin/python3 is a link to it, which a bare host has not."""
+    match = re.search(r"python(\d+\.\d+)$", os.path.realpath(BIN / "python3"))
     return match[1] if match else DEBIAN_PYTHON[_debian()]
 
 

@@ -122,6 +122,11 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
         if not __salt__["build.exists"](app, wanted["build"]) and "builder" not in __pillar__["host"]["roles"]:
             __salt__["builder.fetch"](app, wanted["build"])
         build = __salt__["build.verify"](app, wanted["build"])
+        if not Path(f"/usr/bin/python{build['python']}").exists():
+            raise CommandExecutionError(
+                f"build {build['id']} of {app} is for Python {build['python']} of Debian {build['debian']}, which this "
+                "host has not: the builder's Debian must be that of the web hosts"
+            )
         for half in _half_staged(app):
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
@@ -173,7 +178,7 @@ def _install(app: str, directory: Path, build: Path, packages: str) -> None:
     if twin := _with_the_same(app, packages):
         _copy_environment(twin, directory)
     else:
-        _make_environment(directory, build)
+        _make_environment(directory, build, f"/usr/bin/python{packages.split()[1]}")
     run([*LATE, f"{directory}/venv/bin/python", "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
     reached("packages installed")
 
@@ -193,11 +198,11 @@ def _copy_environment(twin: Path, directory: Path) -> None:
             script.write_bytes(script.read_bytes().replace(f"{twin}/".encode(), f"{directory}/".encode()))
 
 
-def _make_environment(directory: Path, build: Path) -> None:
+def _make_environment(directory: Path, build: Path, python: str) -> None:
     """Installs the build's wheels, each checked by its hash, into a new virtual environment."""
     run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
     quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
-    run([*LATE, uv, "venv", *quiet, "--no-project", "--python", "/usr/bin/python3", f"{directory}/venv"])
+    run([*LATE, uv, "venv", *quiet, "--no-project", "--python", python, f"{directory}/venv"])
     run(
         [
             *LATE, uv, "pip", "install", *quiet, "--python", f"{directory}/venv/bin/python",

@@ -17,7 +17,6 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 GATE_ANSWERS = 3  # good answers in a row before a release gets traffic
-GATE_SECONDS = 30  # in which it must have given them
 GATE_PAUSE = 0.05  # seconds between two questions
 CRASHES = 3  # whole sets of workers that may come and go while a release is asked; a fourth is a crash loop
 ANSWER_SECONDS = 5  # a health page that takes longer counts as none
@@ -30,23 +29,25 @@ def passed(path: str | Path, release: str, settings: dict[str, Any], state: Call
     Args:
         path: the release's socket.
         release: its id, which its version page must name.
-        settings: the app's settings from the pillar: health_path, health_status, version_path, hostnames, workers.
+        settings: the app's settings from the pillar: health_path, health_status, health_seconds,
+            version_path, hostnames, workers.
         state: answers ActiveState and MainPID of the release's unit, as systemd has them now.
 
     Raises:
         CommandExecutionError: it did not; with a sentence that says what it did instead.
 
     Example:
-        >>> passed("/run/apps/demo/x.sock", "x", {}, lambda: {"ActiveState": "failed", "MainPID": "0"})
+        >>> passed("/x.sock", "x", {"health_seconds": 1}, lambda: {"ActiveState": "failed", "MainPID": "0"})
         Traceback (most recent call last):
             ...
         salt.exceptions.CommandExecutionError: It ended while it was being asked; before that: it has not been asked.
     """
-    until, good, problem = time.monotonic() + GATE_SECONDS, 0, "it has not been asked"
+    seconds = settings["health_seconds"]
+    until, good, problem = time.monotonic() + seconds, 0, "it has not been asked"
     workers: set[str] = set()
     while good < GATE_ANSWERS:
-        if time.monotonic() > until:
-            raise CommandExecutionError(f"Within {GATE_SECONDS} seconds it did not answer well: {problem}.")
+        if not good and time.monotonic() > until:  # one that has begun to answer well is asked to the end
+            raise CommandExecutionError(f"Within {seconds} seconds it did not answer well: {problem}.")
         unit = state()
         if unit["ActiveState"] != "active":
             raise CommandExecutionError(f"It ended while it was being asked; before that: {problem}.")

@@ -324,7 +324,7 @@ def resolve(
             [
                 uv, "export", "--frozen", "--offline", "--quiet", "--no-config", "--no-dev", "--no-emit-workspace",
                 "--no-header", "--no-annotate", "--no-python-downloads", "--format", "requirements-txt",
-                "--python", "/usr/bin/python3",
+                "--python", f"/usr/bin/python{found['question']['python']}",
             ],
             cwd=work,
         )  # fmt: skip
@@ -345,7 +345,7 @@ def resolve(
         [
             uv, "pip", "compile", "--quiet", "--no-config", "--no-cache", "--no-python-downloads", "--generate-hashes",
             "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
-            "--python", "/usr/bin/python3",
+            "--python", f"/usr/bin/python{found['question']['python']}",
             "--constraints", str(work / "pins.txt"), "--overrides", str(work / "overrides.txt"),
             *inputs, str(work / "wanted.in"),
         ],

@@ -46,6 +46,7 @@ class Demo:
 
     def __init__(self, lab: Lab, host: Host):
         self.folder, self.host, self.number = lab.site / "sources/demo", host, 0
+        self.settings = lab.site / "apps/demo.yaml"
 
     def change(self, migration: bool = False) -> None:
         """Change code and a style sheet, as any deploy does.
@@ -60,6 +61,12 @@ class Demo:
             self._write(f"notes/migrations/0002_{stamp[-8:]}.py", MIGRATION)
         self._add("demo/views.py", f"\n# {stamp}\n")
         self._add("notes/static/notes/site.css", f"\n/* {stamp} */\n")
+
+    def change_environment(self) -> None:
+        """Change a variable: another release of the same build."""
+        found = yaml.safe_load(self.settings.read_text())
+        found["env"] = found.get("env", {}) | {"CHANGE": uuid.uuid4().hex}
+        self.settings.write_text(yaml.safe_dump(found))
 
     def break_it(self, how: str) -> None:
         """Change the code so that it is a release that must not get traffic.
@@ -121,27 +128,28 @@ class Demo:
 
 
 @contextmanager
-def demo_of(lab: Lab, host: Host, log: Callable[[str], None] = lambda line: None) -> Iterator[Demo]:
+def demo_of(lab: Lab, host: Host, log: Callable[[str], None] = lambda line: None, **site: object) -> Iterator[Demo]:
     """Give the lab a demo of its own to deploy; afterwards the lab serves again what its fleet says.
 
     Args:
         lab: a lab of fleet single.
         host: its only host.
         log: told what is done before and after.
+        site: keys of the app's file that are to be different meanwhile.
     """
-    demo, settings = Demo(lab, host), lab.site / "apps/demo.yaml"
-    before = settings.read_text()
+    demo = Demo(lab, host)
+    before = demo.settings.read_text()
     shutil.rmtree(demo.folder, ignore_errors=True)
     shutil.copytree(REPOSITORY / "demo", demo.folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     inside = Path("site") / demo.folder.relative_to(lab.site)
-    settings.write_text(yaml.safe_dump(yaml.safe_load(before) | {"source": {"directory": str(inside)}}))
+    demo.settings.write_text(yaml.safe_dump(yaml.safe_load(before) | {"source": {"directory": str(inside)}, **site}))
     try:
         demo.call("unpin")
         yield demo
     finally:
         log("the fleet's own demo again")
         demo.call("unpin")
-        settings.write_text(before)
+        demo.settings.write_text(before)
         outcome = apply(host)
         shutil.rmtree(demo.folder.parent)
         assert outcome.ok, outcome.failed

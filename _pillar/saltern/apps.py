@@ -22,6 +22,7 @@ from .kinds import (
     Module,
     PinnedRequirement,
     ProcessName,
+    PythonVersion,
     Requirement,
     Revision,
     UrlFolder,
@@ -151,6 +152,9 @@ class App(Model):
         None, description="The lock inside the source. Default: uv.lock, or requirements.txt if it has hashes."
     )
     requirements: list[Requirement] = Field([], description="Packages beyond those of the project and its lock.")
+    python: PythonVersion | None = Field(
+        None, description="The Python that it needs; it must be on builder and web hosts. Default: Debian's own."
+    )
     packages: Packages = Field(Packages(build=[], run=[]), description="Debian packages that it needs.")
     manage: ManageCommand = Field("python -m django", description="How management commands are run.")
     env: AppEnvironment = Field(
@@ -165,6 +169,12 @@ class App(Model):
     )
     health_path: UrlPath = Field("/healthz", description="Answers health_status only when the app can work.")
     health_status: int = Field(200, ge=200, le=499, description="What a healthy app answers there.")
+    health_seconds: int = Field(
+        30,
+        ge=1,
+        le=300,
+        description="How long a new release may take, once it has started, until it answers that well.",
+    )
     version_path: UrlPath | None = Field(
         "/-/version", description="Answers a text with the release's id; null: the app has no such page."
     )

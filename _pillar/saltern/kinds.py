@@ -141,6 +141,7 @@ GitUrl = Annotated[
 Revision = Annotated[
     str, _matches(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/+-]*"), Allowed("a commit (40 digits), a tag or a branch")
 ]
+PythonVersion = Annotated[str, _matches(r"3\.\d{1,2}"), Allowed('a version of Python in quotes, such as "3.13"')]
 PACKAGE = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9._, -]+\])?"
 Requirement = Annotated[
     str,

@@ -1,5 +1,6 @@
 include:
   - builder.packages
+  - builder.python
 
 /var/lib/saltern/builds:
   file.directory:

@@ -1,5 +1,8 @@
 # A host with role worker installs the releases too, and has no web server.
 # systemd-run speaks to systemd over the bus; python3 is what the apps run on.
+include:
+  - builder.python
+
 web packages:
   pkg.installed:
     - pkgs: [dbus, python3]

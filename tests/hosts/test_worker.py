@@ -17,6 +17,7 @@ from lab.served import Connection, Page, ca_file, pages
 
 pytestmark = pytest.mark.role("worker")
 ASKED_FOR = 20  # seconds
+ENDED_WELL = "7ad2d189f7e94e70a38c781354912448"  # systemd's SD_MESSAGE_UNIT_SUCCESS, "Deactivated successfully."
 
 
 def units(host, app: str, name: str) -> list[str]:
@@ -89,6 +90,27 @@ def test_a_timers_command_works(host, fleet: dict, apps: dict) -> None:
             if runs_here(host, fleet, what):
                 unit = host.check_output(f"systemctl show -p Unit --value app-{app}-{name}.timer")
                 assert host.run(f"systemctl start '{unit}'").rc == 0, host.check_output(f"journalctl -n 20 -u '{unit}'")
+
+
+@pytest.mark.disturbs
+def test_a_timer_catches_up_on_what_was_due_while_the_host_was_down(host, fleet: dict, apps: dict) -> None:
+    """Systemd remembers in a file's time when the timer last elapsed: here that was two years ago."""
+    for app, about in apps.items():
+        for name, what in about.get("timers", {}).items():
+            if not runs_here(host, fleet, what):
+                continue
+            timer = f"app-{app}-{name}.timer"
+            unit = host.check_output(f"systemctl show -P Unit {timer}")
+            host.check_output(f"systemctl stop {timer}")
+            before = host.check_output("date +%s")
+            host.check_output(f"touch -d '2 years ago' /var/lib/systemd/timers/stamp-{timer}")
+            host.check_output(f"systemctl start {timer}")
+            until = time.monotonic() + ASKED_FOR
+            ended = f"journalctl -q --no-pager -o cat --since=@{before} -u '{unit}' MESSAGE_ID={ENDED_WELL}"
+            while not (said := host.check_output(ended)) and time.monotonic() < until:
+                time.sleep(0.2)
+            assert said, f"{timer} did not catch up"
+            assert host.check_output(f"systemctl is-active {timer}") == "active"
 
 
 @pytest.mark.disturbs

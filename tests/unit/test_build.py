@@ -51,7 +51,9 @@ class Project:
         self.pillar: dict[str, Any] = {
             "host": {"id": "app1", "roles": ["builder", "web"]},
             "builder": {"keep": 3},
-            "apps": {"tiny": {"source": {"directory": str(self.source)}, "lock": None, "requirements": []}},
+            "apps": {
+                "tiny": {"source": {"directory": str(self.source)}, "lock": None, "requirements": [], "python": None}
+            },
         }
         self.utils: dict[str, Any] = {
             f"appfiles.{name}": getattr(self.files, name) for name in ("digest", "write", "point", "locked", "uv")
@@ -274,3 +276,30 @@ def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def test_a_python_that_the_host_has_is_part_of_the_build_s_id(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.build.BIN = project.home / "bin"
+    project.build.BIN.mkdir()
+    for name in ("python3.12", "python3.13"):
+        (project.build.BIN / name).touch()
+    (project.build.BIN / "python3").symlink_to("python3.13")
+    first = project.build.identify("tiny")
+    project.pillar["apps"]["tiny"]["python"] = "3.13"
+    assert project.build.identify("tiny") == first
+    project.pillar["apps"]["tiny"]["python"] = "3.12"
+    other = project.build.identify("tiny")
+    assert other["python"] == "3.12" and other["id"] != first["id"]
+
+
+def test_a_python_that_the_host_has_not_is_an_error_with_those_it_has(project: Project) -> None:
+    project.build.BIN = project.home / "bin"
+    project.build.BIN.mkdir()
+    (project.build.BIN / "python3.13").touch()
+    (project.build.BIN / "python3").symlink_to("python3.13")
+    project.pillar["apps"]["tiny"]["python"] = "3.9"
+    for refuse in (project.build.python, project.build.identify):
+        with pytest.raises(CommandExecutionError, match=r"apps/tiny.yaml: python: 3.9 is not .* which has 3.13"):
+            refuse("tiny")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
 
 from tests.unit.contracts import load
 
@@ -40,3 +44,33 @@ def test_connections_of_a_real_socket(tmp_path: Path) -> None:
             with accepted:
                 assert count() == 1
         assert count() == 0
+
+
+SETTINGS = {"health_seconds": 1, "workers": 1}
+ACTIVE = {"ActiveState": "active", "MainPID": "0"}
+
+
+def passed(monkeypatch: pytest.MonkeyPatch, answers: list[str | None], seconds: float) -> None:
+    """Asks a release that gives these answers, each after so many seconds of a clock of its own."""
+    now, given = [0.0], iter(answers)
+
+    def ask(*_: Any) -> str | None:
+        now[0] += seconds
+        return next(given)
+
+    monkeypatch.setattr(gate, "ask", ask)
+    clock = types.SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: now[0])
+    monkeypatch.setattr(gate, "time", clock)
+    gate.passed("/x.sock", "x", SETTINGS, lambda: ACTIVE)
+
+
+def test_one_that_has_begun_to_answer_well_in_time_is_asked_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed(monkeypatch, ["503", None, None, None], 0.6)
+
+
+@pytest.mark.parametrize("answers", [["503"] * 9, [None, None, "503", None, None, "503"]])
+def test_one_that_is_not_well_when_its_time_is_over_does_not_pass(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str | None]
+) -> None:
+    with pytest.raises(CommandExecutionError, match="Within 1 seconds it did not answer well: 503"):
+        passed(monkeypatch, answers, 0.6)

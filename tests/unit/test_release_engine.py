@@ -121,7 +121,7 @@ class Host(Project):
         self.pillar["apps"]["tiny"] |= {
             "hostnames": ["tiny.test"], "wsgi": "tiny:app", "env": {}, "health_path": "/healthz", "workers": 1,
             "version_path": "/-/version", "threads": 1, "user": "app-tiny", "memory_max_mb": 64,
-            "health_status": 200, "manage": "python -m django", "media_url": None,
+            "health_status": 200, "health_seconds": 1, "manage": "python -m django", "media_url": None,
             "migrations": dict(MIGRATIONS, reversible=[]),
         }  # fmt: skip
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
@@ -131,7 +131,7 @@ class Host(Project):
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.systemd, self.gate = Systemd(self), module("_utils", "gate")
-        self.gate.GATE_PAUSE, self.gate.GATE_SECONDS = 0.01, 1
+        self.gate.GATE_PAUSE = 0.01
         utils = {name: module("_utils", name) for name in UTILS} | {"gate": self.gate}
         for name, own in utils.items():
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
@@ -620,7 +620,7 @@ def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monke
     old = host.apply()
     host.edit("2")
     host.behaviour = "hangs"
-    host.gate.GATE_SECONDS = 30
+    host.pillar["apps"]["tiny"]["health_seconds"] = 30
     pids = iter(range(1000))
     monkeypatch.setattr(host.gate, "_children", lambda main: {str(next(pids))})
     started = time.monotonic()

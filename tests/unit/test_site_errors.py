@@ -160,6 +160,9 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "unknown key of an app": (
         put(SHOP, "hostname", value="a"), SHOP, "hostname", ["unknown key", '"hostnames"'],
     ),
+    "python as a number": (put(SHOP, "python", value=3.13), SHOP, "python", ["in quotes"]),
+    "python with a patch level": (put(SHOP, "python", value="3.13.5"), SHOP, "python", ["3.13"]),
+    "no time for the gate": (put(SHOP, "health_seconds", value=0), SHOP, "health_seconds", ["1"]),
     "unknown key of a source": (
         put(SHOP, "source", "dir", value="x"), SHOP, "source.dir", ["unknown key", "directory"],
     ),

@@ -1,0 +1,11 @@
+# An app that asks for a Python which this host has not: told in one sentence, before anything else is done.
+{% for app in pillar['apps'] %}
+{%- set problem = salt['build.python_missing'](app) %}
+{%- if problem %}
+python of {{ app }}:
+  test.fail_without_changes:
+    - comment: {{ problem | json }}
+    - order: first
+    - failhard: True
+{% endif %}
+{%- endfor %}
