@@ -3,6 +3,8 @@ needs many hosts has one, on the newest."""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -10,20 +12,23 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
 
 from debian import REPOSITORY, Refused, need_root
-from lab import fleet, machine
+from lab import fleet, images, machine
 from lab.apply import apply, explain
 from lab.lab import Lab
 from lab.output import say, stage
 
 TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
+AT_ONCE = 2  # labs; their hosts wait often enough that two cores serve both
+COUNTED = "counted: "
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
@@ -35,7 +40,12 @@ class Count:
     failed: int = 0
     skipped: int = 0
 
-    def add(self, report: Path) -> None:
+    def add(self, other: Count) -> None:
+        """Add what another counted."""
+        self.passed, self.failed = self.passed + other.passed, self.failed + other.failed
+        self.skipped += other.skipped
+
+    def read(self, report: Path) -> None:
         """Add a pytest report; one that is missing counts as a failure."""
         if not report.exists():
             self.failed += 1
@@ -48,13 +58,30 @@ class Count:
             self.skipped += skipped
 
 
+@dataclass
+class Job:
+    """Tests that have a lab of their own.
+
+    Args:
+        lab: the lab's name.
+        fleet: a name under lab/fleets/.
+        release: Debian codename of its hosts.
+        work: runs the tests on the lab, and counts.
+    """
+
+    lab: str
+    fleet: str
+    release: str
+    work: Callable[[Count, Lab], None]
+
+
 def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None = None) -> int:
     """Run the tiers and return an exit code: 0 only when tests ran and all passed.
 
     Args:
         tiers: names from TIERS; none means all.
         keyword: pytest's -k.
-        releases: Debian codenames of the hosts; none means all.
+        releases: Debian codenames of the hosts; none means all, and then each slow scenario runs on one of them.
 
     Raises:
         Refused: an unknown tier, or no root for those that need it.
@@ -71,28 +98,31 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
         if tier in ("unit", "compile"):
             say(f"[bold]{tier}[/]")
             _pytest(count, [f"tests/{tier}", *select], unprivileged=tier == "compile")
-    on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
-    if on_hosts:
+    jobs = _jobs(chosen, select, releases)
+    if jobs:
         machine.prepare()
-        chosen_releases = releases or machine.known_releases()
-        for release in chosen_releases:
-            sample = release != chosen_releases[0]  # the slow scenarios run once
-            _on_lab(
-                f"t-{release}",
-                "single",
-                release,
-                partial(_host_tiers, count, tiers=on_hosts, select=select, sample=sample),
-                count,
-            )
-    if "fleet" in chosen:
-        machine.prepare()
-        release = (releases or machine.known_releases())[0]
-        _on_lab("t-fleet", "pair", release, partial(_fleet_tier, count, select=select), count)
+        for release in {job.release for job in jobs}:  # else two labs would wait for one another to make it
+            images.salted(release)
+        side_by_side(jobs, count)
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
 
 
-def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], sample: bool) -> None:
+def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> list[Job]:
+    """The labs that are needed, those that take longest first."""
+    on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
+    jobs = []
+    for release in (releases or machine.known_releases()) if on_hosts else []:
+        sample = [] if releases else ["--sample", release]
+        work = partial(_host_tiers, tiers=on_hosts, select=select, sample=sample)
+        jobs.append(Job(f"t-{release}", "single", release, work))
+    if "fleet" in chosen:
+        work = partial(_fleet_tier, select=select)
+        jobs.append(Job("t-fleet", "ha", (releases or machine.known_releases())[0], work))
+    return jobs
+
+
+def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], sample: list[str]) -> None:
     """The first apply is a scenario too: it needs the bare hosts. The others, and the host tests, need its result."""
     where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
     say(f"[bold]{' and '.join(tiers)}, Debian {lab.record.release}[/]")
@@ -104,7 +134,7 @@ def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], 
             if not outcome.ok:
                 raise Refused(explain(outcome))
     for tier in tiers:
-        _pytest(count, [f"tests/{tier}", f"--ignore={FIRST}", *where, *select, *(["--sample"] if sample else [])])
+        _pytest(count, [f"tests/{tier}", f"--ignore={FIRST}", *where, *select, *sample])
 
 
 def _fleet_tier(count: Count, lab: Lab, *, select: list[str]) -> None:
@@ -118,20 +148,62 @@ def _fleet_tier(count: Count, lab: Lab, *, select: list[str]) -> None:
         _pytest(count, [tests, *where, *select])
 
 
-def _on_lab(name: str, site: str, release: str, work: Callable[[Lab], None], count: Count) -> None:
-    """Do `work` on a fresh lab of that fleet and release, and take the lab away whatever happens."""
-    lab = Lab(name)
+def on_lab(job: Job) -> Count:
+    """Do a job on a fresh lab, and take the lab away whatever happens."""
+    lab, count = Lab(job.lab), Count()
     with lab.locked(), stage(f"a fresh lab {lab.name}"):
         lab.destroy()
-        lab.make(site, release)
+        lab.make(job.fleet, job.release)
     try:
-        work(lab)
+        job.work(count, lab)
     except Refused as why:
         say(f"[red]{escape(str(why))}[/]")
         count.failed += 1
     finally:
         with stage(f"removing lab {lab.name}"):
             lab.destroy()
+    return count
+
+
+def side_by_side(jobs: list[Job], count: Count) -> None:
+    """Do each job in a process of its own, as many at once as the machine bears; each line says whose it is.
+
+    Args:
+        jobs: what to do.
+        count: what the runners counted is added to it.
+    """
+    if len(jobs) == 1:
+        count.add(on_lab(jobs[0]))
+        return
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for found in threads.map(_in_a_process, jobs):
+            count.add(found)
+
+
+def _in_a_process(job: Job) -> Count:
+    """Do a job in a process of its own, show what it prints as it comes, and answer what it counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = Path(folder) / "pipe"
+        os.mkfifo(pipe)
+        child = multiprocessing.get_context("spawn").Process(target=_child, args=(job, str(pipe)))
+        child.start()
+        found = Count(failed=1)  # which is true if it dies without a word
+        with pipe.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith(COUNTED):
+                    found = Count(**json.loads(line.removeprefix(COUNTED)))
+                else:
+                    print(f"{job.lab:>10} │ {line}", end="", flush=True)
+        child.join()
+    return found
+
+
+def _child(job: Job, pipe: str) -> None:
+    writing = os.open(pipe, os.O_WRONLY)
+    os.dup2(writing, 1)
+    os.dup2(writing, 2)
+    os.close(writing)
+    print(COUNTED + json.dumps(asdict(on_lab(job))), flush=True)
 
 
 def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> None:
@@ -149,7 +221,7 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
             env |= {"HOME": folder, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
             env["PYTHONPATH"] = env["PYTHONPATH"].replace(str(REPOSITORY), str(where))
         done = subprocess.run(command, cwd=where, env=env, check=False)
-        count.add(report)
+        count.read(report)
         if done.returncode not in (0, 1, 5):  # 1: failures, counted; 5: -k matched nothing in this tier
             count.failed += 1
 

@@ -19,7 +19,7 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, ca_file, pages
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("bookworm")
 
 LOCK_TIMEOUT = 2  # seconds, _utils/migraterun.py
 MIGRATE = "app-demo-migrate.service"

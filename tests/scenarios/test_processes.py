@@ -17,7 +17,7 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, ca_file, pages
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("bookworm")
 
 
 @pytest.fixture(scope="module")

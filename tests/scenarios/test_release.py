@@ -20,7 +20,7 @@ from lab.load import Load, percentile
 sys.path.insert(0, str(REPOSITORY / "_utils"))
 from steps import STEPS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("trixie")
 
 
 @pytest.fixture(scope="module")

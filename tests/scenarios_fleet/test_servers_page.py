@@ -19,8 +19,6 @@ COMMANDS = re.findall(r"^ +(master|log1)# (.+)$", SECTION, re.MULTILINE)
 FLEET = re.search(r"```yaml\n(.+?)```", SECTION, re.DOTALL)
 KEY = re.compile(r"(?:[0-9a-f]{2}:){31}[0-9a-f]{2}")
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def servers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Host]]:
