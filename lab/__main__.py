@@ -1,3 +1,4 @@
 from lab.cli import main
 
-main()
+if __name__ == "__main__":  # a process of the tests imports this file too
+    main()
