@@ -265,7 +265,7 @@ class Lab:
         known, config = [], []
         for host in self.hosts():
             public = (host.upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
-            known.append(f"{host.address} {' '.join(public)}")
+            known.append(f"{host.address},{host.id} {' '.join(public)}")
             config.append(f"Host {host.id}\n  HostName {host.address}")
         (folder / "known_hosts").write_text("\n".join([*known, ""]))
         options = ["Host *", "  User root", f"  IdentityFile {folder}/id_ed25519", "  IdentitiesOnly yes"]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .secretfile import Secrets
 
 LOOPBACK = "127.0.0.1"
-MASTER_PORTS = (4505, 4506)  # Salt's own: the master publishes on the first and answers on the second
 CA_FILE = "/etc/saltern/tls/ca.crt"
 
 
@@ -134,7 +133,7 @@ def salt_version() -> str:
 
 
 def master(site: Site, host: str) -> dict[str, Any]:
-    """Answers where the master listens, on MASTER_PORTS, and for whom: all hosts with role minion, itself too."""
+    """Answers where the master listens, and for whom: all hosts with role minion, itself too."""
     return {"listen": site.fleet.hosts[host].address, "minions": with_role(site, "minion")}
 
 
