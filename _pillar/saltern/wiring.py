@@ -32,12 +32,12 @@ def with_role(site: Site, role: str) -> list[str]:
 
 
 def only(site: Site, role: str) -> str:
-    """Answers the id of the one host that has a role.
+    """Answers the id of the one host that has a role; of Postgres, the primary, for its replicas only copy it.
 
     Raises:
         WiringError: no host has it, or more than one. It fails closed: an empty list would open or break things.
     """
-    hosts = with_role(site, role)
+    hosts = [host for host in with_role(site, role) if role != "postgres" or host not in site.fleet.replicas]
     if len(hosts) != 1:
         raise WiringError(f"role {role} is needed on one host, and is on {len(hosts)}: {', '.join(hosts) or 'none'}")
     return hosts[0]
@@ -53,9 +53,10 @@ def web_listen(site: Site, web: str) -> str:
     return site.fleet.hosts[web].address if clients_of(site, web, "pages") else LOOPBACK
 
 
-def _server_listen(site: Site, server: str, service: str) -> list[str]:
+def _server_listen(site: Site, server: str, *services: str) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    return [LOOPBACK, site.fleet.hosts[server].address] if clients_of(site, server, service) else [LOOPBACK]
+    remote = any(clients_of(site, server, service) for service in services)
+    return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
 
 
 def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
@@ -83,8 +84,45 @@ def together(site: Site) -> bool:
     return bool(with_role(site, "master")) and len({*with_role(site, "web"), *with_role(site, "worker")}) > 1
 
 
+def slot_of(replica: str) -> str:
+    """Answers the name of the slot that keeps a replica's WAL on the primary; a slot's name has no dashes."""
+    return f"saltern_{replica.replace('-', '_')}"
+
+
+def replication(site: Site, host: str) -> dict[str, Any]:
+    """Answers who copies from whom: the replicas of this host, and its primary when it is one itself.
+
+    This is what decides which server is the primary; everything else follows from it.
+
+    Args:
+        site: the site.
+        host: a host with role postgres.
+
+    Returns:
+        `{"replicas": [{host, slot, address (CIDR)}], "primary": None or {host, name, address, port, slot}}`.
+    """
+    hosts, named = site.fleet.hosts, site.fleet.hosts[host].replica_of
+    replicas = [
+        {"host": name, "slot": slot_of(name), "address": f"{hosts[name].address}/32"}
+        for name in site.fleet.replicas
+        if hosts[name].replica_of == host
+    ]
+    primary = None
+    if named is not None:
+        primary = {
+            "host": named,
+            "name": f"{named}.{site.fleet.domain}",
+            "address": hosts[named].address,
+            "port": site.settings.postgres.port,
+            "slot": slot_of(host),
+        }
+    return {"replicas": replicas, "primary": primary}
+
+
 def postgres(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Postgres listens and each client it lets in: app, database, user, owner, address (CIDR)."""
+    """Answers where Postgres listens, each client it lets in (app, database, user, owner, address as CIDR), and who
+    copies from whom. A replica lets the same apps in as its primary: to read, and for the day on which it is one.
+    """
     clients = [
         {
             "app": name,
@@ -96,7 +134,7 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
         for name, app in sorted(site.apps.items())
         for client in _users(site, host, "postgres", "web", "worker")
     ]
-    return {"listen": _server_listen(site, host, "postgres"), "clients": clients}
+    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients, **replication(site, host)}
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:

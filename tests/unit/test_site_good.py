@@ -139,6 +139,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     "roles": ALL_ROLES,
                     "purpose": "everything on one host",
                     "owner": "you",
+                    "replica_of": None,
                 }
             },
         },
@@ -229,6 +230,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "address": "127.0.0.1/32",
                     }
                 ],
+                "replicas": [],
+                "primary": None,
             },
             "redis": {"listen": ["127.0.0.1"]},
             "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
