@@ -50,6 +50,9 @@ class Fleet(Model):
     name: HostId = Field(description="The fleet's name.")
     domain: DnsName = Field(description="The hosts' domain: host `app1` is `app1.<domain>`.")
     hosts: dict[HostId, Host] = Field(min_length=1, description="The hosts by their minion id.")
+    virtual_address: Address | None = Field(
+        None, description="An address, in the network of the hosts with role edge, that one of them has at any time."
+    )
 
     @property
     def replicas(self) -> list[str]:

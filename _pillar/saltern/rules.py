@@ -57,6 +57,7 @@ def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
     rules = (
         _addresses,
+        _virtual_address,
         _counts,
         _masters,
         _replicas,
@@ -87,6 +88,20 @@ def _addresses(files: Files) -> Iterator[Problem]:
         for host in hosts[1:]:
             text = f"{address} is the address of {hosts[0]} too; each host needs its own"
             yield files.fleet.problem(("hosts", host, "address"), text)
+
+
+def _virtual_address(files: Files) -> Iterator[Problem]:
+    address = files.fleet.at("virtual_address")
+    if not isinstance(address, str):
+        return
+    for host in files.fleet.names("hosts"):
+        if files.fleet.at("hosts", host, "address") == address:
+            text = f"{address} is the address of {host}; take one that no host has"
+            yield files.fleet.problem(("virtual_address",), text)
+    edges = [str(host) for host in files.fleet.names("hosts") if "edge" in files.roles(host)]
+    if len(edges) < 2 and files.fleet_is_valid:
+        text = f"the hosts with role edge share it, and there are {len(edges)}; give the role to two, or take this out"
+        yield files.fleet.problem(("virtual_address",), text)
 
 
 def _counts(files: Files) -> Iterator[Problem]:

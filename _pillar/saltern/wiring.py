@@ -67,8 +67,14 @@ def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets in."""
-    return {"open_ports": open_ports(site, host)}
+    """Answers what the host's firewall lets in: ports, and the edges with which it shares an address."""
+    shared = bool(site.fleet.virtual_address) and "edge" in site.fleet.hosts[host].roles
+    return {"open_ports": open_ports(site, host), "vrrp_from": _peers(site, host) if shared else []}
+
+
+def _peers(site: Site, host: str) -> list[str]:
+    """The addresses of the other hosts with role edge."""
+    return [site.fleet.hosts[peer].address for peer in with_role(site, "edge") if peer != host]
 
 
 def builder(site: Site, host: str) -> dict[str, Any]:
@@ -177,9 +183,14 @@ def master(site: Site, host: str) -> dict[str, Any]:
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
-    """Answers the web hosts that the edge sends requests to."""
-    port = site.settings.web.port
-    return {"webs": [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]}
+    """Answers the web hosts that the edge sends requests to, and the address that it shares with its peers, or None."""
+    port, shared = site.settings.web.port, None
+    if site.fleet.virtual_address:
+        # Two fleets in one network must differ in it; their addresses do.
+        number = int(site.fleet.virtual_address.rpartition(".")[2]) or 255
+        shared = {"address": site.fleet.virtual_address, "peers": _peers(site, host), "router_id": number}
+    webs = [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]
+    return {"webs": webs, "virtual_address": shared}
 
 
 def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:

@@ -145,6 +145,19 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "replica_of as a list": (
         replica(["data1"]), FLEET, "hosts.data2.replica_of", ["a list", "DNS label"],
     ),
+    "a virtual address for one edge": (
+        put(FLEET, "virtual_address", value="10.0.0.10"),
+        FLEET, "virtual_address", ["there are 1", "give the role to two"],
+    ),
+    "a virtual address that a host has": (
+        lambda files: [
+            files[FLEET].update(virtual_address="10.0.0.2"), files[FLEET]["hosts"]["web2"]["roles"].append("edge"),
+        ],
+        FLEET, "virtual_address", ["10.0.0.2 is the address of web1"],
+    ),
+    "a virtual address that is none": (
+        put(FLEET, "virtual_address", value="10.0.0.10/24"), FLEET, "virtual_address", ["not an IPv4 address"],
+    ),
     "number for text": (
         put(FLEET, "hosts", "web1", "purpose", value=1.10),
         FLEET, "hosts.web1.purpose", ["a number for YAML", "put it in quotes"],

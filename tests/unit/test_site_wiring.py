@@ -39,7 +39,9 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     files = good()
     files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
     ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
-    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {"base": {"open_ports": [ssh]}}
+    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
+        "base": {"open_ports": [ssh], "vrrp_from": []}
+    }
 
 
 def test_a_worker_has_what_a_web_host_has(tmp_path: Path) -> None:
@@ -293,3 +295,15 @@ def test_a_replica_is_applied_after_its_primary_and_may_reach_it(tmp_path: Path)
     assert 5432 not in {entry["port"] for entry in pillar_of(site, "data-2")["wiring"]["base"]["open_ports"]}
     roles = {"data1": ["base", "postgres"], "data-2": ["base", "postgres"], "web1": ["base", "web"]}
     assert ranks(roles, ["data-2"]) == [["data1"], ["data-2"], ["web1"]]
+
+
+def test_edges_share_an_address_with_each_other_and_nobody_else(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"] |= {"virtual_address": "10.0.0.10"}
+    files["fleet.yaml"]["hosts"]["front2"] = {"address": "10.0.0.8", "roles": ["base", "edge"]}
+    site = load_written(tmp_path, files)
+    for host, peer in (("front1", "10.0.0.8"), ("front2", "10.0.0.1")):
+        shared = {"address": "10.0.0.10", "peers": [peer], "router_id": 10}
+        told = pillar_of(site, host)["wiring"]
+        assert (told["edge"]["virtual_address"], told["base"]["vrrp_from"]) == (shared, [peer])
+    assert pillar_of(site, "web1")["wiring"]["base"]["vrrp_from"] == []
