@@ -236,7 +236,7 @@ def owner_of(database: str) -> str:
     return f"{database}_owner"
 
 
-def database_url(site: Site, host: str, name: str, user: str, password: str) -> str:
+def database_url(site: Site, host: str, name: str, user: str, password: str, server: str = "") -> str:
     """Answers how an app's database is reached from one web host.
 
     Args:
@@ -245,8 +245,9 @@ def database_url(site: Site, host: str, name: str, user: str, password: str) -> 
         name: the app.
         user: the Postgres role.
         password: its password.
+        server: the host with role postgres; the primary when not given.
     """
-    server, database = only(site, "postgres"), site.apps[name].database
+    server, database = server or only(site, "postgres"), site.apps[name].database
     # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
     return (
         f"postgres://{quote(user, safe='')}:{quote(password, safe='')}"
@@ -261,6 +262,13 @@ def migration_environment(site: Site, host: str, name: str, secrets: Secrets) ->
     if password is None:
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
     return {"DATABASE_URL": database_url(site, host, name, owner, password)}
+
+
+def replica_urls(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers REPLICA_URLS, with commas, for an app on one host; nothing in a fleet without replicas."""
+    user, password = str(site.apps[name].database), secrets.apps[name].database_password
+    urls = [database_url(site, host, name, user, password, replica) for replica in site.fleet.replicas]
+    return {"REPLICA_URLS": ",".join(urls)} if urls else {}
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
@@ -281,6 +289,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         **{variable: fill(text, known) for variable, text in app.env.items()},
         **secrets.apps[name].env,
         "DATABASE_URL": known["database_url"],
+        **replica_urls(site, host, name, secrets),
         "CACHE_URL": known["cache_url"],
         "BROKER_URL": known["broker_url"],
         "SECRET_KEY": known["secret_key"],

@@ -10,9 +10,9 @@ from lab.host import Host
 UNIT = "$(systemctl list-units --all --plain --no-legend 'postgresql@*-main.service' | cut -d' ' -f1)"
 
 
-def sql(host: Host, query: str) -> str:
+def sql(host: Host, query: str, database: str = "postgres") -> str:
     """Return what a query prints; a query that fails fails the test."""
-    done = host.execute(["psql", "-U", "postgres", "-XAtc", query], capture=True)
+    done = host.execute(["psql", "-U", "postgres", "-d", database, "-XAtc", query], capture=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -24,10 +24,10 @@ def shell(host: Host, command: str) -> str:
     return done.stdout.strip()
 
 
-def comes_true(host: Host, query: str, within: float = 15) -> bool:
+def comes_true(host: Host, query: str, within: float = 15, database: str = "postgres") -> bool:
     """Ask until the answer is true; answers whether it became so."""
     deadline = time.monotonic() + within
-    while sql(host, query) != "t":
+    while sql(host, query, database) != "t":
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

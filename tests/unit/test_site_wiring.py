@@ -307,3 +307,12 @@ def test_edges_share_an_address_with_each_other_and_nobody_else(tmp_path: Path) 
         told = pillar_of(site, host)["wiring"]
         assert (told["edge"]["virtual_address"], told["base"]["vrrp_from"]) == (shared, [peer])
     assert pillar_of(site, "web1")["wiring"]["base"]["vrrp_from"] == []
+
+
+def test_apps_are_told_where_to_read_only_where_there_is_a_replica(tmp_path: Path) -> None:
+    assert "REPLICA_URLS" not in str(pillar_of(load_written(tmp_path / "none", good()), "web1"))
+    told = pillar_of(load_written(tmp_path / "one", with_replica()), "web1")["wiring"]["apps"]["blog"]["environment"]
+    primary, replica = urlsplit(told["DATABASE_URL"]), urlsplit(told["REPLICA_URLS"])
+    assert (replica.hostname, replica.port, replica.path) == ("data-2.shop.test", 5433, "/blog")
+    assert parse_qs(replica.query)["hostaddr"] == ["10.0.0.5"] and parse_qs(replica.query)["sslmode"] == ["verify-full"]
+    assert (replica.username, replica.password) == (primary.username, primary.password)
