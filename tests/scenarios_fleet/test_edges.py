@@ -163,7 +163,7 @@ def test_without_the_key_the_address_is_given_up(lab: Lab, edges: list[Host], pa
     try:
         path.write_text("".join(line for line in before.splitlines(True) if not line.startswith("virtual_address")))
         for host in edges:
-            assert apply(host).changed == ["keepalived.service"]
+            assert "keepalived.service" in apply(host).changed
             assert apply(host).changed == []
         assert holders(edges, page) == []
     finally:
