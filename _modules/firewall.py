@@ -6,6 +6,7 @@ import ipaddress
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
@@ -41,17 +42,23 @@ TAIL = """		meta l4proto tcp reject with tcp reset
 # --- pure ---------------------------------------------------------------------------------------------------
 
 
-def ruleset(open_ports: list[dict[str, Any]]) -> str:
+def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = ()) -> str:
     """Writes the host's rules as a file for ``nft -f``, which replaces the old table in one step.
 
     Args:
         open_ports: ``port``, ``sources`` (addresses and networks; empty means anyone) and ``why`` of each.
+        vrrp_from: addresses of the hosts that share an address with this one, and speak VRRP (IP protocol 112) to it.
 
     Example:
         >>> "tcp dport 22 accept" in ruleset([{"port": 22, "sources": [], "why": "people"}])
         True
     """
-    return HEAD + "".join(f"\t\t{line}\n" for entry in open_ports for line in _rules(entry)) + TAIL
+    rules = [line for entry in open_ports for line in _rules(entry)]
+    if vrrp_from:
+        rules.append(
+            f'ip saddr {{ {", ".join(vrrp_from)} }} ip protocol 112 accept comment "the edges\' shared address"'
+        )
+    return HEAD + "".join(f"\t\t{line}\n" for line in rules) + TAIL
 
 
 def _rules(entry: dict[str, Any]) -> list[str]:

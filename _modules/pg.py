@@ -58,7 +58,30 @@ def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None 
     return found
 
 
-def postgresql_conf(cluster: str, settings: dict[str, Any], listen: list[str]) -> str:
+def host_tuning(settings: dict[str, Any]) -> dict[str, str]:
+    """Return :func:`tuning` for this host.
+
+    Args:
+        settings: The role's settings from the pillar, as for :func:`postgresql_conf`.
+
+    Returns:
+        Settings by name, as in postgresql.conf.
+
+    Example:
+        salt-call pg.host_tuning '{memory_mb: 1024, max_connections: null}'
+    """
+    return tuning(_memory_mb(settings), __grains__["num_cpus"], version(), settings["max_connections"])
+
+
+def _memory_mb(settings: dict[str, Any]) -> int:
+    share = settings["memory_share"]
+    memory_mb: int = settings["memory_mb"] or __utils__["pgtuning.budget_mb"](__grains__["mem_total"], share)
+    return memory_mb
+
+
+def postgresql_conf(
+    cluster: str, settings: dict[str, Any], listen: list[str], replica: dict[str, Any] | None = None
+) -> str:
     """Return this host's postgresql.conf as a whole.
 
     Args:
@@ -66,6 +89,7 @@ def postgresql_conf(cluster: str, settings: dict[str, Any], listen: list[str]) -
         settings: The role's settings from the pillar: ``port``, ``memory_mb`` (or None), ``memory_share``,
             ``max_connections`` (or None) and ``settings``, which win over everything that is computed here.
         listen: The addresses to listen on.
+        replica: From ``pgreplica.settings``, on a replica.
 
     Returns:
         The whole file.
@@ -77,12 +101,11 @@ def postgresql_conf(cluster: str, settings: dict[str, Any], listen: list[str]) -
         salt-call pg.postgresql_conf main '{port: 5432, memory_mb: 1024, ...}' '[127.0.0.1]'
     """
     major = version()
-    memory_mb = settings["memory_mb"] or __utils__["pgtuning.budget_mb"](
-        __grains__["mem_total"], settings["memory_share"]
-    )
+    memory_mb = _memory_mb(settings)
     values: dict[str, Any] = {
         **__utils__["pgconf.server_settings"](major, cluster, settings["port"], listen),
-        **tuning(memory_mb, __grains__["num_cpus"], major, settings["max_connections"]),
+        **host_tuning(settings),
+        **(replica or {}),
         **settings["settings"],
     }
     return (
@@ -92,11 +115,12 @@ def postgresql_conf(cluster: str, settings: dict[str, Any], listen: list[str]) -
     )
 
 
-def hba(clients: list[dict[str, Any]]) -> str:
+def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = None) -> str:
     """Return pg_hba.conf: one line for each need, and a final reject.
 
     Args:
         clients: ``wiring.postgres.clients`` of the pillar.
+        replicas: ``wiring.postgres.replicas`` of the pillar.
 
     Returns:
         The whole file.
@@ -107,7 +131,7 @@ def hba(clients: list[dict[str, Any]]) -> str:
     Example:
         salt-call pg.hba '[]'
     """
-    text: str = __utils__["pgconf.hba"](clients)
+    text: str = __utils__["pgconf.hba"](clients, replicas)
     return text
 
 
@@ -171,6 +195,85 @@ def plan(
     return steps
 
 
+def plan_role(
+    role: str, there: dict[str, Any] | None, password: str, salt: bytes, new: str, replication: bool = False
+) -> list[dict[str, Any]]:
+    """Return the steps by which a role can log in with this password, and has no right of its own.
+
+    Args:
+        role: The role's name.
+        there: What :func:`roles` found of it; None for a role that is yet to come.
+        password: The password.
+        salt: Random bytes for a new verifier.
+        new: What it will be, for the plan.
+        replication: Whether it may copy the cluster.
+
+    Returns:
+        Steps for :func:`execute`; with a SCRAM verifier, never with the password.
+
+    Example:
+        salt-call pg.plan_role demo None ...
+    """
+    right = __utils__["scram.matches"](password, there["rolpassword"] if there else None)
+    verifier = None if right else __utils__["scram.verifier"](password, salt)
+    steps: list[dict[str, Any]] = __utils__["pgplan.plan_role"](role, there, verifier, new, replication)
+    return steps
+
+
+def _not_running(error: Exception, port: int) -> str:
+    """Return ``down`` or ``absent`` for a server that does not run; one that does must not be taken for it."""
+    from salt.exceptions import CommandExecutionError
+
+    socket = Path(SOCKET_DIRECTORY) / f".s.PGSQL.{port}"
+    if socket.exists() and "refused" not in str(error):
+        raise CommandExecutionError(f"PostgreSQL on port {port}: {_message(error)}") from error
+    there = any(Path("/var/lib/postgresql").glob("*/*/PG_VERSION"))
+    return "down" if there else "absent"
+
+
+def select(query: str, port: int, parameters: list[Any] | None = None) -> list[dict[str, Any]] | str:
+    """Return what a query finds in database ``postgres``.
+
+    Args:
+        query: SQL.
+        port: The server's port.
+        parameters: The values of its ``%s``.
+
+    Returns:
+        Rows by column; or ``down`` or ``absent`` for a server that does not run.
+
+    Raises:
+        CommandExecutionError: The server answers, but not to us.
+
+    Example:
+        salt-call pg.select 'SELECT pg_is_in_recovery()' 5432
+    """
+    import psycopg
+
+    try:
+        with _connect("postgres", port) as connection:
+            return _rows(connection, query, *(parameters or []))
+    except psycopg.OperationalError as error:
+        return _not_running(error, port)
+
+
+def roles(names: list[str], port: int) -> dict[str, dict[str, Any]]:
+    """Return those of these roles that there are.
+
+    Args:
+        names: Names of roles.
+        port: The port of a server that runs.
+
+    Returns:
+        For each role what :func:`plan_role` compares.
+
+    Example:
+        salt-call pg.roles '[demo]' 5432
+    """
+    found = select(ROLES, port, [names])
+    return {row["rolname"]: row for row in found if isinstance(row, dict)}
+
+
 def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
     """Return what a server has of these databases and of their roles.
 
@@ -217,11 +320,7 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
                 row["objects"] = dict.fromkeys(("strays", "closed", "closed_schemas"), ())
                 row["objects"] |= {"owned_by_app": 0, "default_privileges": __utils__["pgplan.default_privileges"]()}
     except psycopg.OperationalError as error:
-        socket = Path(SOCKET_DIRECTORY) / f".s.PGSQL.{port}"
-        if socket.exists() and "refused" not in str(error):
-            raise CommandExecutionError(f"PostgreSQL on port {port}: {_message(error)}") from error
-        there = any(Path("/var/lib/postgresql").glob("*/*/PG_VERSION"))
-        return {"server": "down" if there else "absent", "checksums": None, "roles": {}, "databases": {}}
+        return {"server": _not_running(error, port), "checksums": None, "roles": {}, "databases": {}}
     return found
 
 

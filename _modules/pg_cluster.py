@@ -25,7 +25,7 @@ def cluster_status(major: int, cluster: str) -> dict[str, bool]:
 
     Returns:
         ``config`` and ``data`` (whether each part is there), ``interrupted`` (whether :func:`create_cluster` was
-        killed while it made it).
+        killed while it made it), ``standby`` (whether it is a copy of another server).
 
     Example:
         salt-call pg.cluster_status 17 main
@@ -34,6 +34,7 @@ def cluster_status(major: int, cluster: str) -> dict[str, bool]:
         "config": Path(f"/etc/postgresql/{major}/{cluster}/postgresql.conf").exists(),
         "data": Path(f"/var/lib/postgresql/{major}/{cluster}/PG_VERSION").exists(),
         "interrupted": (MARKERS / f"{major}-{cluster}.creating").exists(),
+        "standby": Path(f"/var/lib/postgresql/{major}/{cluster}/standby.signal").exists(),
     }
 
 

@@ -34,6 +34,14 @@ def cluster_present(name: str, version: int, port: int) -> dict[str, Any]:
     """
     status = __salt__["pg.cluster_status"](version, name)
     unit = f"cluster {version}/{name}"
+    if status["standby"]:
+        return _result(
+            name,
+            False,
+            {},
+            f"{unit} is a replica, and the fleet has this host as the primary. Nothing was touched: put replica_of"
+            ' back, or make it the primary (docs/roles/postgres.md, "When the primary is lost").',
+        )
     if status["config"] and status["data"] and not status["interrupted"]:
         return _result(name, True, {}, f"{unit} is there.")
     if status["config"] != status["data"] and not status["interrupted"]:

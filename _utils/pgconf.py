@@ -8,6 +8,8 @@ from typing import Any
 #: Debian release -> PostgreSQL's major version in it.
 DEBIAN_VERSIONS = {12: 15, 13: 17}
 SOCKET_DIRECTORY = "/run/postgresql"
+#: The role that replicas copy with: it can read the whole cluster and change nothing.
+REPLICATION_ROLE = "saltern_replication"
 
 
 def server_version(debian_release: int) -> int:
@@ -111,18 +113,21 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "tcp_keepalives_idle": "60s",
         "tcp_keepalives_interval": "10s",
         "tcp_keepalives_count": 6,
+        # A replica that is away keeps this much WAL on the primary. Without a limit it would fill the primary's disk.
+        "max_slot_wal_keep_size": "4GB",
     }
     if major >= 17:
         settings["allow_alter_system"] = False
     return settings
 
 
-def hba(clients: list[dict[str, Any]]) -> str:
+def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = None) -> str:
     """Return pg_hba.conf: one line for each need, and a final reject.
 
     Args:
         clients: Who may connect: ``database``, ``user``, ``owner`` and ``address`` (a network, such as 10.0.0.5/32)
             each. The owner comes from the same hosts, to migrate.
+        replicas: Who may copy the whole cluster: ``address`` each.
 
     Returns:
         The whole file.
@@ -140,12 +145,12 @@ def hba(clients: list[dict[str, Any]]) -> str:
         "# type database user address method",
         'local all "postgres" peer map=saltern',
     ]
-    needs = []
+    needs = [
+        f"hostssl replication {_hba_quote(REPLICATION_ROLE)} {_hba_network(replica)} scram-sha-256"
+        for replica in replicas or []
+    ]
     for client in clients:
-        address = client["address"]
-        if not re.fullmatch(r"[0-9a-fA-F:.]+/\d+", address):
-            raise ValueError(f"wiring.postgres.clients: the address {address!r} is not a network such as 10.0.0.5/32")
-        database = _hba_quote(client["database"])
+        address, database = _hba_network(client), _hba_quote(client["database"])
         needs += [
             f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in ("user", "owner")
         ]
@@ -158,6 +163,13 @@ def hba(clients: list[dict[str, Any]]) -> str:
         "host all all all reject",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _hba_network(peer: dict[str, Any]) -> str:
+    address = str(peer["address"])
+    if not re.fullmatch(r"[0-9a-fA-F:.]+/\d+", address):
+        raise ValueError(f"wiring.postgres: the address {address!r} is not a network such as 10.0.0.5/32")
+    return address
 
 
 def _hba_quote(name: str) -> str:

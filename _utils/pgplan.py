@@ -83,7 +83,7 @@ def plan(
     for database, entry in databases.items():
         for key, new in (("user", "can log in, owns nothing"), ("owner", "can log in, owns the app's database only")):
             role = entry[key]
-            steps += _plan_role(role, roles.get(role), verifiers.get(role), new)
+            steps += plan_role(role, roles.get(role), verifiers.get(role), new)
         steps += _plan_database(database, entry["owner"], entry["user"], present.get(database))
         steps += _plan_schema(database, entry["owner"], present.get(database))
         steps += _plan_objects(database, entry["owner"], entry["user"], present.get(database))
@@ -102,15 +102,34 @@ def _step(
     return {**step, "atomic": atomic}
 
 
-def _plan_role(role: str, there: dict[str, Any] | None, verifier: str | None, new: str) -> list[dict[str, Any]]:
+def plan_role(
+    role: str, there: dict[str, Any] | None, verifier: str | None, new: str, replication: bool = False
+) -> list[dict[str, Any]]:
+    """Return the steps by which a role can log in, and has no right of its own.
+
+    Args:
+        role: The role's name.
+        there: What ``pg.roles`` found of it; None for a role that is yet to come.
+        verifier: A new one; None when its password is right.
+        new: What it will be, for the plan.
+        replication: Whether it may copy the cluster.
+
+    Returns:
+        Steps as :func:`plan`.
+
+    Example:
+        >>> plan_role("demo", None, "SCRAM-SHA-256$...", "can log in")[0]["subject"]
+        'role demo'
+    """
     subject = f"role {role}"
-    options = " ".join(word if on else f"NO{word}" for word, on in ROLE_ATTRIBUTES.values())
+    attributes = {**ROLE_ATTRIBUTES, "rolreplication": ("REPLICATION", replication)}
+    options = " ".join(word if on else f"NO{word}" for word, on in attributes.values())
     secret = [" PASSWORD ", {"literal": verifier}]
     if there is None:
         create = ["CREATE ROLE ", _name(role), f" {options} CONNECTION LIMIT -1", *secret]
         return [_step(subject, None, new, "postgres", create)]
     steps = []
-    wrong = {word: there[column] for column, (word, on) in ROLE_ATTRIBUTES.items() if there[column] != on}
+    wrong = {word: there[column] for column, (word, on) in attributes.items() if there[column] != on}
     if there["rolconnlimit"] != -1:
         wrong["CONNECTION LIMIT"] = there["rolconnlimit"]
     if there["expires"]:

@@ -97,7 +97,8 @@ class Lab:
     def hosts(self) -> list[Host]:
         """Return the lab's hosts in the order in which they are applied."""
         net, image, listed = self.network, self.record.image, self.fleet["hosts"]
-        ordered = [host for rank in ranks({i: entry["roles"] for i, entry in listed.items()}) for host in rank]
+        replicas = [i for i, entry in listed.items() if "replica_of" in entry]
+        ordered = [i for rank in ranks({i: entry["roles"] for i, entry in listed.items()}, replicas) for i in rank]
         return [
             Host(self.folder / "hosts" / i, i, listed[i]["address"], image, net, self._binds(i))
             for i in sorted(ordered, key=lambda i: "master" not in listed[i]["roles"])

@@ -30,14 +30,18 @@ class Page:
 
 
 def pages(site: Path) -> list[Page]:
-    """Return the first page of every app in a site, at the first edge host; the team's own apps come first."""
+    """Return the first page of every app in a site; the team's own apps come first.
+
+    They are where the world finds them: at the address that the edges share, or at the only edge.
+    """
     fleet = yaml.safe_load((site / "fleet.yaml").read_text())
     edges = [host["address"] for host in fleet["hosts"].values() if "edge" in host["roles"]]
     if not edges:
         return []
+    address = fleet.get("virtual_address") or edges[0]
     apps = [yaml.safe_load(path.read_text()) for path in sorted((site / "apps").glob("*.yaml"))]
     own_first = sorted(apps, key=lambda app: "requirement" in app["source"])
-    return [Page(app["hostnames"][0], edges[0], 443) for app in own_first]
+    return [Page(app["hostnames"][0], address, 443) for app in own_first]
 
 
 def ca_file(site: Path) -> Path:

@@ -40,7 +40,7 @@ def _host_problems(site: Site, host: str) -> list[Problem]:
     if document.problems:
         return document.problems
     data = document.data.get("secrets") if isinstance(document.data, dict) else None
-    secrets, problems = check_secrets(data, site.fleet.hosts[host], site.apps, str(path))
+    secrets, problems = check_secrets(data, site.fleet, host, site.apps, str(path))
     return problems if secrets is None else _certificate_problems(site, host, secrets, str(path))
 
 

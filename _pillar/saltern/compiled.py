@@ -36,7 +36,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
     file = secrets_file(site.path, minion_id)
     if secrets is None and file.is_file() and (broken := read_document(file).problems):
         raise SiteError(broken)
-    checked, problems = check_secrets(secrets, host, site.apps, str(file))
+    checked, problems = check_secrets(secrets, site.fleet, minion_id, site.apps, str(file))
     if checked is None:
         raise SiteError(problems)
     return {
@@ -86,5 +86,8 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
         "fleet": site.fleet.model_dump(),
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
         "app_hosts": app_hosts(site),
-        "ranks": ranks({name: host.roles for name, host in site.fleet.hosts.items() if "minion" in host.roles}),
+        "ranks": ranks(
+            {name: host.roles for name, host in site.fleet.hosts.items() if "minion" in host.roles},
+            site.fleet.replicas,
+        ),
     }

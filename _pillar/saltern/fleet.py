@@ -39,6 +39,9 @@ class Host(Model):
     )
     purpose: str = Field("", description="Why the host exists, for people.")
     owner: str = Field("", description="Whom to ask about it, for people.")
+    replica_of: HostId | None = Field(
+        None, description="With role postgres: the host whose databases this one holds a copy of."
+    )
 
 
 class Fleet(Model):
@@ -47,3 +50,17 @@ class Fleet(Model):
     name: HostId = Field(description="The fleet's name.")
     domain: DnsName = Field(description="The hosts' domain: host `app1` is `app1.<domain>`.")
     hosts: dict[HostId, Host] = Field(min_length=1, description="The hosts by their minion id.")
+    virtual_address: Address | None = Field(
+        None, description="An address, in the network of the hosts with role edge, that one of them has at any time."
+    )
+
+    @property
+    def replicas(self) -> list[str]:
+        """The hosts that hold a copy of another's databases, by id."""
+        return sorted(name for name, host in self.hosts.items() if host.replica_of is not None)
+
+    @property
+    def replicating(self) -> list[str]:
+        """The replicas and the hosts that they are copies of, by id: those who know the password between them."""
+        named = {str(self.hosts[name].replica_of) for name in self.replicas}
+        return sorted({*self.replicas, *named})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,12 @@ def _usable(path: Path) -> bool:
     return not plain or not read_document(path).problems
 
 
-def ranks(hosts: dict[str, list[str]]) -> list[list[str]]:
+def ranks(hosts: dict[str, list[str]], replicas: Collection[str] = ()) -> list[list[str]]:
     """Answers hosts in the order in which they need each other: the first rank of any of its roles is a host's.
 
     Args:
         hosts: each host's roles.
+        replicas: those that copy another host of their rank, and so come after it.
 
     Example:
         >>> ranks({"web1": ["base", "web"], "db1": ["base", "postgres"], "log1": ["base"]})
@@ -75,4 +77,5 @@ def ranks(hosts: dict[str, list[str]]) -> list[list[str]]:
     found: list[list[str]] = [[] for _ in range(len(RANKS) + 1)]
     for host, roles in sorted(hosts.items()):
         found[min((rank for rank, group in enumerate(RANKS) if {*group} & {*roles}), default=-1)].append(host)
-    return [rank for rank in found if rank]
+    split = [[[h for h in rank if h not in replicas], [h for h in rank if h in replicas]] for rank in found]
+    return [part for parts in split for part in parts if part]

@@ -81,7 +81,14 @@ def links(site: Site) -> list[Link]:
         if service.role in hosts[server].roles
         for client in _clients(site, service)
         if client != server
-    ]
+    ] + _copies(site)
+
+
+def _copies(site: Site) -> list[Link]:
+    """A replica reads all that its primary writes; apps are none of its business."""
+    port = site.settings.postgres.port
+    named = [(replica, str(site.fleet.hosts[replica].replica_of)) for replica in site.fleet.replicas]
+    return [Link(replica, primary, "copies", port, "its replicas") for replica, primary in named]
 
 
 def _clients(site: Site, service: Service) -> list[str]:
@@ -116,6 +123,7 @@ def open_ports(site: Site, host: str) -> list[dict[str, Any]]:
     for link in links(site):
         if link.server == host:
             entry = found.setdefault(link.port, {"port": link.port, "sources": [], "why": link.why})
-            entry["sources"] += [addresses[link.client]] if link.client != ANYONE else []
+            known = link.client == ANYONE or addresses[link.client] in entry["sources"]
+            entry["sources"] += [] if known else [addresses[link.client]]
     ssh = {"port": SSH_PORT, "sources": site.settings.base.ssh_from or [], "why": "people and salt-ssh"}
     return sorted([ssh, *found.values()], key=lambda entry: int(entry["port"]))

@@ -14,7 +14,7 @@ from typing import Any
 
 from .apps import App
 from .document import Document
-from .errors import Problem
+from .errors import Problem, nearest
 from .roles import PORTS
 from .templates import problems as template_problems
 from .wiring import owner_of
@@ -48,13 +48,19 @@ class Files:
         roles = self.fleet.at("hosts", host, "roles")
         return roles if isinstance(roles, list) else []
 
+    def replica_of(self, host: object) -> object:
+        """Answers whose replica a host is as it is written, or None."""
+        return self.fleet.at("hosts", host, "replica_of")
+
 
 def check(files: Files) -> list[Problem]:
     """Answers what is wrong between the files of a site."""
     rules = (
         _addresses,
+        _virtual_address,
         _counts,
         _masters,
+        _replicas,
         _hostnames,
         _owners,
         _sources,
@@ -84,15 +90,31 @@ def _addresses(files: Files) -> Iterator[Problem]:
             yield files.fleet.problem(("hosts", host, "address"), text)
 
 
+def _virtual_address(files: Files) -> Iterator[Problem]:
+    address = files.fleet.at("virtual_address")
+    if not isinstance(address, str):
+        return
+    for host in files.fleet.names("hosts"):
+        if files.fleet.at("hosts", host, "address") == address:
+            text = f"{address} is the address of {host}; take one that no host has"
+            yield files.fleet.problem(("virtual_address",), text)
+    edges = [str(host) for host in files.fleet.names("hosts") if "edge" in files.roles(host)]
+    if len(edges) < 2 and files.fleet_is_valid:
+        text = f"the hosts with role edge share it, and there are {len(edges)}; give the role to two, or take this out"
+        yield files.fleet.problem(("virtual_address",), text)
+
+
 def _counts(files: Files) -> Iterator[Problem]:
     hosts = files.fleet.names("hosts")
     holders = {
         role: [str(host) for host in hosts if role in files.roles(host)] for role in {*NEEDED_BY_APPS, *ONE_ONLY}
     }
     for role in ONE_ONLY:
-        if len(holders[role]) > 1:
-            text = f"role {role} is on {', '.join(holders[role])}; allowed: one host"
-            yield files.fleet.problem(("hosts", holders[role][1], "roles"), text)
+        holding = [host for host in holders[role] if role != "postgres" or files.replica_of(host) is None]
+        if len(holding) > 1:
+            more = f", and its replicas (replica_of: {holding[0]})" if role == "postgres" else ""
+            text = f"role {role} is on {', '.join(holding)}; allowed: one host{more}"
+            yield files.fleet.problem(("hosts", holding[1], "roles"), text)
     # A role that is misspelt, or on a host that is, is not absent.
     missing = [role for role in NEEDED_BY_APPS if not holders[role]]
     if files.apps and files.fleet_is_valid and missing:
@@ -107,6 +129,28 @@ def _masters(files: Files) -> Iterator[Problem]:
     if minions and files.fleet_is_valid and not any("master" in files.roles(host) for host in hosts):
         text = "role minion takes its orders from a master, and no host has role master; give it to one host"
         yield files.fleet.problem(("hosts", minions[0], "roles"), text)
+
+
+def _replicas(files: Files) -> Iterator[Problem]:
+    """A replica is a copy of the one primary, itself no copy: each change comes from one host."""
+    hosts = [str(host) for host in files.fleet.names("hosts")]
+    for host in hosts:
+        named = files.replica_of(host)
+        if not isinstance(named, str):
+            continue
+        if "postgres" not in files.roles(host):
+            text = "the host has no role postgres; give it the role, or take this key out"
+        elif named not in hosts:
+            text = f'"{named}" is not in the fleet; {nearest(named, hosts)}'
+        elif named == host:
+            text = "a host cannot be its own replica; name the host that it shall be a copy of"
+        elif "postgres" not in files.roles(named):
+            text = f"{named} has no role postgres, so there is nothing to copy; name a host that has it"
+        elif files.replica_of(named) is not None:
+            text = f"{named} is a replica itself; name the host that it is a copy of"
+        else:
+            continue
+        yield files.fleet.problem(("hosts", host, "replica_of"), text)
 
 
 def _hostnames(files: Files) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from .apps import Environment
 from .document import Document
 from .errors import Problem
 from .explain import explain
-from .fleet import Host
+from .fleet import Fleet
 from .kinds import Allowed, AppName
 from .layout import GENERATE
 from .model import Model
@@ -63,6 +63,9 @@ class Secrets(Model):
     tls: HostCertificate = Field(description="Certificate of the host.")
     edge: Certificate | None = Field(None, description="Certificate of all apps' names; hosts with role edge.")
     redis_password: Password | None = Field(None, description="Hosts with role redis, web or worker.")
+    replication_password: Password | None = Field(
+        None, description="Password of the Postgres role that replicas read with; replicas and their primary."
+    )
     apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web, worker or postgres.")
 
 
@@ -79,34 +82,42 @@ class Shared(Model):
     """secrets/shared.yaml: what several hosts must know alike."""
 
     redis_password: Password = Field(description="Password of Redis.")
+    replication_password: Password | None = Field(
+        None, description="Password of the Postgres role that replicas read with; made when there is a replica."
+    )
     apps: dict[AppName, SharedApp] = Field(description="By app.")
 
 
-def needed_sections(host: Host, apps: Iterable[str]) -> dict[str, list[str]]:
+def needed_sections(fleet: Fleet, host: str, apps: Iterable[str]) -> dict[str, list[str]]:
     """Answers which parts of the secrets a host's roles need.
 
     Args:
-        host: the host.
+        fleet: all hosts.
+        host: the host's id.
         apps: names of all apps.
 
     Returns:
         `{"top": [sections beside tls], "apps": [names], "app": [keys of each app]}`.
     """
-    roles, apps = set(host.roles), sorted(apps)
+    roles, apps = set(fleet.hosts[host].roles), sorted(apps)
     top = ["edge"] if "edge" in roles and apps else []
     top += ["redis_password"] if roles & {"redis", "web", "worker"} else []
+    top += ["replication_password"] if host in fleet.replicating else []
     keys = ["database_password"] if roles & {"postgres", "web", "worker"} else []
     keys += ["owner_password"] if roles & {"postgres", "web"} else []
     keys += ["secret_key", "env"] if roles & {"web", "worker"} else []
     return {"top": top, "apps": apps if keys else [], "app": keys}
 
 
-def check_secrets(data: Any, host: Host, apps: Iterable[str], file: str) -> tuple[Secrets | None, list[Problem]]:
+def check_secrets(
+    data: Any, fleet: Fleet, host: str, apps: Iterable[str], file: str
+) -> tuple[Secrets | None, list[Problem]]:
     """Checks one host's secrets against its roles: nothing missing, nothing of others.
 
     Args:
         data: the section `secrets` of the pillar.
-        host: the host.
+        fleet: all hosts.
+        host: the host's id.
         apps: names of all apps.
         file: the host's secrets file, for the messages.
 
@@ -121,8 +132,8 @@ def check_secrets(data: Any, host: Host, apps: Iterable[str], file: str) -> tupl
     except ValidationError as error:
         found = explain(error, Secrets, document, ["secrets"])
         return None, [Problem(p.file, p.line, p.key, f"{p.message} (make what is missing: {GENERATE})") for p in found]
-    need = needed_sections(host, apps)
-    has = {name: getattr(secrets, name) is not None for name in ("edge", "redis_password")}
+    need = needed_sections(fleet, host, apps)
+    has = {name: getattr(secrets, name) is not None for name in ("edge", "redis_password", "replication_password")}
     problems = [
         _missing(document, name) if name in need["top"] else _foreign(document, name)
         for name in has

@@ -179,10 +179,9 @@ def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
 
 def _complete(data: dict[str, Any], site: Site) -> list[str]:
     """Adds to the shared secrets what is missing; answers the keys that were added."""
-    made = []
-    if "redis_password" not in data:
-        data["redis_password"] = random.token_urlsafe(PASSWORD_BYTES)
-        made.append("redis_password")
+    needed = ["redis_password", *(["replication_password"] if site.fleet.replicas else [])]
+    made = [key for key in needed if key not in data]
+    data.update({key: random.token_urlsafe(PASSWORD_BYTES) for key in made})
     apps = data["apps"] = data.get("apps") or {}
     for name in sorted(site.apps):
         app = apps[name] = apps.get(name) or {}
@@ -204,14 +203,13 @@ def _host_file(site: Site, host: str, ca: Pair, shared: Shared, done: list[str])
     held = document.data.get("secrets") if isinstance(document.data, dict) else None
     had = held if isinstance(held, dict) else {}
     notes: list[str] = []
-    need = needed_sections(site.fleet.hosts[host], site.apps)
+    need = needed_sections(site.fleet, host, site.apps)
     tls = _leaf(ca, had.get("tls"), host_names(site, host), "tls", document, notes)
     new: dict[str, Any] = {"tls": {"ca": ca.cert, "cert": tls.cert, "key": tls.key}}
     if "edge" in need["top"]:
         pair = _leaf(ca, had.get("edge"), edge_names(site), "edge", document, notes)
         new["edge"] = {"cert": pair.cert, "key": pair.key}
-    if "redis_password" in need["top"]:
-        new["redis_password"] = shared.redis_password
+    new |= {key: getattr(shared, key) for key in ("redis_password", "replication_password") if key in need["top"]}
     if need["apps"]:
         new["apps"] = {name: _app_part(shared, name, need["app"]) for name in need["apps"]}
     if new != had or notes:

@@ -31,12 +31,12 @@ def with_role(site: Site, role: str) -> list[str]:
 
 
 def only(site: Site, role: str) -> str:
-    """Answers the id of the one host that has a role.
+    """Answers the id of the one host that has a role; of Postgres, the primary, for its replicas only copy it.
 
     Raises:
         WiringError: no host has it, or more than one. It fails closed: an empty list would open or break things.
     """
-    hosts = with_role(site, role)
+    hosts = [host for host in with_role(site, role) if role != "postgres" or host not in site.fleet.replicas]
     if len(hosts) != 1:
         raise WiringError(f"role {role} is needed on one host, and is on {len(hosts)}: {', '.join(hosts) or 'none'}")
     return hosts[0]
@@ -52,9 +52,10 @@ def web_listen(site: Site, web: str) -> str:
     return site.fleet.hosts[web].address if clients_of(site, web, "pages") else LOOPBACK
 
 
-def _server_listen(site: Site, server: str, service: str) -> list[str]:
+def _server_listen(site: Site, server: str, *services: str) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    return [LOOPBACK, site.fleet.hosts[server].address] if clients_of(site, server, service) else [LOOPBACK]
+    remote = any(clients_of(site, server, service) for service in services)
+    return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
 
 
 def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
@@ -65,8 +66,14 @@ def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets in."""
-    return {"open_ports": open_ports(site, host)}
+    """Answers what the host's firewall lets in: ports, and the edges with which it shares an address."""
+    shared = bool(site.fleet.virtual_address) and "edge" in site.fleet.hosts[host].roles
+    return {"open_ports": open_ports(site, host), "vrrp_from": _peers(site, host) if shared else []}
+
+
+def _peers(site: Site, host: str) -> list[str]:
+    """The addresses of the other hosts with role edge."""
+    return [site.fleet.hosts[peer].address for peer in with_role(site, "edge") if peer != host]
 
 
 def builder(site: Site, host: str) -> dict[str, Any]:
@@ -82,8 +89,45 @@ def together(site: Site) -> bool:
     return bool(with_role(site, "master")) and len({*with_role(site, "web"), *with_role(site, "worker")}) > 1
 
 
+def slot_of(replica: str) -> str:
+    """Answers the name of the slot that keeps a replica's WAL on the primary; a slot's name has no dashes."""
+    return f"saltern_{replica.replace('-', '_')}"
+
+
+def replication(site: Site, host: str) -> dict[str, Any]:
+    """Answers who copies from whom: the replicas of this host, and its primary when it is one itself.
+
+    This is what decides which server is the primary; everything else follows from it.
+
+    Args:
+        site: the site.
+        host: a host with role postgres.
+
+    Returns:
+        `{"replicas": [{host, slot, address (CIDR)}], "primary": None or {host, name, address, port, slot}}`.
+    """
+    hosts, named = site.fleet.hosts, site.fleet.hosts[host].replica_of
+    replicas = [
+        {"host": name, "slot": slot_of(name), "address": f"{hosts[name].address}/32"}
+        for name in site.fleet.replicas
+        if hosts[name].replica_of == host
+    ]
+    primary = None
+    if named is not None:
+        primary = {
+            "host": named,
+            "name": f"{named}.{site.fleet.domain}",
+            "address": hosts[named].address,
+            "port": site.settings.postgres.port,
+            "slot": slot_of(host),
+        }
+    return {"replicas": replicas, "primary": primary}
+
+
 def postgres(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Postgres listens and each client it lets in: app, database, user, owner, address (CIDR)."""
+    """Answers where Postgres listens, each client it lets in (app, database, user, owner, address as CIDR), and who
+    copies from whom. A replica lets the same apps in as its primary: to read, and for the day on which it is one.
+    """
     clients = [
         {
             "app": name,
@@ -95,7 +139,7 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
         for name, app in sorted(site.apps.items())
         for client in _users(site, host, "postgres", "web", "worker")
     ]
-    return {"listen": _server_listen(site, host, "postgres"), "clients": clients}
+    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients, **replication(site, host)}
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
@@ -138,9 +182,14 @@ def master(site: Site, host: str) -> dict[str, Any]:
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
-    """Answers the web hosts that the edge sends requests to."""
-    port = site.settings.web.port
-    return {"webs": [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]}
+    """Answers the web hosts that the edge sends requests to, and the address that it shares with its peers, or None."""
+    port, shared = site.settings.web.port, None
+    if site.fleet.virtual_address:
+        # Two fleets in one network must differ in it; their addresses do.
+        number = int(site.fleet.virtual_address.rpartition(".")[2]) or 255
+        shared = {"address": site.fleet.virtual_address, "peers": _peers(site, host), "router_id": number}
+    webs = [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]
+    return {"webs": webs, "virtual_address": shared}
 
 
 def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
@@ -186,7 +235,7 @@ def owner_of(database: str) -> str:
     return f"{database}_owner"
 
 
-def database_url(site: Site, host: str, name: str, user: str, password: str) -> str:
+def database_url(site: Site, host: str, name: str, user: str, password: str, server: str = "") -> str:
     """Answers how an app's database is reached from one web host.
 
     Args:
@@ -195,8 +244,9 @@ def database_url(site: Site, host: str, name: str, user: str, password: str) -> 
         name: the app.
         user: the Postgres role.
         password: its password.
+        server: the host with role postgres; the primary when not given.
     """
-    server, database = only(site, "postgres"), site.apps[name].database
+    server, database = server or only(site, "postgres"), site.apps[name].database
     # The name is what TLS verifies; the address spares a look-up, and a resolver cannot send the app elsewhere.
     return (
         f"postgres://{quote(user, safe='')}:{quote(password, safe='')}"
@@ -211,6 +261,13 @@ def migration_environment(site: Site, host: str, name: str, secrets: Secrets) ->
     if password is None:
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
     return {"DATABASE_URL": database_url(site, host, name, owner, password)}
+
+
+def replica_urls(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
+    """Answers REPLICA_URLS, with commas, for an app on one host; nothing in a fleet without replicas."""
+    user, password = str(site.apps[name].database), secrets.apps[name].database_password
+    urls = [database_url(site, host, name, user, password, replica) for replica in site.fleet.replicas]
+    return {"REPLICA_URLS": ",".join(urls)} if urls else {}
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
@@ -231,6 +288,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         **{variable: fill(text, known) for variable, text in app.env.items()},
         **secrets.apps[name].env,
         "DATABASE_URL": known["database_url"],
+        **replica_urls(site, host, name, secrets),
         "CACHE_URL": known["cache_url"],
         "BROKER_URL": known["broker_url"],
         "SECRET_KEY": known["secret_key"],

@@ -80,18 +80,29 @@ TEMPLATES = [
     }
 ]
 
-# The query of DATABASE_URL (hostaddr, sslmode, sslrootcert, ...) becomes OPTIONS, which reach libpq.
-DATABASES = {"default": env.db_url("DATABASE_URL")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"] |= {
-        "CONN_MAX_AGE": 60,  # seconds
-        "CONN_HEALTH_CHECKS": True,  # a restart of Postgres costs no request
-        "OPTIONS": {
-            "connect_timeout": 5,  # seconds; libpq would wait for minutes
-            "application_name": f"demo {RELEASE_ID}"[:63],
+
+def database(url: str, **options: object) -> dict[str, object]:
+    """Makes an entry of DATABASES. The URL's query (hostaddr, sslmode, sslrootcert, ...) reaches libpq."""
+    entry = env.db_url_config(url)
+    if entry["ENGINE"] == "django.db.backends.postgresql":
+        entry |= {
+            "CONN_MAX_AGE": 60,  # seconds
+            "CONN_HEALTH_CHECKS": True,  # a restart of Postgres costs no request
+            "OPTIONS": {"application_name": f"demo {RELEASE_ID}"[:63]} | options | entry.get("OPTIONS", {}),
         }
-        | DATABASES["default"].get("OPTIONS", {}),
-    }
+    return entry
+
+
+# Without a limit (in seconds) libpq would wait for minutes.
+DATABASES = {"default": database(os.environ["DATABASE_URL"], connect_timeout=5)}
+# Copies to read from; replicas.py knows which of them is fresh enough, and for whom. A dead one is given up
+# sooner: after 2 seconds to connect, and as many (in milliseconds) without an answer from its host.
+for number, url in enumerate(comma_separated("REPLICA_URLS"), 1):
+    replica = database(url, connect_timeout=2, tcp_user_timeout=2000)
+    DATABASES[f"replica{number}"] = replica | {"TEST": {"MIRROR": "default"}}
+if len(DATABASES) > 1:
+    DATABASE_ROUTERS = ["demo.replicas.Router"]
+    MIDDLEWARE.insert(1, "demo.replicas.ReadYourWrites")  # before all that asks the database
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": "demo"}}  # other apps may share the Redis

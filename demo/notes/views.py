@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from demo.replicas import read_from
 from notes.figures import SECONDS, figures
 from notes.forms import NoteForm
 from notes.models import Note
@@ -47,6 +48,8 @@ def facts(request: HttpRequest) -> dict[str, Any]:
         "proxied": "X-Forwarded-Proto" in request.headers,
         "secure": request.is_secure(),
         "database": connection.display_name,
+        "read_from": read_from(),
+        "replicas": len(settings.DATABASES) > 1,
         "database_ms": database_round_trip_ms(),
         "cache": cache_name(),
     }

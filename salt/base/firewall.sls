@@ -1,4 +1,5 @@
-{%- set rules = salt['firewall.ruleset'](pillar['wiring']['base']['open_ports']) %}
+{%- set wiring = pillar['wiring']['base'] %}
+{%- set rules = salt['firewall.ruleset'](wiring['open_ports'], wiring['vrrp_from']) %}
 
 nftables:
   pkg.installed:

@@ -1,3 +1,8 @@
-# The fleet has taken this role from the host.
+# The fleet has taken this role from the host. The shared address goes first, to an edge that serves.
+include:
+  - edge.keepalived_absent
+
 haproxy.service:
-  daemon.dead: []
+  daemon.dead:
+    - require:
+      - sls: edge.keepalived_absent

@@ -1,16 +1,12 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set tls = pillar['secrets']['tls'] %}
+{%- set wiring = pillar['wiring']['postgres'] %}
+{%- set replica = salt['pgreplica.settings'](wiring['primary'], pillar['host']['id']) if wiring['primary'] else {} %}
 
 include:
   - postgres.packages
-
-main:
-  pg.cluster_present:
-    - version: {{ version }}
-    - port: {{ pillar['postgres']['port'] }}
-    - require:
-      - pkg: postgresql-{{ version }}
+  - postgres.cluster
 
 {{ directory }}/start.conf:
   file.managed:
@@ -19,7 +15,7 @@ main:
     - group: postgres
     - mode: '0644'
     - require:
-      - pg: main
+      - sls: postgres.cluster
 
 /etc/postgresql/tls:
   file.directory:
@@ -52,22 +48,22 @@ main:
 # The server itself reads the new file before it replaces the old one.
 {{ directory }}/postgresql.conf:
   file.managed:
-    - contents: {{ salt['pg.postgresql_conf']('main', pillar['postgres'], pillar['wiring']['postgres']['listen']) | json }}
+    - contents: {{ salt['pg.postgresql_conf']('main', pillar['postgres'], wiring['listen'], replica) | json }}
     - user: root
     - group: postgres
     - mode: '0640'
     - check_cmd: sh -c '/usr/lib/postgresql/{{ version }}/bin/postgres -C max_connections -c config_file="$0"'
     - require:
-      - pg: main
+      - sls: postgres.cluster
 
 {{ directory }}/pg_hba.conf:
   file.managed:
-    - contents: {{ salt['pg.hba'](pillar['wiring']['postgres']['clients']) | json }}
+    - contents: {{ salt['pg.hba'](wiring['clients'], wiring['replicas']) | json }}
     - user: root
     - group: postgres
     - mode: '0640'
     - require:
-      - pg: main
+      - sls: postgres.cluster
 
 {{ directory }}/pg_ident.conf:
   file.managed:
@@ -76,4 +72,4 @@ main:
     - group: postgres
     - mode: '0640'
     - require:
-      - pg: main
+      - sls: postgres.cluster

@@ -1,11 +1,32 @@
 {%- set version = salt['pg.version']() %}
+{%- set wiring = pillar['wiring']['postgres'] %}
 include:
   - postgres.service
 
-# The passwords are read from the pillar by the state itself, so that no argument carries them.
-databases:
-  pg.databases_present:
-    - clients: {{ pillar['wiring']['postgres']['clients'] | json }}
+{%- if wiring['primary'] %}
+
+# Databases and roles come from the primary.
+{{ pillar['host']['id'] }}:
+  pgreplica.following:
+    - version: {{ version }}
+    - primary: {{ wiring['primary'] | json }}
     - port: {{ pillar['postgres']['port'] }}
     - require:
       - daemon: postgresql@{{ version }}-main.service
+{%- else %}
+
+# The passwords are read from the pillar by the states themselves, so that no argument carries them.
+databases:
+  pg.databases_present:
+    - clients: {{ wiring['clients'] | json }}
+    - port: {{ pillar['postgres']['port'] }}
+    - require:
+      - daemon: postgresql@{{ version }}-main.service
+
+replicas:
+  pgreplica.let_in:
+    - replicas: {{ wiring['replicas'] | json }}
+    - port: {{ pillar['postgres']['port'] }}
+    - require:
+      - daemon: postgresql@{{ version }}-main.service
+{%- endif %}

@@ -71,7 +71,9 @@ class Masterless:
         conf = self.root / "etc/masterless/minion"
         settings = yaml.safe_load(conf.read_text())
         settings |= {"root_dir": str(self.root / "run"), "log_file": str(self.root / "run/log"), "id": host}
-        settings |= {"include": [], "grains": {**COMMON, **GRAINS[release], **(grains or {})}}
+        address = yaml.safe_load((self.root / "site/fleet.yaml").read_text())["hosts"].get(host, {}).get("address")
+        own = {"ip4_interfaces": {"lo": ["127.0.0.1"], "host0": [address]}}
+        settings |= {"include": [], "grains": {**COMMON, **own, **GRAINS[release], **(grains or {})}}
         conf.write_text(yaml.safe_dump(settings))
         return subprocess.run(
             [str(Path(sys.executable).parent / "salt-call"), "--out=json", "--log-level=warning", *arguments],

@@ -28,11 +28,15 @@ def _fleet(config: pytest.Config) -> dict:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest):
     """A host of the fleet with the role that the test is marked with."""
-    config = request.config.getoption("--ssh-config")
-    reached = testinfra.get_host(f"ssh://{request.param}", ssh_config=config, controlpersist=60)
-    reached.fleet_id = request.param
-    reached.addr_of_fleet = _fleet(request.config)["hosts"][request.param]["address"]
-    return reached
+    return reached(request.config, request.param)
+
+
+def reached(config: pytest.Config, host_id: str):
+    """A host of the fleet by its id, over ssh."""
+    found = testinfra.get_host(f"ssh://{host_id}", ssh_config=config.getoption("--ssh-config"), controlpersist=60)
+    found.fleet_id = host_id
+    found.addr_of_fleet = _fleet(config)["hosts"][host_id]["address"]
+    return found
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
+from conftest import reached
 
 from lab.served import Connection, Page, ca_file, get, pages
 
@@ -43,6 +44,32 @@ def test_the_page_is_served_over_tls(page: Page, site: Path) -> None:
     status, body = get(page, ca_file(site))
     assert status == 200
     assert b"</html>" in body
+
+
+def test_one_edge_has_the_address_that_they_share(
+    host, site: Path, fleet: dict, request: pytest.FixtureRequest
+) -> None:
+    shared = fleet.get("virtual_address")
+    if shared is None:
+        assert not host.run("systemctl is-active keepalived").stdout.startswith("active")
+        return
+    edges = [name for name, entry in fleet["hosts"].items() if "edge" in entry["roles"]]
+    said = [reached(request.config, name).check_output("ip -oneline -4 address") for name in edges]
+    assert sum(f" {shared}/" in text for text in said) == 1
+    assert [get(page, ca_file(site))[0] for page in pages(site)] == [200] * len(pages(site))
+    assert {page.address for page in pages(site)} == {shared}
+
+
+def test_the_sandbox_of_keepalived_holds(host, fleet: dict) -> None:
+    if "virtual_address" not in fleet:
+        pytest.skip("the edges share no address")
+    told = host.check_output("systemd-analyze security keepalived --no-pager")
+    assert float(re.findall(r"exposure level for .*: ([\d.]+)", told)[0]) <= 4
+
+
+def test_only_the_host_itself_may_ask_whether_it_answers(page: Page, tls: ssl.SSLContext) -> None:
+    answer, _ = ask(page, tls, "GET", "/-/edge")
+    assert answer.status == 404
 
 
 def test_http_is_redirected_to_https(page: Page) -> None:
@@ -99,7 +126,9 @@ def test_a_form_writes_a_row_that_the_next_page_reads(page: Page, tls: ssl.SSLCo
         Referer=f"https://{page.hostname}/",
     )  # fmt: skip
     assert answer.status == 302, body[:400]
-    _, body = ask(page, tls, "GET", "/")
+    # As a browser does: the visitor's cookies say what has to be in the next page.
+    cookies.load("; ".join(answer.headers.get_all("Set-Cookie", [])))
+    _, body = ask(page, tls, "GET", "/", Cookie="; ".join(f"{key}={morsel.value}" for key, morsel in cookies.items()))
     assert text in body
 
 

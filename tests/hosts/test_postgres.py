@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 
 import pytest
+from conftest import reached
 
 pytestmark = pytest.mark.role("postgres")
+
+
+@pytest.fixture
+def primary(host, fleet: dict, request: pytest.FixtureRequest):
+    """The server that this one copies, or None."""
+    named = fleet["hosts"][host.fleet_id].get("replica_of")
+    return reached(request.config, named) if named else None
 
 
 def sql(host, query: str) -> str:
@@ -69,7 +78,9 @@ def test_passwords_are_kept_as_scram_only(host) -> None:
     ],
     ids=["a wrong password", "no TLS", "another database", "the superuser"],
 )
-def test_a_stranger_is_refused(host, how: str, said: str) -> None:
+def test_a_stranger_is_refused(host, fleet: dict, how: str, said: str) -> None:
+    if not {"web", "worker"} & set(fleet["hosts"][host.fleet_id]["roles"]):
+        said = "pg_hba.conf rejects|no pg_hba"  # no app connects from this very host
     tried = host.run(f"psql -X '{how}' -c 'select 1'")
     assert tried.rc != 0
     assert re.search(said, tried.stderr), tried.stderr
@@ -79,6 +90,33 @@ def test_another_user_of_the_host_is_refused(host) -> None:
     psql = '$(ls /usr/lib/postgresql/*/bin/psql) -X -h /run/postgresql -U postgres -d postgres -c "select 1"'
     tried = host.run(f"setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '{psql}'")
     assert tried.rc != 0 and "failed for user" in tried.stderr, tried.stderr
+
+
+def test_a_replica_follows_and_takes_no_writes(host, primary) -> None:
+    if primary is None:
+        assert sql(host, "select pg_is_in_recovery()") == "f"
+        return
+    assert sql(host, "select pg_is_in_recovery()") == "t"
+    assert sql(host, "select status from pg_stat_wal_receiver") == "streaming"
+    name = host.fleet_id.replace("-", "_")
+    query = "select active, wal_status, s.ssl from pg_replication_slots p join pg_stat_ssl s on s.pid = p.active_pid"
+    assert sql(primary, f"{query} where slot_name = 'saltern_{name}'") == "t|reserved|t"
+    refused = host.run("runuser -u postgres -- psql -XAtc 'create table replica_test (x int)'")
+    assert refused.rc != 0 and "read-only transaction" in refused.stderr
+    stat = host.file("/etc/postgresql/replication.pass")
+    assert (stat.user, stat.mode) == ("postgres", 0o600)
+    assert sql(primary, "show max_slot_wal_keep_size") != "-1", "a replica that is away would fill the primary's disk"
+
+
+@pytest.mark.disturbs
+def test_what_the_primary_writes_arrives(host, primary) -> None:
+    if primary is None:
+        pytest.skip("this host is the primary")
+    # A message in the WAL that changes no table; what was written after it has arrived when its place was replayed.
+    place = sql(primary, "select pg_logical_emit_message(false, 'test', 'x')")
+    deadline = time.monotonic() + 5
+    while sql(host, f"select pg_last_wal_replay_lsn() >= '{place}'") != "t":
+        assert time.monotonic() < deadline, f"{place} has not arrived"
 
 
 def test_its_memory_fits_its_share(host) -> None:

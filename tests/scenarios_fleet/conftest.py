@@ -47,6 +47,21 @@ def with_role(lab: Lab) -> Callable[[str], list[Host]]:
     return chosen
 
 
+@pytest.fixture(scope="session")
+def replica(lab: Lab) -> Host:
+    """A replica of the database server."""
+    found = [name for name, host in lab.fleet["hosts"].items() if "replica_of" in host]
+    if not found:
+        pytest.skip("the fleet has no replica")
+    return lab.host(found[0])
+
+
+@pytest.fixture(scope="session")
+def primary(lab: Lab, replica: Host) -> Host:
+    """The database server that the replica copies."""
+    return lab.host(lab.fleet["hosts"][replica.id]["replica_of"])
+
+
 def run(host: Host, *command: str, stdin: str | None = None) -> str:
     """Run a command in the repository's root, or in root's home where there is none; it must succeed."""
     where = str(REPOSITORY_ON_HOST) if any(there == REPOSITORY_ON_HOST for _, there in host.binds) else "/root"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,4 +23,5 @@ def test_the_demos_own_tests_pass(tmp_path: Path) -> None:
     command = [sys.executable, "manage.py", "test"]
     done = subprocess.run(command, cwd=DEMO, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Ran 5" in done.stderr
+    found = re.search(r"Ran (\d+) tests", done.stderr)
+    assert found and int(found[1]) > 70, "none was lost"

@@ -249,4 +249,9 @@ def test_half_a_cluster_is_never_touched(part: str) -> None:
     world = cluster(**{part: True})
     ret = call_cluster(world)
     assert ret["result"] is False and "Nothing was touched" in ret["comment"]
-    assert world.state == {"config": False, "data": False, "interrupted": False, part: True}
+    assert world.state == {"config": False, "data": False, "interrupted": False, "standby": False, part: True}
+
+
+def test_a_replica_is_not_taken_for_a_primary() -> None:
+    ret = call_cluster(cluster(config=True, data=True, standby=True))
+    assert ret["result"] is False and "put replica_of back" in ret["comment"]

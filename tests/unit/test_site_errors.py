@@ -48,6 +48,13 @@ def text(file: str, content: str) -> Mutation:
     return lambda files: files.update({file: content})
 
 
+def replica(of: Any, host: str = "data2") -> Mutation:
+    """Answers the mutation that adds a host with role postgres as a replica."""
+    address = f"10.0.1.{host[-1]}"
+    entry = {"address": address, "roles": ["base", "postgres"], "replica_of": of}
+    return put("fleet.yaml", "hosts", host, value=entry)
+
+
 FLEET, SHOP, BLOG, SETTINGS = "fleet.yaml", "apps/web-shop.yaml", "apps/blog.yaml", "settings.yaml"
 # name of the mistake: (mutation, file, key, parts of the message)
 MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
@@ -119,6 +126,37 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "two postgres hosts": (
         put(FLEET, "hosts", "web1", "roles", value=["base", "web", "postgres"]),
         FLEET, "hosts.data1.roles", ["role postgres", "web1, data1", "allowed: one host"],
+    ),
+    "a replica without role postgres": (
+        put(FLEET, "hosts", "web1", "replica_of", value="data1"),
+        FLEET, "hosts.web1.replica_of", ["no role postgres", "take this key out"],
+    ),
+    "a replica of an unknown host": (
+        replica("dat1"), FLEET, "hosts.data2.replica_of", ['"dat1" is not in the fleet', 'did you mean "data1"'],
+    ),
+    "a replica of a host without databases": (
+        replica("web1"), FLEET, "hosts.data2.replica_of", ["web1 has no role postgres"],
+    ),
+    "a replica of itself": (replica("data2"), FLEET, "hosts.data2.replica_of", ["its own replica"]),
+    "a replica of a replica": (
+        lambda files: [replica("data1")(files), replica("data2", "data3")(files)],
+        FLEET, "hosts.data3.replica_of", ["data2 is a replica itself"],
+    ),
+    "replica_of as a list": (
+        replica(["data1"]), FLEET, "hosts.data2.replica_of", ["a list", "DNS label"],
+    ),
+    "a virtual address for one edge": (
+        put(FLEET, "virtual_address", value="10.0.0.10"),
+        FLEET, "virtual_address", ["there are 1", "give the role to two"],
+    ),
+    "a virtual address that a host has": (
+        lambda files: [
+            files[FLEET].update(virtual_address="10.0.0.2"), files[FLEET]["hosts"]["web2"]["roles"].append("edge"),
+        ],
+        FLEET, "virtual_address", ["10.0.0.2 is the address of web1"],
+    ),
+    "a virtual address that is none": (
+        put(FLEET, "virtual_address", value="10.0.0.10/24"), FLEET, "virtual_address", ["not an IPv4 address"],
     ),
     "number for text": (
         put(FLEET, "hosts", "web1", "purpose", value=1.10),

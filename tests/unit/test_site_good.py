@@ -139,8 +139,10 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     "roles": ALL_ROLES,
                     "purpose": "everything on one host",
                     "owner": "you",
+                    "replica_of": None,
                 }
             },
+            "virtual_address": None,
         },
         "host": {
             "id": "app1",
@@ -214,7 +216,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     {"port": 22, "sources": [], "why": "people and salt-ssh"},
                     {"port": 80, "sources": [], "why": "redirected to HTTPS"},
                     {"port": 443, "sources": [], "why": "the apps"},
-                ]
+                ],
+                "vrrp_from": [],
             },
             "builder": {"listen": None, "together": False},
             "builds": {"url": None, "address": "10.77.0.11", "together": False},
@@ -229,11 +232,13 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "address": "127.0.0.1/32",
                     }
                 ],
+                "replicas": [],
+                "primary": None,
             },
             "redis": {"listen": ["127.0.0.1"]},
             "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
             "worker": {"single": True},
-            "edge": {"webs": [{"host": "app1", "address": "127.0.0.1", "port": 8080}]},
+            "edge": {"webs": [{"host": "app1", "address": "127.0.0.1", "port": 8080}], "virtual_address": None},
             "apps": {
                 "demo": {
                     "environment": {

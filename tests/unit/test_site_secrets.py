@@ -150,7 +150,7 @@ def test_a_site_from_before_owners_had_passwords_gets_them(site: Site) -> None:
     edit(site, "shared.yaml", lambda data: [app.pop("owner_password") for app in data["apps"].values()])
     for host in ("data1", "web1", "web2"):
         edit(site, f"{host}.sls", lambda data: [app.pop("owner_password") for app in data["secrets"]["apps"].values()])
-    _, problems = check_secrets(read(site, "web1"), site.fleet.hosts["web1"], site.apps, "web1.sls")
+    _, problems = check_secrets(read(site, "web1"), site.fleet, "web1", site.apps, "web1.sls")
     assert {problem.key for problem in problems} == {f"secrets.apps.{app}.owner_password" for app in site.apps}
     assert all("salt-call site.generate_secrets" in problem.message for problem in problems)
     generate_secrets(site)

@@ -12,6 +12,7 @@ from test_site_good import good, load_written, pillar_of
 
 from saltern import wiring
 from saltern.errors import SiteError
+from saltern.layout import ranks
 from saltern.load import Site
 from saltern.placeholders import PLACEHOLDERS
 from saltern.secretfile import Secrets
@@ -38,7 +39,9 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     files = good()
     files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
     ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
-    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {"base": {"open_ports": [ssh]}}
+    assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
+        "base": {"open_ports": [ssh], "vrrp_from": []}
+    }
 
 
 def test_a_worker_has_what_a_web_host_has(tmp_path: Path) -> None:
@@ -235,3 +238,81 @@ def test_every_placeholder_has_a_value(tmp_path: Path) -> None:
     pillar = pillar_of(site, "web1")
     secrets = Secrets.model_validate(pillar["secrets"])
     assert set(wiring.values(site, "web1", "blog", secrets)) == set(PLACEHOLDERS)
+
+
+def with_replica(**more: Any) -> dict[str, Any]:
+    """The good site with a replica."""
+    files = good()
+    host = {"address": "10.0.0.5", "roles": ["base", "postgres"], "replica_of": "data1"}
+    files["fleet.yaml"]["hosts"]["data-2"] = {**host, **more}
+    return files
+
+
+def test_primary_and_replica_know_each_other(tmp_path: Path) -> None:
+    site = load_written(tmp_path, with_replica())
+    primary, replica = pillar_of(site, "data1"), pillar_of(site, "data-2")
+    slot = "saltern_data_2"
+    assert primary["wiring"]["postgres"]["replicas"] == [{"host": "data-2", "slot": slot, "address": "10.0.0.5/32"}]
+    assert primary["wiring"]["postgres"]["primary"] is None
+    assert replica["wiring"]["postgres"]["primary"] == {
+        "host": "data1", "name": "data1.shop.test", "address": "10.0.0.4", "port": 5433, "slot": slot,
+    }  # fmt: skip
+    assert replica["wiring"]["postgres"]["replicas"] == []
+    assert replica["wiring"]["postgres"]["listen"] == ["127.0.0.1", "10.0.0.5"]
+    assert replica["wiring"]["postgres"]["clients"] == primary["wiring"]["postgres"]["clients"]
+    password = primary["secrets"]["replication_password"]
+    assert password == replica["secrets"]["replication_password"]
+    for host in set(site.fleet.hosts) - {"data1", "data-2"}:
+        assert password not in str(pillar_of(site, host)), "nobody else can copy the databases"
+    assert pillar_of(site, "web1")["wiring"]["apps"]["blog"]["environment"]["DATABASE_URL"].count("data1") == 1
+
+
+def test_a_primary_listens_for_its_replica_without_any_app(tmp_path: Path) -> None:
+    files = {"fleet.yaml": with_replica()["fleet.yaml"]}
+    site = load_written(tmp_path, files)
+    assert pillar_of(site, "data1")["wiring"]["postgres"]["listen"] == ["127.0.0.1", "10.0.0.4"]
+    assert pillar_of(site, "data-2")["wiring"]["postgres"]["listen"] == ["127.0.0.1"]
+
+
+def test_the_primary_is_found_though_the_replica_has_other_roles(tmp_path: Path) -> None:
+    files = with_replica(roles=["base", "postgres", "redis"])
+    files["fleet.yaml"]["hosts"]["data1"]["roles"].remove("redis")
+    site = load_written(tmp_path, files)
+    assert (wiring.only(site, "postgres"), wiring.only(site, "redis")) == ("data1", "data-2")
+
+
+def test_without_replicas_nobody_holds_their_password(tmp_path: Path) -> None:
+    site = load_written(tmp_path, good())
+    assert "replication_password" not in pillar_of(site, "data1")["secrets"]
+    assert "replication_password" not in (site.path / "secrets" / "shared.yaml").read_text()
+
+
+def test_a_replica_is_applied_after_its_primary_and_may_reach_it(tmp_path: Path) -> None:
+    files = {"fleet.yaml": with_replica()["fleet.yaml"]}
+    site = load_written(tmp_path, files)
+    opened = {entry["port"]: entry["sources"] for entry in pillar_of(site, "data1")["wiring"]["base"]["open_ports"]}
+    assert opened[5432] == ["10.0.0.5"]
+    assert 5432 not in {entry["port"] for entry in pillar_of(site, "data-2")["wiring"]["base"]["open_ports"]}
+    roles = {"data1": ["base", "postgres"], "data-2": ["base", "postgres"], "web1": ["base", "web"]}
+    assert ranks(roles, ["data-2"]) == [["data1"], ["data-2"], ["web1"]]
+
+
+def test_edges_share_an_address_with_each_other_and_nobody_else(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"] |= {"virtual_address": "10.0.0.10"}
+    files["fleet.yaml"]["hosts"]["front2"] = {"address": "10.0.0.8", "roles": ["base", "edge"]}
+    site = load_written(tmp_path, files)
+    for host, peer in (("front1", "10.0.0.8"), ("front2", "10.0.0.1")):
+        shared = {"address": "10.0.0.10", "peers": [peer], "router_id": 10}
+        told = pillar_of(site, host)["wiring"]
+        assert (told["edge"]["virtual_address"], told["base"]["vrrp_from"]) == (shared, [peer])
+    assert pillar_of(site, "web1")["wiring"]["base"]["vrrp_from"] == []
+
+
+def test_apps_are_told_where_to_read_only_where_there_is_a_replica(tmp_path: Path) -> None:
+    assert "REPLICA_URLS" not in str(pillar_of(load_written(tmp_path / "none", good()), "web1"))
+    told = pillar_of(load_written(tmp_path / "one", with_replica()), "web1")["wiring"]["apps"]["blog"]["environment"]
+    primary, replica = urlsplit(told["DATABASE_URL"]), urlsplit(told["REPLICA_URLS"])
+    assert (replica.hostname, replica.port, replica.path) == ("data-2.shop.test", 5433, "/blog")
+    assert parse_qs(replica.query)["hostaddr"] == ["10.0.0.5"] and parse_qs(replica.query)["sslmode"] == ["verify-full"]
+    assert (replica.username, replica.password) == (primary.username, primary.password)

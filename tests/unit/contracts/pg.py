@@ -75,7 +75,7 @@ def server(broken: str = "", **current: Any) -> World:
 
 def cluster(broken: str = "", **status: bool) -> World:
     """Return a host whose cluster has this status."""
-    state = {"config": False, "data": False, "interrupted": False, **status}
+    state = {"config": False, "data": False, "interrupted": False, "standby": False, **status}
 
     def create(major: int, name: str, port: int) -> str:
         if not broken:
