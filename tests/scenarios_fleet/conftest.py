@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def apply(master: Host, minion: Host) -> dict[str, dict[str, Any]]:
     assert isinstance(states, dict), states
     assert all(state["result"] for state in states.values()), states
     return {state["__id__"]: state for state in states.values()}
+
+
+def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 40) -> None:
+    """Wait until something is so; fail when it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"after {seconds:g} s still not: {what}"
+        time.sleep(0.3)
 
 
 def path_on(host: Host, name: str) -> Path:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from conftest import answer, apply, path_on, run
+from conftest import answer, apply, path_on, run, wait_for
 
 from joining import fingerprint
 from lab.host import Host
 from lab.lab import Lab
-
-
-def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"after {seconds:g} s still not: {what}"
-        time.sleep(0.3)
 
 
 def journal(host: Host, since: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import apply, run
+from conftest import apply, run, wait_for
 
 from debian import REPOSITORY
 from lab.fleet import connect
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def salt_of(host: Host) -> str:
     """The Salt that the minion runs, by what its process has loaded."""
     pid = run(host, "systemctl", "show", "-p", "MainPID", "--value", "salt-minion").strip()
-    return run(host, "sh", "-c", f"grep -o '/opt/saltern/salt-[0-9a-f]*' /proc/{pid}/maps | sort -u").strip()
+    return run(host, "sh", "-c", f"grep -sho '/opt/saltern/salt-[0-9a-f]*' /proc/{pid}/maps | sort -u").strip()
 
 
 def test_salt_is_upgraded_by_the_step_of_the_page(master: Host, minion: Host) -> None:
@@ -38,6 +38,7 @@ def test_salt_is_upgraded_by_the_step_of_the_page(master: Host, minion: Host) ->
     assert salt_of(minion) == before, "nothing that runs is disturbed"
     states = apply(master, minion)
     assert states["salt-minion.service"]["changes"]
+    wait_for("it restarts", lambda: salt_of(minion) not in (before, ""))
     connect(master, [minion])
     now = salt_of(minion)
     assert now != before and now == run(minion, "readlink", "/opt/saltern/salt").strip()

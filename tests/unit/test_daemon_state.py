@@ -17,7 +17,8 @@ def call(host: World, function: str = "running", test: bool = False, **arguments
     module = load("_states", "daemon")
     module.__salt__ = host.salt
     module.__opts__ = {"test": test}
-    return getattr(module, function)("web", **{"inputs": INPUTS, **arguments})
+    inputs = {"inputs": INPUTS} if function == "running" else {}
+    return getattr(module, function)("web", **{**inputs, **arguments})
 
 
 def watched(host: World, names: list[str], test: bool = False, **arguments: Any) -> dict[str, Any]:
@@ -133,3 +134,18 @@ def test_dead_daemon_is_not_restarted_by_watch() -> None:
     module = load("_states", "daemon")
     module.__salt__, module.__opts__ = {}, {"test": False}
     assert module.mod_watch("web", sfun="dead")["changes"] == {}
+
+
+@pytest.mark.parametrize("in_job", [True, False])
+@pytest.mark.parametrize("function", ["running", "dead", "watch"])
+def test_a_daemon_that_carries_the_job_is_left_to_systemd_until_the_job_has_ended(function: str, in_job: bool) -> None:
+    """Nothing is recorded then, so that the next apply makes good what was lost."""
+    host = world(**UP, **({"stale": [INPUTS[0]]} if function == "running" else {}))
+    later: list[tuple[str, str]] = []
+    host.salt["daemon.in_job"] = lambda: in_job
+    host.salt["daemon.act_after_job"] = lambda name, action: later.append((name, action)) or ""
+    result = watched(host, [INPUTS[0]], after_job=True) if function == "watch" else call(host, function, after_job=True)
+    assert result["result"] is True and result["changes"]
+    action = "stop" if function == "dead" else "restart"
+    assert later == ([("web", action)] if in_job else [])
+    assert host.state["calls"] == ([] if in_job else [action])
