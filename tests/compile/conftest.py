@@ -63,7 +63,9 @@ class Masterless:
             if (ROOT / name).exists():
                 (self.root / name).symlink_to(ROOT / name)
         shutil.copytree(fleet, self.root / "site", ignore=shutil.ignore_patterns("secrets"))
-        generate_secrets(load_site(self.root / "site"))
+        site = load_site(self.root / "site")
+        generate_secrets(site)
+        self.addresses = {name: host.address for name, host in site.fleet.hosts.items()}
         shutil.copytree(ROOT / "etc", self.root / "etc")
 
     def call(self, *arguments: str, host: str, release: str, grains: dict | None = None) -> subprocess.CompletedProcess:
@@ -71,8 +73,7 @@ class Masterless:
         conf = self.root / "etc/masterless/minion"
         settings = yaml.safe_load(conf.read_text())
         settings |= {"root_dir": str(self.root / "run"), "log_file": str(self.root / "run/log"), "id": host}
-        address = yaml.safe_load((self.root / "site/fleet.yaml").read_text())["hosts"].get(host, {}).get("address")
-        own = {"ip4_interfaces": {"lo": ["127.0.0.1"], "host0": [address]}}
+        own = {"ip4_interfaces": {"lo": ["127.0.0.1"], "host0": [self.addresses.get(host)]}}
         settings |= {"include": [], "grains": {**COMMON, **own, **GRAINS[release], **(grains or {})}}
         conf.write_text(yaml.safe_dump(settings))
         return subprocess.run(
