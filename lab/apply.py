@@ -15,7 +15,6 @@ from typing import Any
 from rich.markup import escape
 
 from debian import REPOSITORY
-from lab import images
 from lab.host import ENVIRONMENT, Host
 from lab.output import detail
 
@@ -80,7 +79,7 @@ def apply(
 def _run(host: Host, plan: bool, on_state: Callable[[str, float], None], environment: dict[str, str]) -> Outcome:
     command = ["salt-call", "state.apply", "--out=json", "--log-level=info", *(["test=True"] if plan else [])]
     process = subprocess.Popen(
-        host.argv(command, cwd=str(images.REPOSITORY_ON_HOST)),
+        host.argv(command, cwd=host.home),
         env=ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.markup import escape
 
 from debian import Refused
-from lab import fleet, images, machine, served
+from lab import fleet, machine, served
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab, all_labs, fleet_folder
@@ -120,7 +120,7 @@ def status(options: Options) -> None:
 def execute(options: Options) -> None:
     """Run a command on a host as root; its exit code is the command's."""
     host = chosen(options).host(options.host)
-    sys.exit(host.execute(options.command or ["bash", "-l"], cwd=str(images.REPOSITORY_ON_HOST)).returncode)
+    sys.exit(host.execute(options.command or ["bash", "-l"], cwd=host.home).returncode)
 
 
 def ssh(options: Options) -> None:

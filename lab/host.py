@@ -54,6 +54,12 @@ class Host:
         self._nspawn: subprocess.Popen | None = None
 
     @property
+    def home(self) -> str:
+        """Where a person types on it: in the repository's root, or, where a master has that alone, at home."""
+        repository = str(images.REPOSITORY_ON_HOST)
+        return repository if any(str(there) == repository for _, there in self.binds) else "/root"
+
+    @property
     def exists(self) -> bool:
         """Whether it has been made."""
         return (self.folder / "made").exists()

@@ -194,7 +194,7 @@ class Lab:
         if self.master and fleets.readers(self.master) is None:
             with stage(f"{self.master.id}: bin/bootstrap master"):
                 fleets.become_master(self.master)
-            self._generate_secrets()
+            self.generate_secrets()
 
     def _write(self, record: Record) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -232,9 +232,9 @@ class Lab:
                 fresh = place.with_name(place.name + ".new")
                 fresh.write_bytes(data)
                 fresh.rename(place)
-        self._generate_secrets()
+        self.generate_secrets()
 
-    def _generate_secrets(self) -> None:
+    def generate_secrets(self) -> None:
         """The master runs as a user of its own there, whose group may read the hosts' files."""
         master = self.master
         generate_secrets(checked_site(self.site), group=fleets.readers(master) if master else None)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lab.host import Host
-from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
 
 
@@ -64,9 +63,8 @@ def primary(lab: Lab, replica: Host) -> Host:
 
 
 def run(host: Host, *command: str, stdin: str | None = None) -> str:
-    """Run a command in the repository's root, or in root's home where there is none; it must succeed."""
-    where = str(REPOSITORY_ON_HOST) if any(there == REPOSITORY_ON_HOST for _, there in host.binds) else "/root"
-    done = host.execute(list(command), capture=True, cwd=where, stdin=stdin)
+    """Run a command where a person would; it must succeed."""
+    done = host.execute(list(command), capture=True, cwd=host.home, stdin=stdin)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

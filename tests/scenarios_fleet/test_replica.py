@@ -26,7 +26,7 @@ def table(primary: Host) -> Iterator[str]:
 def copy_anew(primary: Host, replica: Host) -> None:
     """What the message tells a person to do."""
     assert apply(primary).ok
-    shell(replica, "cd /srv/saltern && salt-call pgreplica.discard")
+    shell(replica, f"cd {replica.home} && salt-call pgreplica.discard")
     assert "main" in converged(replica).changed
 
 
@@ -65,9 +65,9 @@ def test_a_replay_that_was_paused_goes_on(primary: Host, replica: Host) -> None:
 
 def test_a_copy_that_was_killed_in_the_middle_is_made_by_the_next_apply(primary: Host, replica: Host) -> None:
     sql(primary, "create table ballast as select repeat(md5(i::text), 30) t from generate_series(1, 600000) i")
-    shell(replica, "cd /srv/saltern && salt-call pgreplica.discard")
+    shell(replica, f"cd {replica.home} && salt-call pgreplica.discard")
     running = subprocess.Popen(
-        replica.argv(["salt-call", "state.apply", "postgres"], "/srv/saltern"),
+        replica.argv(["salt-call", "state.apply", "postgres"], replica.home),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -173,22 +173,14 @@ def test_a_replica_that_left_the_fleet_keeps_no_wal(lab: Lab, primary: Host, rep
     del fleet["hosts"][replica.id]["replica_of"]
     try:
         path.write_text(yaml.safe_dump(fleet))
-        lab_secrets(lab)
+        lab.generate_secrets()
         for host in (replica, primary):
             converged(host)
         assert sql(primary, "select count(*) from pg_replication_slots") == "0"
         assert sql(primary, "select count(*) from pg_roles where rolname = 'saltern_replication'") == "0"
     finally:
         path.write_text(before)
-        lab_secrets(lab)
+        lab.generate_secrets()
     converged(primary)
     # It was stopped and its data stayed: so it goes on from there.
     assert "main" not in converged(replica).changed
-
-
-def lab_secrets(lab: Lab) -> None:
-    """Give each host what its roles need now."""
-    from saltern.load import load_site
-    from saltern.secrets import generate_secrets
-
-    generate_secrets(load_site(lab.site))
