@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from saltern.links import open_ports
 from saltern.load import load_site
 
 pytestmark = pytest.mark.role("base")
+BACK_WITHIN = 10  # seconds; the promise for every daemon
 
 
 def test_it_knows_its_name_and_its_fleet(host, fleet: dict) -> None:
@@ -125,3 +127,43 @@ def test_rules_that_somebody_flushed_come_back(host) -> None:
     applied = host.run("cd /srv/saltern && salt-call state.sls_id 'the firewall' base.firewall --out=json")
     assert applied.rc == 0, applied.stderr
     assert "policy drop" in host.check_output("nft list table inet saltern")
+
+
+def daemons(host) -> list[str]:
+    """The long-running services that this fleet's roles brought."""
+    patterns = "'app-*' nginx.service haproxy.service keepalived.service 'postgresql@*' redis-server.service"
+    patterns += " ssh.service salt-minion.service salt-master.service"
+    listed = host.check_output(f"systemctl list-units --state=running --plain --no-legend {patterns} | cut -d' ' -f1")
+    return listed.split()
+
+
+KILL_AND_WAIT = """
+import json, subprocess, sys, time
+whom, seconds, units = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
+def show(unit):
+    command = ["systemctl", "show", "-p", "MainPID", "-p", "ActiveState", unit]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    return dict(line.split("=", 1) for line in asked.stdout.splitlines())
+before = {unit: show(unit)["MainPID"] for unit in units}
+for unit in units:
+    subprocess.run(["systemctl", "kill", "-s", "KILL", "--kill-who=" + whom, unit], check=True)
+end = time.monotonic() + seconds
+waiting = set(units)
+while waiting and time.monotonic() < end:
+    time.sleep(0.1)
+    for unit in list(waiting):
+        now = show(unit)
+        if now["ActiveState"] == "active" and now["MainPID"] not in ("0", before[unit]):
+            waiting.remove(unit)
+print(json.dumps(sorted(waiting)))
+"""
+
+
+@pytest.mark.disturbs
+@pytest.mark.parametrize("whom", ["main", "all"])
+def test_every_daemon_comes_back_after_kill_9(host, whom: str) -> None:
+    """Its main process alone, or all of its processes at once. All daemons of the host die together."""
+    units = [unit for unit in daemons(host) if whom == "main" or unit != "ssh.service"]  # our own session is in it
+    assert units or whom == "all"
+    script = shlex.join(["python3", "-c", KILL_AND_WAIT, whom, str(BACK_WITHIN), *units])
+    assert json.loads(host.check_output(script.replace("%", "%%"))) == []
