@@ -78,6 +78,20 @@ class Host:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
 
+    @property
+    def port(self) -> str:
+        """The name, here, of its port on the lab's bridge.
+
+        Raises:
+            Refused: the host is not running.
+        """
+        leader = self.leader_pid()
+        if leader is None:
+            raise Refused(f"{self.id} is not running: bin/lab up starts it")
+        peer = Path(f"/proc/{leader}/root/sys/class/net/host0/iflink").read_text()
+        ports = Path(f"/sys/class/net/{self.network.bridge}/brif").iterdir()
+        return next(port.name for port in ports if (port / "../ifindex").resolve().read_text() == peer)
+
     def sees_binds(self) -> bool:
         """Whether the running host has every folder of this machine that it shall see."""
         root = Path(f"/proc/{self.leader_pid()}/root")

@@ -141,6 +141,21 @@ class Lab:
             raise Refused(f"lab {self.name} has no host {host_id!r}; it has: {', '.join(hosts)}")
         return hosts[host_id]
 
+    def cut(self, one: str, other: str) -> None:
+        """Cut two hosts off from each other, until `Network.mend`.
+
+        Args:
+            one: a host's id.
+            other: another's.
+
+        Raises:
+            Refused: no such host, the same one twice, or one that does not run.
+        """
+        if one == other:
+            raise Refused(f"{one} cannot be cut off from itself: name two hosts")
+        hosts = [self.host(one), self.host(other)]
+        self.network.cut(*((host.id, host.port) for host in hosts))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let one command at a time change the lab.
