@@ -115,6 +115,9 @@ def status(options: Options) -> None:
         for host in lab.hosts():
             roles = " ".join(lab.fleet["hosts"][host.id]["roles"])
             result(f"  {host.id:12} {'running' if host.running else 'stopped':8} {host.address:15} {roles}")
+        for host in lab.left_over():
+            state = "running" if host.running else "stopped"
+            result(f"  {host.id:12} {state:8} not in the fleet any more: bin/lab drop {host.id} --lab {lab.name}")
         for one, other in lab.network.cuts():
             result(f"  {one} and {other} are cut off from each other: bin/lab mend --lab {lab.name}")
 
@@ -161,6 +164,13 @@ def mend(options: Options) -> None:
     cuts = lab.network.cuts()
     lab.network.mend()
     say("\n".join(f"{one} and {other} reach each other again" for one, other in cuts) or "nothing was cut")
+
+
+def drop(options: Options) -> None:
+    """Delete a host's disk. If the fleet has it still, the next bin/lab up makes a new one in its place."""
+    lab = chosen(options)
+    with lab.locked(), stage(f"deleting {options.host}"):
+        lab.drop(options.host)
 
 
 def commit(options: Options) -> None:
@@ -270,6 +280,13 @@ def parser() -> argparse.ArgumentParser:
         "Example: bin/lab cut web1 db1; bin/lab logs web1 -f; bin/lab mend"
     )
     command("mend", mend)
+    sub = command("drop", drop)
+    sub.add_argument("host")
+    sub.epilog = (
+        "The plug is pulled and the disk thrown away, as when a server is given back or burns. To take a host out of a "
+        "fleet without a failed request: take it out of the fleet's file, then salt-run state.orchestrate "
+        "orch.remove_host on the master, then drop it."
+    )
     sub = command("commit", commit)
     sub.add_argument("host")
     sub.add_argument("image", help="a new name")
