@@ -34,7 +34,7 @@ def out() -> list[str]:
         return []
 
 
-def take_out(host: str, seconds: int = LONGEST_REQUEST) -> int:
+def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = False) -> int:
     """Sends no new requests to a web host, and waits until it has answered those that it has.
 
     It stays out, also after a restart of HAProxy, until ``edge.bring_in``.
@@ -42,6 +42,7 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST) -> int:
     Args:
         host: id of a web host.
         seconds: how long to wait for its last answer; then the connection is cut.
+        may_be_unknown: a host that HAProxy does not know yet is out from the moment when it does.
 
     Returns:
         Connections that had to be cut.
@@ -54,7 +55,7 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST) -> int:
 
             salt-call edge.take_out web1
     """
-    servers = _servers(host)
+    servers = _servers(host, may_be_unknown)
     for backend in sorted({backend for backend, _ in servers}):
         others = [row for row in _stat() if row["pxname"] == backend and _is_server(row) and row["svname"] != host]
         if not any(row["status"].startswith("UP") for row in others):
@@ -96,6 +97,26 @@ def bring_in(host: str) -> str:
             raise CommandExecutionError(f"{host} does not answer health checks of {', '.join(down)}")
         time.sleep(0.1)
     return host
+
+
+def forget(host: str) -> None:
+    """Forgets that a host was taken out: it has left the fleet, and another one of that name may come.
+
+    Args:
+        host: id of a host that this edge sends no requests to any more.
+
+    Raises:
+        CommandExecutionError: HAProxy knows it still.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.forget web3
+    """
+    if _servers(host, may_be_unknown=True):
+        raise CommandExecutionError(f"{host} is one of this edge's web hosts: edge.bring_in sends it requests again")
+    if host in out():
+        _write_out(set(out()) - {host})
 
 
 def sees(app: str) -> str:
@@ -157,10 +178,10 @@ def _write_out(hosts: set[str]) -> None:
     __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
 
 
-def _servers(host: str) -> list[tuple[str, str]]:
+def _servers(host: str, may_be_unknown: bool = False) -> list[tuple[str, str]]:
     """Backend and name of each server that is this host."""
     found = [(row["pxname"], row["svname"]) for row in _stat() if row["svname"] == host]
-    if not found:
+    if not found and not may_be_unknown:
         known = sorted({row["svname"] for row in _stat() if _is_server(row)})
         raise CommandExecutionError(f'HAProxy knows no web host "{host}"; it knows {", ".join(known) or "none"}')
     return found

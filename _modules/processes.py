@@ -435,6 +435,23 @@ def remove(app: str) -> None:
     _remove(_leftovers([], found), found)
 
 
+def remove_all() -> list[str]:
+    """Stops the background work of all apps and takes it out of systemd: the host is leaving the fleet.
+
+    Returns:
+        The apps that had some.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call processes.remove_all
+    """
+    apps = orphans([])
+    for app in apps:
+        remove(app)
+    return apps
+
+
 # --- parts of the steps -------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,7 @@ def explain(outcome: Outcome) -> str:
     for error in outcome.errors:
         lines += [f"  {escape(line)}" for line in str(error).splitlines()[:40]]
     for state in outcome.failed[:4]:
-        place = find_state(state["__sls__"], state["__id__"])
+        place = find_state(state.get("__sls__", "no file"), state["__id__"])  # "No Top file" has none
         lines.append(f"  [bold]{state['__id__']}[/] ({place}), name: {state['name']}")
         said = str(state["comment"]).strip().splitlines()
         # What went wrong is said first, and an app's own log ends with its cause.

@@ -115,6 +115,11 @@ def status(options: Options) -> None:
         for host in lab.hosts():
             roles = " ".join(lab.fleet["hosts"][host.id]["roles"])
             result(f"  {host.id:12} {'running' if host.running else 'stopped':8} {host.address:15} {roles}")
+        for host in lab.left_over():
+            state = "running" if host.running else "stopped"
+            result(f"  {host.id:12} {state:8} not in the fleet any more: bin/lab drop {host.id} --lab {lab.name}")
+        for one, other in lab.network.cuts():
+            result(f"  {one} and {other} are cut off from each other: bin/lab mend --lab {lab.name}")
 
 
 def execute(options: Options) -> None:
@@ -144,6 +149,28 @@ def reboot(options: Options) -> None:
         host = lab.host(options.host)
         host.stop()
         host.boot()
+
+
+def cut(options: Options) -> None:
+    """Cut two hosts off from each other: nothing passes between them, until bin/lab mend."""
+    lab = chosen(options)  # not locked: what an apply or a deploy does then is worth seeing
+    lab.cut(options.host, options.other)
+    say(f"{options.host} and {options.other} are cut off from each other; undo it:  bin/lab mend --lab {lab.name}")
+
+
+def mend(options: Options) -> None:
+    """Undo all cuts of a lab."""
+    lab = chosen(options)
+    cuts = lab.network.cuts()
+    lab.network.mend()
+    say("\n".join(f"{one} and {other} reach each other again" for one, other in cuts) or "nothing was cut")
+
+
+def drop(options: Options) -> None:
+    """Delete a host's disk. If the fleet has it still, the next bin/lab up makes a new one in its place."""
+    lab = chosen(options)
+    with lab.locked(), stage(f"deleting {options.host}"):
+        lab.drop(options.host)
 
 
 def commit(options: Options) -> None:
@@ -243,6 +270,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-n", "--lines", default=100, type=int, help="how many lines (default: 100)")
     sub.add_argument("-f", "--follow", action="store_true", help="go on showing new lines")
     command("reboot", reboot).add_argument("host")
+    sub = command("cut", cut)
+    sub.add_argument("host", metavar="A", help="a host")
+    sub.add_argument("other", metavar="B", help="another host")
+    sub.epilog = (
+        "Every frame between the two is dropped, in both directions, of connections that there are too, so each sees "
+        "the other fall silent. Both still reach all other hosts, and you reach both. May be said of several pairs; "
+        "works while another command runs. down and destroy undo it as well. "
+        "Example: bin/lab cut web1 db1; bin/lab logs web1 -f; bin/lab mend"
+    )
+    command("mend", mend)
+    sub = command("drop", drop)
+    sub.add_argument("host")
+    sub.epilog = (
+        "The plug is pulled and the disk thrown away, as when a server is given back or burns. To take a host out of a "
+        "fleet without a failed request: take it out of the fleet's file, then salt-run state.orchestrate "
+        "orch.remove_host on the master, then drop it."
+    )
     sub = command("commit", commit)
     sub.add_argument("host")
     sub.add_argument("image", help="a new name")

@@ -71,6 +71,28 @@ def seeds(folder: Path, fleet: dict, host: str) -> dict[str, tuple[str, int]]:
     return found
 
 
+def hand_over_keys(master: Host, folder: Path, fleet: dict) -> None:
+    """Give a master the keys of minions that are newer than it is, in place of older ones of the same name.
+
+    Args:
+        master: the lab's master, running.
+        folder: the lab's keys.
+        fleet: its fleet.yaml.
+    """
+    accepted = joining.MASTER_KEYS / "minions"
+    for name, (text, _) in seeds(folder, fleet, master.id).items():
+        place = master.root / name.lstrip("/")
+        if Path(name).parent != accepted or (place.exists() and place.read_text().strip() == text.strip()):
+            continue
+        others = " ".join(
+            str(joining.MASTER_KEYS / kind / Path(name).name) for kind in ("minions_pre", "minions_denied")
+        )
+        script = f"install -o salt -g salt -m 644 /dev/stdin {name} && rm -f {others}"
+        done = master.execute(["sh", "-c", script], stdin=text, capture=True)
+        if done.returncode:
+            raise Refused(f"{master.id} does not take the key of {Path(name).name}: {done.stderr}")
+
+
 def _key_pair(folder: Path, name: str, there: Path) -> dict[str, tuple[str, int]]:
     pair = {"pem": 0o400, "pub": 0o644}
     return {f"{there}/{name}.{kind}": ((folder / f"{name}.{kind}").read_text(), mode) for kind, mode in pair.items()}

@@ -32,7 +32,7 @@ class Host:
         folder: where its layer, mount and console log are.
         host_id: its id in the fleet, which becomes its host name and minion id.
         address: its IPv4 address.
-        image: the name of the image that it boots from; looked up then, for a host can outlive its image.
+        image: the name of the image that it is made from; looked up then, for a host can outlive its image.
         net: the lab's network.
         binds: (folder here, folder on the host) seen read-only by the host.
     """
@@ -46,7 +46,7 @@ class Host:
         net: network.Network,
         binds: Sequence[tuple[Path, Path]],
     ):
-        self.folder, self.id, self.address, self.image, self.network = folder, host_id, address, image, net
+        self.folder, self.id, self.address, self._image, self.network = folder, host_id, address, image, net
         self.binds = binds
         self.root, self.upper, self.work = folder / "root", folder / "upper", folder / "work"
         self.console = folder / "console.log"
@@ -63,6 +63,12 @@ class Host:
     def exists(self) -> bool:
         """Whether it has been made."""
         return (self.folder / "made").exists()
+
+    @property
+    def image(self) -> str:
+        """The name of the image that it boots from: that which it was made from, whatever new hosts are made from."""
+        made = self.folder / "made"
+        return (made.read_text() if made.exists() else "") or self._image
 
     @property
     def running(self) -> bool:
@@ -83,6 +89,20 @@ class Host:
             return None
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
+
+    @property
+    def port(self) -> str:
+        """The name, here, of its port on the lab's bridge.
+
+        Raises:
+            Refused: the host is not running.
+        """
+        leader = self.leader_pid()
+        if leader is None:
+            raise Refused(f"{self.id} is not running: bin/lab up starts it")
+        peer = Path(f"/proc/{leader}/root/sys/class/net/host0/iflink").read_text()
+        ports = Path(f"/sys/class/net/{self.network.bridge}/brif").iterdir()
+        return next(port.name for port in ports if (port / "../ifindex").resolve().read_text() == peer)
 
     def sees_binds(self) -> bool:
         """Whether the running host has every folder of this machine that it shall see."""
@@ -112,7 +132,7 @@ class Host:
             place.write_text(text)
             place.chmod(mode)
         run(["ssh-keygen", "-A", "-f", str(self.upper)])
-        (self.folder / "made").touch()
+        (self.folder / "made").write_text(self._image)
 
     def _interface(self) -> str:
         lines = ["[Match]", "Name=host0", "[Network]", f"Address={self.address}/{self.network.subnet.prefixlen}"]
@@ -298,6 +318,7 @@ class Host:
             for own in [
                 layer / "etc/machine-id",
                 layer / "etc/salt/minion.d/id.conf",
+                *layer.glob("etc/salt/pki/minion/minion.p*"),
                 *layer.glob("etc/ssh/ssh_host_*"),
             ]:
                 own.unlink(missing_ok=True)

@@ -94,15 +94,38 @@ class Lab:
         """The lab's bridge and NAT."""
         return Network(self.name, ipaddress.IPv4Network(f"{self.record.prefix}.0/24"))
 
-    def hosts(self) -> list[Host]:
-        """Return the lab's hosts in the order in which they are applied."""
-        net, image, listed = self.network, self.record.image, self.fleet["hosts"]
+    def hosts(self, image: str | None = None) -> list[Host]:
+        """Return the lab's hosts in the order in which they are applied.
+
+        Args:
+            image: what hosts that are not made yet will boot from; the lab's own when not given.
+        """
+        net, image, listed = self.network, image or self.record.image, self.fleet["hosts"]
         replicas = [i for i, entry in listed.items() if "replica_of" in entry]
         ordered = [i for rank in ranks({i: entry["roles"] for i, entry in listed.items()}, replicas) for i in rank]
         return [
             Host(self.folder / "hosts" / i, i, listed[i]["address"], image, net, self._binds(i))
             for i in sorted(ordered, key=lambda i: "master" not in listed[i]["roles"])
         ]
+
+    def left_over(self) -> list[Host]:
+        """Return the hosts that were made and that the fleet does not have any more."""
+        made, listed = self.folder.glob("hosts/*"), self.fleet["hosts"]
+        gone = sorted(path for path in made if path.name not in listed)
+        return [Host(path, path.name, "", self.record.image, self.network, []) for path in gone]
+
+    def drop(self, host_id: str) -> None:
+        """Delete a host's disk, as when a server is given back or burns; `make` gives one of that name a new key.
+
+        Raises:
+            Refused: the lab has no such host.
+        """
+        known = {host.id: host for host in [*self.left_over(), *self.hosts()]}
+        if host_id not in known:
+            raise Refused(f"lab {self.name} has no host {host_id!r}; it has: {', '.join(sorted(known))}")
+        known[host_id].power_off()
+        known[host_id].remove()
+        shutil.rmtree(self.folder / "keys" / host_id, ignore_errors=True)
 
     def _binds(self, host_id: str) -> list[tuple[Path, Path]]:
         """What of this machine a host sees. With a master, it alone has the repository and the site's secrets."""
@@ -141,6 +164,21 @@ class Lab:
             raise Refused(f"lab {self.name} has no host {host_id!r}; it has: {', '.join(hosts)}")
         return hosts[host_id]
 
+    def cut(self, one: str, other: str) -> None:
+        """Cut two hosts off from each other, until `Network.mend`.
+
+        Args:
+            one: a host's id.
+            other: another's.
+
+        Raises:
+            Refused: no such host, the same one twice, or one that does not run.
+        """
+        if one == other:
+            raise Refused(f"{one} cannot be cut off from itself: name two hosts")
+        hosts = [self.host(one), self.host(other)]
+        self.network.cut(*((host.id, host.port) for host in hosts))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let one command at a time change the lab.
@@ -162,7 +200,7 @@ class Lab:
         Args:
             fleet: a name under lab/fleets/, or the path of a site.
             release: the Debian codename of new hosts; the newest when not given.
-            image: boot from this image rather than from the release's own.
+            image: boot new hosts from this image rather than from the release's own.
 
         Raises:
             Refused: no such fleet, or the lab was made with other settings.
@@ -170,7 +208,7 @@ class Lab:
         source = fleet_folder(fleet)
         checked_site(source)
         if self.exists:
-            self._refuse_other(fleet=str(source), release=release, image=image)
+            self._refuse_other(fleet=str(source), release=release or (images.load(image).release if image else None))
         else:
             need_disk(str(LABS), 2)
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
@@ -180,11 +218,12 @@ class Lab:
         self.refresh_site()
         self.network.up()
         self._make_keys()
-        for host in self.hosts():
+        hosts = self.hosts(image)
+        for host in hosts:
             if host.running and not host.sees_binds():
                 with stage(f"stopping {host.id}, to show it a folder of this machine"):
                     host.stop()
-        down = [host for host in self.hosts() if not host.running]
+        down = [host for host in hosts if not host.running]
         if down:
             with stage(f"booting {', '.join(host.id for host in down)}"):
                 for host in down:
@@ -195,6 +234,8 @@ class Lab:
             with stage(f"{self.master.id}: bin/bootstrap master"):
                 fleets.become_master(self.master)
             self.generate_secrets()
+        elif self.master:
+            fleets.hand_over_keys(self.master, self.folder / "keys", self.fleet)
 
     def _write(self, record: Record) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +318,7 @@ class Lab:
 
     def down(self) -> None:
         """Shut all hosts down and take the network away; the disks stay."""
-        for host in self.hosts():
+        for host in [*self.left_over(), *self.hosts()]:
             if host.running or host.root.is_mount():
                 with stage(f"stopping {host.id}"):
                     host.stop()
@@ -286,7 +327,7 @@ class Lab:
     def destroy(self) -> None:
         """Remove the lab: no process, mount, interface, table or folder of it stays."""
         if self.exists:
-            for host in self.hosts():
+            for host in [*self.left_over(), *self.hosts()]:
                 host.remove()
             self.network.down()
         shutil.rmtree(self.folder, ignore_errors=True)

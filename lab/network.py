@@ -1,8 +1,9 @@
-"""A lab's network: one bridge and one nftables table with its NAT, both named after the lab."""
+"""A lab's network: one bridge, one nftables table with its NAT, and one with its cuts, all named after the lab."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 class Network:
-    """The bridge and NAT of one lab.
+    """The bridge, NAT and cuts of one lab.
 
     Args:
         name: the lab's name.
@@ -58,11 +59,56 @@ class Network:
         run(["nft", "-f", "-"], input=rules)
 
     def down(self) -> None:
-        """Take away the bridge and the table, when they are ours."""
+        """Take away the bridge and the tables, when they are ours."""
+        self.mend()
         if self._bridge_is_ours():
             run(["ip", "link", "delete", self.bridge])
-        if subprocess.run(["nft", "list", "table", "ip", self.table], capture_output=True, check=False).returncode == 0:
+        if self._has_table("ip"):
             run(["nft", "delete", "table", "ip", self.table])
+
+    def cut(self, one: tuple[str, str], other: tuple[str, str]) -> None:
+        """Let no frame pass between two hosts any more, neither new connections nor those that there are, nor ARP.
+
+        Frames between two ports of a bridge are seen by a table of the family `bridge` alone. The ports keep their
+        names when a host is booted anew, so the cut holds.
+
+        Args:
+            one: a host's id, and the name of its port.
+            other: the same of another host.
+        """
+        name = json.dumps(" ".join(sorted([one[0], other[0]])))
+        pairs = [f'"{a}" . "{b}" comment {name}' for a, b in ((one[1], other[1]), (other[1], one[1]))]
+        rules = f"""
+            table bridge {self.table} {{
+                set cuts {{
+                    typeof iifname . oifname
+                }}
+                chain forward {{
+                    type filter hook forward priority filter
+                }}
+            }}
+            flush chain bridge {self.table} forward
+            add rule bridge {self.table} forward iifname . oifname @cuts drop
+            add element bridge {self.table} cuts {{ {", ".join(pairs)} }}
+        """
+        run(["nft", "-f", "-"], input=rules)
+
+    def cuts(self) -> list[tuple[str, str]]:
+        """Return the pairs of hosts that are cut off from each other, by their ids, sorted."""
+        if not self._has_table("bridge"):
+            return []
+        said = json.loads(run(["nft", "--json", "list", "set", "bridge", self.table, "cuts"]).stdout)
+        (found,) = (entry["set"] for entry in said["nftables"] if "set" in entry)
+        return sorted({(a, b) for a, b in (entry["elem"]["comment"].split() for entry in found.get("elem", []))})
+
+    def mend(self) -> None:
+        """Undo all cuts."""
+        if self._has_table("bridge"):
+            run(["nft", "delete", "table", "bridge", self.table])
+
+    def _has_table(self, family: str) -> bool:
+        command = ["nft", "list", "table", family, self.table]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _bridge_is_ours(self) -> bool:
         place = Path("/sys/class/net") / self.bridge

@@ -7,6 +7,7 @@ from typing import Any
 from .document import read_document
 from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
+from .links import neighbours
 from .load import Site
 from .secretfile import check_secrets
 from .wiring import wiring, with_role
@@ -78,9 +79,9 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
         site: the checked site.
 
     Returns:
-        `fleet`, `apps`, `app_hosts` (who takes part in a deploy), and `ranks`: the hosts with
+        `fleet`, `apps`, `app_hosts` (who takes part in a deploy), `ranks`: the hosts with
         role minion in the order in which they are applied, those of one
-        rank at the same time.
+        rank at the same time; and `neighbours` of each of them.
     """
     return {
         "fleet": site.fleet.model_dump(),
@@ -90,4 +91,5 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
             {name: host.roles for name, host in site.fleet.hosts.items() if "minion" in host.roles},
             site.fleet.replicas,
         ),
+        "neighbours": neighbours(site),
     }

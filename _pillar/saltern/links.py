@@ -108,6 +108,22 @@ def clients_of(site: Site, server: str, service: str) -> list[str]:
     return [link.client for link in links(site) if (link.server, link.service) == (server, service)]
 
 
+def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:
+    """Answers, for each host, the other hosts that it uses (`servers`) and those that use it (`clients`), sorted.
+
+    Args:
+        site: the site.
+    """
+    between = [link for link in links(site) if link.client != ANYONE]
+    return {
+        host: {
+            "servers": sorted({link.server for link in between if link.client == host}),
+            "clients": sorted({link.client for link in between if link.server == host}),
+        }
+        for host in sorted(site.fleet.hosts)
+    }
+
+
 def open_ports(site: Site, host: str) -> list[dict[str, Any]]:
     """Answers what a host's firewall lets in.
 

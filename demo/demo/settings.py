@@ -93,8 +93,11 @@ def database(url: str, **options: object) -> dict[str, object]:
     return entry
 
 
-# Without a limit (in seconds) libpq would wait for minutes.
-DATABASES = {"default": database(os.environ["DATABASE_URL"], connect_timeout=5)}
+# Without limits libpq would wait for minutes: these are seconds to connect, milliseconds without an answer
+# from the host, and seconds until a quiet connection is probed, and between probes. A cut is then an error
+# in the log, not pages that hang.
+LIMITS = {"connect_timeout": 5, "tcp_user_timeout": 5000, "keepalives_idle": 3, "keepalives_interval": 1}
+DATABASES = {"default": database(os.environ["DATABASE_URL"], **LIMITS)}
 # Copies to read from; replicas.py knows which of them is fresh enough, and for whom. A dead one is given up
 # sooner: after 2 seconds to connect, and as many (in milliseconds) without an answer from its host.
 for number, url in enumerate(comma_separated("REPLICA_URLS"), 1):
@@ -107,6 +110,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": "demo"}}  # other apps may share the Redis
 if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
+    CACHES["default"]["BACKEND"] = "demo.cache.RedisCache"  # Redis may be away: no page breaks
     CACHES["default"]["OPTIONS"] = {
         "socket_connect_timeout": 1,  # seconds; a cache that is slower than this is no help
         "socket_timeout": 1,

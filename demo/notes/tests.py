@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xmlrpc.client
 from pathlib import Path
@@ -24,6 +25,7 @@ from django.test import Client, SimpleTestCase, TestCase, override_settings
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from demo.cache import breaker
 from demo.celery import app as celery
 from demo.logs import JsonFormatter, request_id
 from notes.figures import KEY
@@ -120,13 +122,6 @@ class GuestbookTests(PageTestCase):
         self.assertContains(response, "This form has gone stale", status_code=403)
         self.assertFalse(Note.objects.exists())
 
-    def test_a_cache_that_is_down_is_shown(self) -> None:
-        with (
-            patch("notes.figures.cache.get", side_effect=RedisConnectionError),
-            self.assertLogs("notes.figures", "WARNING"),
-        ):
-            self.assertContains(self.client.get("/"), "cache-down")
-
 
 class WordTests(PageTestCase):
     """Without BROKER_URL a task runs at once, when the note is committed."""
@@ -182,6 +177,61 @@ class StatisticsTests(PageTestCase):
         cache.delete(KEY)
         figures = self.client.get("/statistics/").context["answer"].figures
         self.assertEqual((figures.notes, figures.authors, figures.today), (2, 2, 2))
+
+
+@override_settings(
+    CACHES={"default": {"BACKEND": "demo.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+)
+class NoCacheTests(TestCase):
+    """Nothing listens on port 1, as when Redis is off."""
+
+    def setUp(self) -> None:
+        self.client = Client(headers=PROXY)
+        self.addCleanup(setattr, breaker, "_until", breaker._until)
+
+    def test_pages_go_on_and_say_so_once(self) -> None:
+        with self.assertLogs("demo.cache", "ERROR") as logs:
+            for address in ("/", "/statistics/", "/"):
+                self.assertContains(self.client.get(address), "cache-down")
+        self.assertEqual(len(logs.records), 1)
+
+    def test_who_is_logged_in_stays_so_and_can_log_out(self) -> None:
+        user = User.objects.create_superuser("ada")
+        with self.assertLogs("demo.cache", "ERROR"):
+            self.client.force_login(user)
+        self.assertEqual(self.client.get("/admin/").status_code, 200)
+        self.assertEqual(self.client.post("/admin/logout/").status_code, 200)
+        self.assertEqual(self.client.get("/admin/").status_code, 302)
+
+    def test_health_names_it_and_stays_good(self) -> None:
+        with self.assertLogs("demo", "ERROR"):
+            response = self.client.get("/healthz")
+        self.assertEqual((response.status_code, response.json()["status"]), (200, "degraded"))
+        self.assertEqual(response.json()["checks"]["cache"]["problem"], "does not answer")
+
+    def test_every_call_answers_as_an_empty_cache_does(self) -> None:
+        with self.assertLogs("demo.cache", "ERROR"):
+            cache.set("key", 1)
+        self.assertEqual((cache.get("key", 2), cache.get_many(["key"]), "key" in cache), (2, {}, False))
+        self.assertEqual(
+            (cache.add("key", 1), cache.touch("key"), cache.delete("key")), (False, False, False)
+        )
+        self.assertEqual(
+            (cache.set_many({"key": 1}), cache.delete_many(["key"]), cache.clear()), ([], None, False)
+        )
+        self.assertEqual(cache.get_or_set("key", 3), 3)
+        with self.assertRaises(ValueError):
+            cache.incr("key")
+
+    def test_it_is_asked_again_after_a_pause_by_one_thread(self) -> None:
+        with self.assertLogs("demo.cache", "ERROR"):
+            cache.get("key")
+        self.assertFalse(breaker.may_ask())
+        breaker._until = time.monotonic() - 1
+        self.assertEqual((breaker.may_ask(), breaker.may_ask()), (True, False))
+        with self.assertLogs("demo.cache", "WARNING"):
+            breaker.answered()
+        self.assertEqual((breaker.may_ask(), breaker.is_open), (True, False))
 
 
 class HeaderTests(PageTestCase):
@@ -249,11 +299,11 @@ class HealthTests(PageTestCase):
         )
         self.assertIn("no-store", response.headers["Cache-Control"])
 
-    def failing(self) -> dict[str, Any]:
+    def failing(self, code: int = 503, status: str = "failing") -> dict[str, Any]:
         with self.assertLogs("demo.health", "ERROR"):
             response = self.client.get("/healthz")
-        self.assertEqual(response.status_code, 503)
-        self.assertEqual(response.json()["status"], "failing")
+        self.assertEqual(response.status_code, code)
+        self.assertEqual(response.json()["status"], status)
         return response.json()["checks"]
 
     def test_pending_migration(self) -> None:
@@ -268,13 +318,13 @@ class HealthTests(PageTestCase):
 
     def test_cache_that_does_not_answer_and_its_secrets(self) -> None:
         with patch("demo.health.cache.set", side_effect=RedisConnectionError("redis://:hunter2@10.0.0.1")):
-            checks = self.failing()
+            checks = self.failing(200, "degraded")
         self.assertEqual(checks["cache"]["problem"], "ConnectionError")
         self.assertNotIn("hunter2", json.dumps(checks))
 
     def test_cache_that_forgets(self) -> None:
         with patch("demo.health.cache.get", return_value=None):
-            self.assertFalse(self.failing()["cache"]["ok"])
+            self.assertFalse(self.failing(200, "degraded")["cache"]["ok"])
 
     def test_database_that_does_not_answer(self) -> None:
         with patch("demo.health.connection.cursor", side_effect=OperationalError("password=hunter2")):
@@ -483,6 +533,9 @@ class EnvironmentTests(SimpleTestCase):
             database["OPTIONS"],
             {
                 "connect_timeout": 5,
+                "tcp_user_timeout": 5000,
+                "keepalives_idle": 3,
+                "keepalives_interval": 1,
                 "application_name": "demo r42",
                 "hostaddr": "127.0.0.1",
                 "sslmode": "verify-full",
