@@ -206,23 +206,24 @@ def python(app: str) -> str:
 
             salt-call build.python demo
     """
-    if problem := python_missing(app):
+    if problem := python_missing(app, _settings(app)["python"]):
         raise CommandExecutionError(problem)
     return _settings(app)["python"] or _own_python()
 
 
-def python_missing(app: str) -> str:
+def python_missing(app: str, asked: str | None) -> str:
     """Says that this host has not the Python that an app's file asks for; nothing when it has.
 
     Args:
-        app: name of an app of this host.
+        app: name of an app.
+        asked: the version that it asks for, if any.
 
     Example:
         .. code-block:: bash
 
-            salt-call build.python_missing demo
+            salt-call build.python_missing demo 3.13
     """
-    asked, own = _settings(app)["python"], _own_python()
+    own = _own_python()
     if not asked or asked == own or (BIN / f"python{asked}").exists():
         return ""
     here = sorted({own, *(path.name.removeprefix("python") for path in BIN.glob("python3.[0-9]*[0-9]"))})

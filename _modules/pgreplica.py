@@ -59,22 +59,22 @@ def conninfo(primary: dict[str, Any], replica: str) -> str:
     return " ".join(f"{key}='{value}'" for key, value in values.items())
 
 
-def passfile(primary: dict[str, Any], password: str) -> str:
-    """Return the password file for :func:`conninfo` (PostgreSQL manual, 34.16).
+def passfile_entry(primary: dict[str, Any]) -> str:
+    """Return the line for :func:`conninfo` in a password file, but for the password (PostgreSQL manual, 34.16).
+
+    The state puts the password after it: salt-ssh gives a function its arguments on a command line.
 
     Args:
         primary: As for :func:`conninfo`.
-        password: The replication role's password.
 
     Returns:
-        The whole file.
+        The line up to the password.
 
     Example:
-        >>> passfile({"name": "db1.x.test", "port": 5432}, "a:b")
-        'db1.x.test:5432:replication:saltern_replication:a\\\\:b\\n'
+        >>> passfile_entry({"name": "db1.x.test", "port": 5432})
+        'db1.x.test:5432:replication:saltern_replication:'
     """
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    return f"{primary['name']}:{primary['port']}:replication:{ROLE}:{escaped}\n"
+    return f"{primary['name']}:{primary['port']}:replication:{ROLE}:"
 
 
 def settings(primary: dict[str, Any], replica: str) -> dict[str, Any]:

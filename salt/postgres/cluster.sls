@@ -16,10 +16,12 @@ include:
     - require:
       - pkg: postgresql-{{ version }}
 
+{%- set password = pillar['secrets']['replication_password'] | replace('\\', '\\\\') | replace(':', '\\:') %}
+
 # The server reads it, and libpq refuses one that others can read.
 /etc/postgresql/replication.pass:
   file.managed:
-    - contents: {{ salt['pgreplica.passfile'](primary, pillar['secrets']['replication_password']) | json }}
+    - contents: {{ (salt['pgreplica.passfile_entry'](primary) ~ password) | json }}
     - user: postgres
     - group: postgres
     - mode: '0600'
