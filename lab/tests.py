@@ -19,16 +19,17 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from debian import REPOSITORY, Refused, need_root
+from debian import REPOSITORY, Refused, install_packages, need_root
 from lab import fleet, images, machine
 from lab.apply import apply, explain
-from lab.lab import Lab
+from lab.lab import FLEETS, Lab
 from lab.output import say, stage
 
 TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
 AT_ONCE = 2  # labs; their hosts wait often enough that two cores serve both
 COUNTED = "counted: "
+VAGRANT = "vagrant"  # the Debian package, and the command
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
@@ -237,7 +238,7 @@ def _readable(folder: Path) -> Path:
 
 def check() -> int:
     """Run the linters, then the tests that need no root; all of them even if one finds something."""
-    shell = [str(path) for path in (REPOSITORY / ".ci").iterdir()]
+    shell = [str(path) for path in (*(REPOSITORY / ".ci").iterdir(), REPOSITORY / "lab/vagrant/init")]
     sls = [str(path) for path in (REPOSITORY / "salt").rglob("*.sls")]
     commands = [
         ["ruff", "check", "."],
@@ -256,4 +257,31 @@ def check() -> int:
         if done.returncode:
             bad += 1
             say(escape(done.stdout + done.stderr))
+    bad += _check_vagrantfile()
     return run(["unit", "compile"]) or bad
+
+
+def _check_vagrantfile() -> int:
+    """Have Vagrant read the Vagrantfile with each fleet, and return how many it refuses."""
+    if os.geteuid() == 0:
+        install_packages([VAGRANT])
+    elif not shutil.which(VAGRANT):
+        say("  - Vagrantfile: not checked, for Vagrant is not installed. As root,  bin/lab check  installs it.")
+        return 0
+    bad = 0
+    for fleet_file in sorted(FLEETS.glob("*/fleet.yaml")):
+        name = fleet_file.parent.name
+        with stage(f"vagrant validate, fleet {name}"), tempfile.TemporaryDirectory() as folder:
+            env = os.environ | {"FLEET": name, "VAGRANT_HOME": folder, "VAGRANT_DOTFILE_PATH": folder}
+            done = subprocess.run(
+                [VAGRANT, "validate", "--ignore-provider"],
+                cwd=REPOSITORY,
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            bad += 1
+            say(escape(done.stdout + done.stderr))
+    return bad

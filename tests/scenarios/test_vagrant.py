@@ -1,0 +1,90 @@
+"""The Vagrantfile, by a real `vagrant up` with provider docker, as docs/vagrant.md has it."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dockerd
+import pytest
+
+from debian import REPOSITORY, Refused, install_packages
+from lab import images
+from lab.lab import FLEETS, LABS, fleet_prefix
+from lab.network import Network
+from lab.served import Page, get
+from lab.tests import VAGRANT
+
+pytestmark = pytest.mark.slow("bookworm")  # its container is Debian 13, whatever the lab's hosts are
+
+# No lab's: a lab that is made at the same time might choose the next one.
+NETWORK = Network("t-vagrant", ipaddress.IPv4Network("10.199.0.0/24"))
+PREFIX = "10.199.1"
+FOLDER = LABS.parent / "t-docker"
+
+
+@dataclass
+class Machine:
+    """Whoever types `vagrant` in a clone of the repository, with fleet single and the demo alone."""
+
+    env: dict[str, str]
+    fleet: Path
+
+    def vagrant(self, *words: str) -> str:
+        done = subprocess.run(
+            ["vagrant", *words], cwd=REPOSITORY, env=self.env, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return done.stdout
+
+    def docker(self, *words: str) -> list[str]:
+        done = subprocess.run(["docker", *words], env=self.env, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    try:
+        install_packages([VAGRANT])
+        dockerd.tools()
+    except Refused as why:
+        pytest.skip(f"Vagrant and Docker are not to be had here: {why}")
+    image = images.salted("trixie")
+    with dockerd.docker(NETWORK, FOLDER) as env:
+        fleet = FOLDER / "fleet"
+        shutil.copytree(FLEETS / "single", fleet, ignore=shutil.ignore_patterns("secrets", "bugsink*"))
+        listed = (fleet / "fleet.yaml").read_text().replace(f"{fleet_prefix(fleet)}.", f"{PREFIX}.")
+        (fleet / "fleet.yaml").write_text(listed)
+        dockerd.load_debian(env, image, FOLDER / "image")
+        env |= {"VAGRANT_HOME": str(FOLDER / "home"), "VAGRANT_DOTFILE_PATH": str(FOLDER / "dot"), "FLEET": str(fleet)}
+        yield Machine(env, fleet)
+
+
+def ca_of(machine: Machine) -> Path:
+    place = FOLDER / "ca.crt"
+    place.write_text(machine.vagrant("ssh", "app1", "--command", "cat /srv/saltern/site/secrets/ca/ca.crt"))
+    return place
+
+
+def test_up_serves_the_page_again_changes_nothing_and_destroy_leaves_nothing(machine: Machine) -> None:
+    machine.vagrant("up", "--provider=docker")
+    (container,) = machine.docker("ps", "--quiet")
+    (where,) = machine.docker("port", container, "443/tcp")
+    address, port = where.split(":")
+    status, body = get(Page("demo.saltern.test", address, int(port)), ca_of(machine))
+    assert status == 200 and b"<h1" in body, body[:500]
+
+    ca = ca_of(machine).read_text()
+    again = machine.vagrant("provision")
+    assert "Failed:    0" in again and "changed=" not in again, again[-3000:]
+    assert ca_of(machine).read_text() == ca, "the secrets stay"
+    assert not (machine.fleet / "secrets").exists(), "and never leave the machine that made them"
+
+    machine.vagrant("destroy", "-f")
+    assert not machine.docker("ps", "--all", "--quiet")
+    assert sorted(machine.docker("network", "ls", "--format={{.Name}}")) == ["bridge", "host", "none"]
+    assert machine.docker("images", "--format={{.Repository}}:{{.Tag}}") == ["debian:trixie"]
