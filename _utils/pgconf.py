@@ -125,8 +125,8 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
     """Return pg_hba.conf: one line for each need, and a final reject.
 
     Args:
-        clients: Who may connect: ``database``, ``user``, ``owner`` and ``address`` (a network, such as 10.0.0.5/32)
-            each. The owner comes from the same hosts, to migrate.
+        clients: Who may connect: ``database``, ``user``, ``owner``, ``migrates`` (whether the owner comes from there
+            too) and ``address`` (a network, such as 10.0.0.5/32) each.
         replicas: Who may copy the whole cluster: ``address`` each.
 
     Returns:
@@ -136,9 +136,9 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
         ValueError: A name cannot be written in pg_hba.conf, or an address has no prefix length.
 
     Example:
-        >>> client = {"database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}
+        >>> client = {"database": "d", "user": "u", "owner": "o", "migrates": True, "address": "127.0.0.1/32"}
         >>> print(hba([client]).splitlines()[3])
-        hostssl "demo" "demo" 127.0.0.1/32 scram-sha-256
+        hostssl "d" "u" 127.0.0.1/32 scram-sha-256
     """
     lines = [
         "# Written by Salt. Who may connect is derived from the fleet: change it there.",
@@ -151,9 +151,8 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
     ]
     for client in clients:
         address, database = _hba_network(client), _hba_quote(client["database"])
-        needs += [
-            f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in ("user", "owner")
-        ]
+        who = ("user", "owner") if client["migrates"] else ("user",)
+        needs += [f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in who]
     lines += list(dict.fromkeys(needs))
     # `all` in the second column does not cover replication.
     lines += [

@@ -134,6 +134,7 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
             "database": app.database,
             "user": app.database,
             "owner": owner_of(str(app.database)),
+            "migrates": "web" in site.fleet.hosts[client].roles,
             "address": f"{address_seen(site, host, client)}/32",
         }
         for name, app in sorted(site.apps.items())

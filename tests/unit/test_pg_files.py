@@ -11,7 +11,14 @@ from tests.unit.contracts.pg import pg
 
 pgconf = load("_utils", "pgconf")
 
-DEMO = {"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "10.0.0.5/32"}
+DEMO = {
+    "app": "demo",
+    "database": "demo",
+    "user": "demo",
+    "owner": "demo_owner",
+    "migrates": True,
+    "address": "10.0.0.5/32",
+}
 
 
 def rules(text: str) -> list[list[str]]:
@@ -82,3 +89,13 @@ def test_safe_settings() -> None:
     assert found["listen_addresses"] == "'127.0.0.1,10.0.0.5'" and found["port"] == "'5433'"
     assert found["ssl"] == "'on'" and found["ssl_min_protocol_version"] == "'TLSv1.3'"
     assert found["password_encryption"] == "'scram-sha-256'"
+
+
+def test_the_owner_comes_only_from_hosts_that_migrate() -> None:
+    worker = DEMO | {"migrates": False, "address": "10.0.0.6/32"}
+    lines = [line for line in pgconf.hba([DEMO, worker]).splitlines() if line.startswith("hostssl")]
+    assert [line.split()[2:4] for line in lines] == [
+        ['"demo"', "10.0.0.5/32"],
+        ['"demo_owner"', "10.0.0.5/32"],
+        ['"demo"', "10.0.0.6/32"],
+    ]

@@ -229,6 +229,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "database": "demo",
                         "user": "demo",
                         "owner": "demo_owner",
+                        "migrates": True,
                         "address": "127.0.0.1/32",
                     }
                 ],

@@ -24,7 +24,14 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
     assert data["postgres"]["listen"] == ["127.0.0.1", "10.0.0.4"]
     assert data["redis"]["listen"] == ["127.0.0.1", "10.0.0.4"]
     assert data["postgres"]["clients"] == [
-        {"app": app, "database": database, "user": database, "owner": f"{database}_owner", "address": address}
+        {
+            "app": app,
+            "database": database,
+            "user": database,
+            "owner": f"{database}_owner",
+            "migrates": True,
+            "address": address,
+        }
         for app, database in (("blog", "blog"), ("web-shop", "web_shop"))
         for address in ("10.0.0.2/32", "10.0.0.3/32")
     ]

@@ -1,0 +1,158 @@
+"""One host's part in a fleet's release: what it shall serve, at every moment at which it or the master may die."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts import load
+from salt.exceptions import CommandExecutionError
+
+OLD, NEW = "old-1", "new-1"
+
+
+class Host:
+    """A web host with its builder; what the module calls is played."""
+
+    def __init__(self, folder: Path) -> None:
+        self.module: Any = load("_modules", "fleet")
+        self.module.APPS = folder
+        (folder / "demo").mkdir()
+        self.folder, self.active, self.running, self.fails = folder, OLD, {OLD}, ""
+        self.installed = {OLD: "b-old", NEW: "b-new"}
+        self.released: dict[str, str] | None = {"build": "b-old", "token": "t0"}
+        self.candidate = {"build": "b-new", "token": "t1"}
+        self.log: list[str] = []
+        self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"builds": {"together": True}}}
+        self.module.__utils__ = {"appfiles.write": lambda path, text, mode: Path(path).write_text(text)}
+        self.module.__salt__ = {
+            "builder.released": lambda app: self.released,
+            "builder.candidate": lambda app: self.candidate,
+            "builder.remember": lambda app, found: self.log.append(f"remember {found['build']}"),
+            "release.active": lambda app: self.active,
+            "release.is_staged": lambda app, release: release in self.installed,
+            "release.asked_for": lambda app, build: {"id": NEW, "build": build},
+            "release.pinned": lambda app: None,
+            "release.stage": lambda app, wanted: self.installed.update({wanted["id"]: wanted["build"]}),
+            "release.prepare": self.prepare,
+            "release.switch": self.switch,
+            "release.retire": lambda app, release: self.running.intersection_update({release}),
+            "release.refuse_migrations": lambda app, release: None,
+            "django.collect_static": lambda app, release: None,
+            "django.publish_static": lambda app, release: None,
+            "django.migrate": lambda app, release: [],
+        }
+
+    def prepare(self, app: str, release: str) -> None:
+        if self.fails == release:
+            raise CommandExecutionError("it does not answer")
+        self.running.add(release)
+
+    def switch(self, app: str, release: str) -> None:
+        assert release in self.running
+        self.active = release
+
+    def told(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "demo/fleet.json").read_text()))
+
+    def later(self, seconds: float) -> None:
+        told = self.told()
+        (self.folder / "demo/fleet.json").write_text(json.dumps(told | {"since": time.time() - seconds}))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    found = Host(tmp_path)
+    found.module.choose("demo", OLD)  # as the first apply did
+    return found
+
+
+def test_a_deploy_that_goes_well(host: Host) -> None:
+    for step in ("install", "migrate", "start"):
+        getattr(host.module, step)("demo")
+        assert host.active == OLD and host.module.chosen("demo") == OLD
+    assert host.module.switch("demo") == OLD
+    assert host.active == NEW and host.running == {OLD, NEW}, "the old one runs on until the fleet is sure"
+    host.released = host.candidate
+    assert host.module.confirm("demo") == NEW
+    assert host.running == {NEW} and host.module.chosen("demo") == NEW
+    assert host.log[-1] == "remember b-new"
+
+
+@pytest.mark.parametrize("done", [["install"], ["install", "start"], ["install", "start", "switch"]])
+def test_whatever_was_done_is_put_back(host: Host, done: list[str]) -> None:
+    for step in done:
+        getattr(host.module, step)("demo")
+    assert host.module.revert("demo") == OLD
+    assert host.active == OLD and host.running == {OLD} and host.module.chosen("demo") == OLD
+    assert host.module.revert("demo") == OLD, "a second time does no harm"
+
+
+def test_each_step_may_be_done_twice(host: Host) -> None:
+    for step in ("install", "migrate", "start", "switch"):
+        getattr(host.module, step)("demo")
+        getattr(host.module, step)("demo")
+    host.released = host.candidate
+    assert host.module.confirm("demo") == host.module.confirm("demo") == NEW
+    assert host.told()["previous"] == OLD
+
+
+def test_in_the_middle_of_a_deploy_the_states_wait(host: Host) -> None:
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    with pytest.raises(CommandExecutionError, match="in progress"):
+        host.module.chosen("demo")
+
+
+@pytest.mark.parametrize(("accepted", "belongs"), [(False, OLD), (True, NEW)])
+def test_who_died_after_the_switch_learns_from_the_builder_where_he_belongs(
+    host: Host, accepted: bool, belongs: str
+) -> None:
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    host.released = host.candidate if accepted else host.released
+    host.later(host.module.DEPLOY_SECONDS + 1)
+    assert host.module.chosen("demo") == belongs
+
+
+def test_who_missed_a_deploy_takes_what_the_fleet_serves(host: Host) -> None:
+    host.released = {"build": "b-new", "token": "t1"}
+    assert host.module.chosen("demo") is None, "so that the site and the builder's word decide"
+
+
+def test_the_same_build_with_other_settings_is_another_deploy(host: Host) -> None:
+    host.candidate = {"build": "b-old", "token": "t1"}
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    host.later(host.module.DEPLOY_SECONDS + 1)
+    assert host.module.chosen("demo") == OLD
+
+
+def test_the_way_back_is_to_what_was_confirmed_before(host: Host) -> None:
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    host.released = host.candidate
+    host.module.confirm("demo")
+    host.candidate = {"build": "b-old", "token": "t2"}
+    assert host.module.take_back("demo") == OLD
+    for step in ("start", "switch"):
+        getattr(host.module, step)("demo")
+    host.released = host.candidate
+    host.module.confirm("demo")
+    assert host.active == OLD and host.module.chosen("demo") == OLD
+
+
+def test_where_hosts_decide_for_themselves_nothing_is_written(tmp_path: Path) -> None:
+    alone = Host(tmp_path)
+    alone.module.__pillar__["wiring"]["builds"]["together"] = False
+    alone.module.choose("demo", OLD)
+    assert not (tmp_path / "demo/fleet.json").exists() and alone.module.chosen("demo") is None
+
+
+def test_a_deploy_names_the_pin_that_is_in_its_way(host: Host) -> None:
+    host.module.__salt__["release.pinned"] = lambda app: {"release": OLD, "who": "ann", "when": "", "why": ""}
+    with pytest.raises(CommandExecutionError, match=r"pinned here at old-1 by ann: salt-call release\.unpin demo"):
+        host.module.install("demo")
