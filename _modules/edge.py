@@ -68,6 +68,8 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = F
         time.sleep(0.05)
     for backend, name in servers:
         _command(f"set server {backend}/{name} state maint")
+        if left:
+            _command(f"shutdown sessions server {backend}/{name}")
     return left
 
 

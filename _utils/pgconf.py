@@ -109,10 +109,11 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "lc_messages": "C.UTF-8",
         # A forgotten transaction holds locks and stops vacuum.
         "idle_in_transaction_session_timeout": "5min",
-        # A client that lost its network frees its connection within about two minutes.
-        "tcp_keepalives_idle": "60s",
-        "tcp_keepalives_interval": "10s",
-        "tcp_keepalives_count": 6,
+        # A client that lost its power or its network frees its connections within half a minute: it is back by then,
+        # and what it had before must not keep it from having as many again.
+        "tcp_keepalives_idle": "10s",
+        "tcp_keepalives_interval": "5s",
+        "tcp_keepalives_count": 3,
         # A replica that is away keeps this much WAL on the primary. Without a limit it would fill the primary's disk.
         "max_slot_wal_keep_size": "4GB",
     }

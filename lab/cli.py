@@ -101,7 +101,8 @@ def apply_command(options: Options) -> None:
         for outcome in done:
             for state in outcome.states:
                 if state["__id__"] in outcome.changed:
-                    say(f"      {state['__id__']}  [dim]{escape(str(state['comment']).splitlines()[0][:90])}[/]")
+                    comment = str(state["comment"]).partition("\n")[0]
+                    say(f"      {state['__id__']}  [dim]{escape(comment[:90])}[/]")
 
 
 def status(options: Options) -> None:

@@ -109,16 +109,21 @@ def clients_of(site: Site, server: str, service: str) -> list[str]:
 
 
 def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:
-    """Answers, for each host, the other hosts that it uses (`servers`) and those that use it (`clients`), sorted.
+    """Answers, for each host, the hosts that it uses (`servers`) and those that use it (`clients`), sorted.
+
+    Edges with a shared address speak to each other, so each is a server of the others.
 
     Args:
         site: the site.
     """
-    between = [link for link in links(site) if link.client != ANYONE]
+    pairs = {(link.client, link.server) for link in links(site) if link.client != ANYONE}
+    if site.fleet.virtual_address:
+        edges = [name for name, host in site.fleet.hosts.items() if "edge" in host.roles]
+        pairs |= {(one, other) for one in edges for other in edges if one != other}
     return {
         host: {
-            "servers": sorted({link.server for link in between if link.client == host}),
-            "clients": sorted({link.client for link in between if link.server == host}),
+            "servers": sorted(server for client, server in pairs if client == host),
+            "clients": sorted(client for client, server in pairs if server == host),
         }
         for host in sorted(site.fleet.hosts)
     }

@@ -13,6 +13,7 @@ from test_site_good import good, load_written, pillar_of
 from saltern import wiring
 from saltern.errors import SiteError
 from saltern.layout import ranks
+from saltern.links import neighbours
 from saltern.load import Site
 from saltern.placeholders import PLACEHOLDERS
 from saltern.secretfile import Secrets
@@ -40,6 +41,24 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
         {"host": "web1", "address": "10.0.0.2", "port": 8080},
         {"host": "web2", "address": "10.0.0.3", "port": 8080},
     ]
+
+
+def test_who_must_learn_of_a_host_follows_from_the_table(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
+    near = neighbours(load_written(tmp_path, files))
+    assert near["web2"] == {"servers": ["data1"], "clients": ["front1"]}
+    assert near["data1"] == {"servers": [], "clients": ["web1", "web2"]}
+    assert near["log1"] == {"servers": [], "clients": []}
+
+
+def test_edges_with_a_shared_address_must_learn_of_each_other(tmp_path: Path) -> None:
+    files = good()
+    files["fleet.yaml"]["hosts"]["front2"] = {"address": "10.0.0.9", "roles": ["base", "edge"]}
+    assert neighbours(load_written(tmp_path / "apart", files))["front2"]["servers"] == ["web1", "web2"]
+    files["fleet.yaml"]["virtual_address"] = "10.0.0.100"
+    together = neighbours(load_written(tmp_path / "shared", files))
+    assert together["front2"] == {"servers": ["front1", "web1", "web2"], "clients": ["front1"]}
 
 
 def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
