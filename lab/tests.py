@@ -118,7 +118,8 @@ def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> l
         work = partial(_host_tiers, tiers=on_hosts, select=select, sample=sample)
         jobs.append(Job(f"t-{release}", "single", release, work))
     if "fleet" in chosen:
-        work = partial(_fleet_tier, select=select)
+        sample = [] if chosen == ["fleet"] else ["--sample", "fleet"]
+        work = partial(_fleet_tier, select=[*select, *sample])
         jobs.append(Job("t-fleet", "ha", (releases or machine.known_releases())[0], work))
     return jobs
 

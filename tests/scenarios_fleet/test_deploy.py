@@ -79,6 +79,7 @@ def test_one_host_that_fails_its_gate_keeps_all_on_the_old_release(
     assert len(serving(with_role)) == 1 and serving(with_role) != before
 
 
+@pytest.mark.slow("fleet")
 def test_the_states_alone_never_give_one_host_another_release(
     lab: Lab, demo: Demo, master: Host, with_role: WithRole
 ) -> None:
@@ -97,6 +98,7 @@ def test_the_states_alone_never_give_one_host_another_release(
     path.write_text(text)
 
 
+@pytest.mark.slow("fleet")
 def test_a_rollback_of_all_hosts_holds(demo: Demo, master: Host, with_role: WithRole, load: Load) -> None:
     before = serving(with_role)
     demo.change()

@@ -149,6 +149,7 @@ def test_with_no_edge_that_answers_the_address_stays(lab: Lab, edges: list[Host]
     wait_for(lambda: answers(lab, page), "the page, as soon as one answers", 5)
 
 
+@pytest.mark.slow("fleet")
 def test_an_apply_while_the_other_serves_changes_nothing(lab: Lab, edges: list[Host], page: Page) -> None:
     with visitors(lab, page) as served:
         for host in edges:
@@ -157,6 +158,7 @@ def test_an_apply_while_the_other_serves_changes_nothing(lab: Lab, edges: list[H
     assert longest_gap(served) < 1
 
 
+@pytest.mark.slow("fleet")
 def test_without_the_key_the_address_is_given_up(lab: Lab, edges: list[Host], page: Page) -> None:
     path = lab.site / "fleet.yaml"
     before = path.read_text()

@@ -97,6 +97,7 @@ print(json.dumps([row for row in rows if row["svname"] not in ("FRONTEND", "BACK
 """
 
 
+@pytest.mark.slow("fleet")
 @pytest.mark.parametrize("role", ["worker", "redis"])
 def test_pages_go_on_without(role: str, load: Load, with_role: WithRole, lab: Lab) -> None:
     """Background work waits, the cache is an empty one; no page fails, and all is used again when it is back."""
@@ -119,6 +120,7 @@ def counted(lab: Lab, with_role: WithRole, note: str) -> bool:
     return bool(primary.execute(command, capture=True).stdout.strip())
 
 
+@pytest.mark.slow("fleet")
 def test_a_replica_without_power_costs_no_page(load: Load, replica: Host) -> None:
     with without_power(replica) as began:
         found = answers(load, began - 2, AGAIN + 7)
@@ -126,6 +128,7 @@ def test_a_replica_without_power_costs_no_page(load: Load, replica: Host) -> Non
         assert not failed(found)
 
 
+@pytest.mark.slow("fleet")
 def test_an_edge_without_power_is_forgotten_within_seconds(load: Load, with_role: WithRole, lab: Lab) -> None:
     """Connections to it end, that is all: the other has the address that both share."""
     shared = lab.fleet.get("virtual_address")
@@ -140,6 +143,7 @@ def test_an_edge_without_power_is_forgotten_within_seconds(load: Load, with_role
     assert not [a for a in failed(answers(load, began + 5, 5))]
 
 
+@pytest.mark.slow("fleet")
 def test_a_master_that_is_down_changes_nothing(load: Load, master: Host, with_role: WithRole, lab: Lab) -> None:
     if {"web", "edge", "postgres", "redis"} & set(lab.fleet["hosts"][master.id]["roles"]):
         pytest.skip("the master is more than that")
@@ -153,6 +157,7 @@ def answers_master(master: Host, host: Host) -> bool:
     return "True" in master.execute(["salt", host.id, "test.ping", "--timeout=3"], capture=True).stdout
 
 
+@pytest.mark.slow("fleet")
 def test_an_apply_that_is_killed_converges_on_the_next(master: Host, with_role: WithRole, lab: Lab) -> None:
     """The minion's job is killed while it writes; the next apply needs nothing else, and ends what was begun."""
     web = with_role("web")[0]

@@ -16,6 +16,8 @@ from lab.host import Host
 from lab.lab import Lab, Record
 from lab.load import Load
 
+pytestmark = pytest.mark.slow("fleet")
+
 WithRole = Callable[[str], list[Host]]
 FEW = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
 NEW = "web9"

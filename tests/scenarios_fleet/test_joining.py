@@ -90,6 +90,7 @@ def process_of(minion: Host) -> str:
     return run(minion, "systemctl", "show", "-p", "MainPID", "--value", "salt-minion").strip()
 
 
+@pytest.mark.slow("fleet")
 def test_a_minion_never_cuts_off_the_branch_it_sits_on(lab: Lab, master: Host, minion: Host) -> None:
     """Its new configuration comes by a job of the old process; the job ends, with an answer, and then it restarts."""
     settings, before = lab.site / "settings.yaml", process_of(minion)

@@ -131,6 +131,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow("fleet")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_dead_replica_costs_no_page(replica: Host, visit, fault: str) -> None:
     used(visit)

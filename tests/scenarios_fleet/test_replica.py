@@ -63,6 +63,7 @@ def test_a_replay_that_was_paused_goes_on(primary: Host, replica: Host) -> None:
     assert sql(replica, "select pg_is_wal_replay_paused()") == "f"
 
 
+@pytest.mark.slow("fleet")
 def test_a_copy_that_was_killed_in_the_middle_is_made_by_the_next_apply(primary: Host, replica: Host) -> None:
     sql(primary, "create table ballast as select repeat(md5(i::text), 30) t from generate_series(1, 600000) i")
     shell(replica, f"cd {replica.home} && salt-call pgreplica.discard")
@@ -86,6 +87,7 @@ def test_a_copy_that_was_killed_in_the_middle_is_made_by_the_next_apply(primary:
     assert shell(replica, "ls -d /var/lib/postgresql/*/main.cloning 2>/dev/null || true") == ""
 
 
+@pytest.mark.slow("fleet")
 def test_a_replica_that_was_away_for_too_long_is_told_how_to_come_back(primary: Host, replica: Host) -> None:
     conf = "/etc/postgresql/*/main/postgresql.conf"
     shell(replica, f"systemctl stop {UNIT}")
@@ -108,6 +110,7 @@ def test_a_replica_that_was_away_for_too_long_is_told_how_to_come_back(primary: 
     copy_anew(primary, replica)
 
 
+@pytest.mark.slow("fleet")
 def test_without_its_primary_it_goes_on_reading_and_says_whom_it_misses(primary: Host, replica: Host) -> None:
     shell(primary, f"systemctl stop {UNIT}")
     try:
@@ -135,6 +138,7 @@ def fleet_file(lab: Lab, primary: Host, replica: Host) -> Iterator[dict]:
     converged(replica)
 
 
+@pytest.mark.slow("fleet")
 def test_a_lost_primary_is_replaced_by_hand_and_comes_back_as_a_replica(
     lab: Lab, primary: Host, replica: Host, table: str, fleet_file: dict
 ) -> None:
@@ -165,6 +169,7 @@ def test_a_lost_primary_is_replaced_by_hand_and_comes_back_as_a_replica(
     assert sql(replica, "select count(*) from pg_stat_replication") == "1"
 
 
+@pytest.mark.slow("fleet")
 def test_a_replica_that_left_the_fleet_keeps_no_wal(lab: Lab, primary: Host, replica: Host) -> None:
     path = lab.site / "fleet.yaml"
     before = path.read_text()

@@ -13,6 +13,8 @@ from lab import images
 from lab.host import Host
 from lab.lab import Lab
 
+pytestmark = pytest.mark.slow("fleet")
+
 PAGE = (REPOSITORY / "docs/servers.md").read_text()
 SECTION = PAGE.split("## A master, and a second server")[1].split("\n## ")[0]
 COMMANDS = re.findall(r"^ +(master|log1)# (.+)$", SECTION, re.MULTILINE)

@@ -18,7 +18,7 @@ mkdir -p /root/new/var/cache/saltern && cp -r /var/cache/saltern/wheelhouse /roo
 for lock in /root/new/var/cache/saltern/wheelhouse/*/requirements.txt; do echo "# $(date +%s)" >> $lock; done
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("fleet")
 
 
 def salt_of(host: Host) -> str:
