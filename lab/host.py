@@ -269,8 +269,8 @@ class Host:
 
     def power_off(self) -> None:
         """Pull the plug: end the host's processes without warning. For faults, and for a host that won't stop."""
-        # First its cable: a kernel that goes on would take leave of all its connections for the processes that end. (And
-        # for as long as it waits for answers, the port would be there still, and the host could not be booted.)
+        # First its cable: a kernel that goes on would take leave of all its connections for the processes that end. And
+        # for as long as it waits for answers, the port would be there still, and the host could not be booted.
         with contextlib.suppress(Refused, OSError, StopIteration):
             run(["ip", "link", "delete", self.port])
         pids = [pid for pid in (self.leader_pid(), self.nspawn_pid()) if pid is not None]
