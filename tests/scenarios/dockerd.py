@@ -72,13 +72,13 @@ def docker(net: Network, folder: Path) -> Iterator[dict[str, str]]:
         The environment in which `docker` talks to it.
     """
     end(folder)  # left by a test that was killed
-    folder.mkdir(parents=True)
     env = os.environ | tools()
     socket = f"unix://{folder / 'docker.sock'}"
     command = ["dockerd", f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}", f"--host={socket}"]
     command += [f"--pidfile={folder / PID}", f"--bridge={net.bridge}", f"--cgroup-parent=/{CGROUP}"]
     command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
     net.up()
+    folder.mkdir(parents=True)
     try:
         with (folder / "dockerd.log").open("w") as log:
             daemon = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
@@ -94,11 +94,16 @@ def docker(net: Network, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def end(folder: Path) -> None:
-    """End the daemon of that folder, with its containers, and remove the folder and their cgroups."""
+    """End the daemon of that folder, with its containers and networks, and remove the folder and their cgroups."""
     record = folder / PID
     pid = int(record.read_text()) if record.exists() else 0
     if pid and str(folder).encode() in _command_line(pid):
-        os.kill(pid, signal.SIGTERM)  # it stops its containers and its containerd
+        env = os.environ | tools() | {"DOCKER_HOST": f"unix://{folder / 'docker.sock'}"}
+        containers = run(["docker", "ps", "--all", "--quiet"], env=env).stdout.split()
+        if containers:
+            run(["docker", "rm", "--force", *containers], env=env)
+        run(["docker", "network", "prune", "--force"], env=env)  # their bridges would outlive the daemon
+        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 60
         while str(folder).encode() in _command_line(pid):
             assert time.monotonic() < deadline, f"dockerd, process {pid}, does not end"
