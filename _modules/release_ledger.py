@@ -105,6 +105,7 @@ def pin(app: str, release: str | None = None, why: str = "") -> str:
         raise CommandExecutionError(f"no release of {app} is active: name one of release.list")
     __salt__["release.manifest"](app, target)  # refuses one that is not installed
     if target != now:
+        __salt__["release.refuse_alone"](app, "orch.rollback")
         __salt__["release.refuse_migrations"](app, target)
     write_pin(app, target, why)
     record(app, target, "pinned", why)

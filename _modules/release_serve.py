@@ -135,6 +135,7 @@ def rollback(app: str, release: str | None = None) -> str:
             salt-call release.rollback demo
             salt-call release.rollback demo 6f1d3c0a9b2e-2fcc3ffb
     """
+    refuse_alone(app, "orch.rollback")
     now = __salt__["release.active"](app)
     target = release or _served_before(app, now)
     __salt__["release.manifest"](app, target)  # refuses one that is not installed
@@ -153,6 +154,28 @@ def rollback(app: str, release: str | None = None) -> str:
         __salt__["processes.converge"](app)  # web and background of one app are of one release
     note = __utils__["releases.pin_note"](app, __salt__["release.pinned"](app))
     return f"Release {target} of {app} has the traffic; before: {now}. {note}"
+
+
+def refuse_alone(app: str, orchestration: str) -> None:
+    """Raises where several hosts serve an app under a master: one of them alone must not serve another release.
+
+    Args:
+        app: name of an app of this host.
+        orchestration: what does it for all of them.
+
+    Raises:
+        CommandExecutionError: how it is done there.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.refuse_alone demo orch.rollback
+    """
+    if __pillar__["wiring"]["builds"]["together"]:
+        raise CommandExecutionError(
+            f"all hosts of {app} switch together. On the master: salt-run state.orchestrate {orchestration} "
+            f'pillar=\'{{"app": "{app}"}}\''
+        )
 
 
 def _served_before(app: str, now: str | None) -> str:

@@ -498,6 +498,17 @@ def test_an_app_that_left_the_site_is_stopped_and_its_data_stays(host: Host) -> 
     assert host.directory(release).is_dir() and host.release.active("tiny") is None
 
 
+def test_where_hosts_switch_together_none_goes_back_alone(host: Host) -> None:
+    first = host.apply()
+    host.edit("2")
+    second = host.apply()
+    host.pillar["wiring"]["builds"]["together"] = True
+    for go_back in (host.release.rollback, lambda app: host.release.pin(app, first)):
+        with pytest.raises(CommandExecutionError, match=r"salt-run state\.orchestrate orch\.rollback"):
+            go_back("tiny")
+    assert host.release.active("tiny") == second and host.release.pinned("tiny") is None
+
+
 def test_a_rollback_selects_pins_and_builds_nothing(host: Host) -> None:
     first = host.apply()
     host.edit("2")
