@@ -11,7 +11,7 @@ import xmlrpc.client
 from pathlib import Path
 
 import pytest
-from test_web import BACK_WITHIN, KILL_AND_WAIT
+from test_base import BACK_WITHIN, KILL_AND_WAIT
 
 from lab.served import Connection, Page, ca_file, pages
 
