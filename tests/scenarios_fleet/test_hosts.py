@@ -72,10 +72,13 @@ def address(hosts: dict, last: int) -> str:
     return next(iter(hosts.values()))["address"].rpartition(".")[0] + f".{last}"
 
 
-def served_by(load: Load, host: str) -> bool:
-    """Whether one of some pages came from a host: the demo says so on each."""
-    pages = (served.get(load.page, load.ca)[1].decode() for _ in range(8))
-    return any(host in page for page in pages)
+def served_by(load: Load, host: str, seconds: float) -> bool:
+    """Whether a page comes from a host within a time: the demo says so on each. The edges choose the least busy."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if host in served.get(load.page, load.ca)[1].decode():
+            return True
+    return False
 
 
 def test_a_host_that_the_fleet_does_not_have_is_refused(master: Host) -> None:
@@ -106,7 +109,7 @@ def test_a_web_host_is_added(fleet: Fleet, lab: Lab, master: Host, with_role: Wi
     print(f"\n{NEW} has been added in {time.monotonic() - began:.1f} s")
     assert link_of(lab.host(NEW)) == link_of(like)
     assert not any(call(edge, "edge.out") for edge in with_role("edge"))
-    assert served_by(load, NEW)
+    assert served_by(load, NEW, 20)
 
 
 def test_it_is_replaced_by_another_machine(
@@ -119,7 +122,7 @@ def test_it_is_replaced_by_another_machine(
     start(lab, NEW)
     done = orchestrate(master, "orch.replace_host", host=NEW)
     assert done.exit_code == 0, done.text
-    assert served_by(load, NEW)
+    assert served_by(load, NEW, 20)
 
 
 def test_it_is_removed(fleet: Fleet, lab: Lab, master: Host, with_role: WithRole, load: Load) -> None:
@@ -129,8 +132,7 @@ def test_it_is_removed(fleet: Fleet, lab: Lab, master: Host, with_role: WithRole
     assert [host.id for host in lab.left_over()] == [NEW]
     lab.drop(NEW)
     assert not lab.left_over()
-    time.sleep(3)  # of requests without it
-    assert not served_by(load, NEW)
+    assert not served_by(load, NEW, 4)
     assert not any(call(edge, "edge.out") for edge in with_role("edge"))
     assert not (master.root / "etc/salt/pki/master/minions" / NEW).exists()
 
