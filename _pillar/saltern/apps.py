@@ -175,6 +175,10 @@ class App(Model):
         le=300,
         description="How long a new release may take, once it has started, until it answers that well.",
     )
+    serving_path: UrlPath | None = Field(
+        None,
+        description="What the edges ask all the time instead of health_path: bad only while pages are; null: that.",
+    )
     version_path: UrlPath | None = Field(
         "/-/version", description="Answers a text with the release's id; null: the app has no such page."
     )

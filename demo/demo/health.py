@@ -1,4 +1,4 @@
-"""Is this process able to do its work? Asked by /healthz and by `manage.py health`."""
+"""Is this process able to do its work? Asked by /healthz, /-/serving and `manage.py health`."""
 
 import logging
 import secrets
@@ -50,7 +50,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "cache": check_cache,
     "migrations": check_migrations,
 }
-# Pages are made without them too. If /healthz said 503 for these, then no host at all would get requests.
+# Pages are made without them too.
 DISPENSABLE = {"cache"}
 
 

@@ -15,7 +15,7 @@ logger = logging.getLogger("demo.request")
 
 # The id goes into logs and pages, so what comes in from outside has to look like one.
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-PROBES = ("/healthz", "/-/version")
+PROBES = ("/healthz", "/-/serving", "/-/version")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 

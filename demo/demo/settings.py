@@ -169,7 +169,7 @@ USE_TZ = True
 # HTTPS. TLS ends at the proxy, which must set this header itself and drop the one a client sent.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = not DEBUG
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^-/version$"]  # asked by machines next door, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^-/(serving|version)$"]  # asked by machines next door, without TLS
 SECURE_HSTS_SECONDS = 0 if DEBUG else env.int("HSTS_SECONDS", default=86400)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 CSRF_COOKIE_HTTPONLY = True

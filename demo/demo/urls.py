@@ -13,6 +13,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("RPC2", serve_rpc_request, name="rpc"),  # csrf_exempt: it authenticates nobody by cookie
     path("healthz", views.healthz, name="healthz"),
+    path("-/serving", views.serving, name="serving"),
     path("-/version", views.version, name="version"),
 ]
 

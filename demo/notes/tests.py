@@ -203,10 +203,11 @@ class NoCacheTests(TestCase):
         self.assertEqual(self.client.post("/admin/logout/").status_code, 200)
         self.assertEqual(self.client.get("/admin/").status_code, 302)
 
-    def test_health_names_it_and_stays_good(self) -> None:
-        with self.assertLogs("demo", "ERROR"):
-            response = self.client.get("/healthz")
-        self.assertEqual((response.status_code, response.json()["status"]), (200, "degraded"))
+    def test_health_names_it_and_the_proxy_may_go_on(self) -> None:
+        for path, answer in (("/healthz", (503, "failing")), ("/-/serving", (200, "degraded"))):
+            with self.assertLogs("demo", "ERROR"):
+                response = self.client.get(path)
+            self.assertEqual((response.status_code, response.json()["status"]), answer)
         self.assertEqual(response.json()["checks"]["cache"]["problem"], "does not answer")
 
     def test_every_call_answers_as_an_empty_cache_does(self) -> None:
@@ -299,11 +300,11 @@ class HealthTests(PageTestCase):
         )
         self.assertIn("no-store", response.headers["Cache-Control"])
 
-    def failing(self, code: int = 503, status: str = "failing") -> dict[str, Any]:
-        with self.assertLogs("demo.health", "ERROR"):
-            response = self.client.get("/healthz")
-        self.assertEqual(response.status_code, code)
-        self.assertEqual(response.json()["status"], status)
+    def failing(self, proxy: tuple[int, str] = (503, "failing")) -> dict[str, Any]:
+        for path, answer in (("/-/serving", proxy), ("/healthz", (503, "failing"))):
+            with self.assertLogs("demo.health", "ERROR"):
+                response = self.client.get(path)
+            self.assertEqual((response.status_code, response.json()["status"]), answer)
         return response.json()["checks"]
 
     def test_pending_migration(self) -> None:
@@ -318,13 +319,13 @@ class HealthTests(PageTestCase):
 
     def test_cache_that_does_not_answer_and_its_secrets(self) -> None:
         with patch("demo.health.cache.set", side_effect=RedisConnectionError("redis://:hunter2@10.0.0.1")):
-            checks = self.failing(200, "degraded")
+            checks = self.failing((200, "degraded"))
         self.assertEqual(checks["cache"]["problem"], "ConnectionError")
         self.assertNotIn("hunter2", json.dumps(checks))
 
     def test_cache_that_forgets(self) -> None:
         with patch("demo.health.cache.get", return_value=None):
-            self.assertFalse(self.failing(200, "degraded")["cache"]["ok"])
+            self.assertFalse(self.failing((200, "degraded"))["cache"]["ok"])
 
     def test_database_that_does_not_answer(self) -> None:
         with patch("demo.health.connection.cursor", side_effect=OperationalError("password=hunter2")):

@@ -180,6 +180,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "static_url": "/static/",
                 "media_url": None,
                 "health_path": "/healthz",
+                "serving_path": "/-/serving",
                 "health_status": 200,
                 "health_seconds": 30,
                 "version_path": "/-/version",
