@@ -212,9 +212,11 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
     """Run pytest; as root, tests that must not need root run as nobody."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-        if "--lab" not in arguments:  # tests on a lab share its hosts, the others share nothing
-            command += ["--numprocesses=auto", "--dist=worksteal"]
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *arguments]
+        if "--lab" in arguments:  # they share its hosts and take minutes: a line for each, as it ends
+            command += ["--verbose", "--no-header"]
+        else:
+            command += ["--quiet", "--numprocesses=auto", "--dist=worksteal"]
         env, where = dict(os.environ), REPOSITORY
         if unprivileged and os.geteuid() == 0:
             Path(folder).chmod(0o777)
