@@ -25,6 +25,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def beside(lab: Lab, letter: str) -> str:
+    """Return a name for a second lab that no other run has, for both Debian releases are tested at the same time."""
+    return f"{letter}{lab.name}"[:11]
+
+
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Lab:
     """The lab under test, up and (but for test_apply.py) converged."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import beside
 
 from debian import REPOSITORY, digest
 from lab import images
@@ -19,7 +20,7 @@ WHEELS = Path("/root/wheels")
 @pytest.fixture(scope="module")
 def bare(lab: Lab) -> Iterator[Host]:
     """A host with Debian alone, no Salt, no index settings, and the wheelhouse brought along."""
-    server = Lab("t-bare")
+    server = Lab(beside(lab, "b"))
     server.destroy()
     server.make("single", image=images.load(lab.record.image).parent)
     host = server.hosts()[0]

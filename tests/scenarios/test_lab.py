@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, bin_lab
+from conftest import ROOT, beside, bin_lab
 
 from lab.images import IMAGES
 from lab.lab import LABS, Lab
-
-NAME = "t-own"
 
 
 @pytest.fixture
 def own(lab: Lab) -> Iterator[Lab]:
     """A second lab beside the one under test, gone at the end."""
-    second = Lab(NAME)
+    second = Lab(beside(lab, "o"))
     second.destroy()  # what a test that was killed has left
     yield second
     second.destroy()
@@ -46,7 +44,7 @@ def traces(name: str) -> dict[str, str]:
 
 
 def test_a_converged_host_becomes_an_image_that_serves_at_once_and_leaves_nothing(lab: Lab, own: Lab) -> None:
-    image = "t-image"
+    image = f"{own.name}-image"
     shutil.rmtree(IMAGES / image, ignore_errors=True)
     host = lab.hosts()[0]
     try:
@@ -55,36 +53,36 @@ def test_a_converged_host_becomes_an_image_that_serves_at_once_and_leaves_nothin
         assert host.running
         for moment in (0.6, 1.5, 4.0):  # an up that is killed anywhere is healed by the next
             up = subprocess.Popen(
-                [str(ROOT / "bin/lab"), "up", "--lab", NAME, "--image", image], stderr=subprocess.DEVNULL
+                [str(ROOT / "bin/lab"), "up", "--lab", own.name, "--image", image], stderr=subprocess.DEVNULL
             )
             time.sleep(moment)
             os.kill(up.pid, signal.SIGKILL)
             up.wait()
-        done = bin_lab("up", "--lab", NAME, "--image", image)
+        done = bin_lab("up", "--lab", own.name, "--image", image)
         assert done.returncode == 0, done.stderr
         assert "is served" in done.stderr
         ours = (own.hosts()[0].upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         assert ours != (host.upper / "etc/ssh/ssh_host_ed25519_key.pub").read_text(), "a clone has keys of its own"
-        again = bin_lab("up", "--lab", NAME)
+        again = bin_lab("up", "--lab", own.name)
         assert "was up already" in again.stderr, again.stderr
-        assert all(traces(NAME).values()), "the trace finder finds nothing, so it proves nothing below"
-        gone = bin_lab("destroy", "--lab", NAME)
+        assert all(traces(own.name).values()), "the trace finder finds nothing, so it proves nothing below"
+        gone = bin_lab("destroy", "--lab", own.name)
         assert gone.returncode == 0, gone.stderr
-        assert not any(traces(NAME).values()), traces(NAME)
+        assert not any(traces(own.name).values()), traces(own.name)
     finally:
         shutil.rmtree(IMAGES / image, ignore_errors=True)
 
 
 def test_it_refuses_a_bridge_that_is_not_its_own(own: Lab, lab: Lab) -> None:
-    subprocess.run(["ip", "link", "add", f"lab-{NAME}", "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "add", f"lab-{own.name}", "type", "bridge"], check=True)
     try:
-        done = bin_lab("up", "--lab", NAME, "--image", lab.record.image)
+        done = bin_lab("up", "--lab", own.name, "--image", lab.record.image)
         assert done.returncode == 1
         assert "was not made by this lab" in done.stderr
-        bin_lab("destroy", "--lab", NAME)
-        assert Path(f"/sys/class/net/lab-{NAME}").exists(), "destroy took away what it did not make"
+        bin_lab("destroy", "--lab", own.name)
+        assert Path(f"/sys/class/net/lab-{own.name}").exists(), "destroy took away what it did not make"
     finally:
-        subprocess.run(["ip", "link", "delete", f"lab-{NAME}"], check=True)
+        subprocess.run(["ip", "link", "delete", f"lab-{own.name}"], check=True)
 
 
 def test_without_root_it_says_so() -> None:
