@@ -14,6 +14,7 @@ from typing import Any
 
 # Packed in by Salt's loader when Salt runs this; empty for everyone else.
 __opts__: dict[str, Any] = {}
+__utils__: dict[str, Any] = {}
 
 # Salt gives the master itself this name when it runs an orchestration; no host can have it, for its `_`.
 ORCHESTRATION = "_master"
@@ -58,11 +59,15 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
     forget_old_code()
     from .compiled import fleet_pillar, host_pillar
     from .errors import SiteError
+    from .layout import REPOSITORY
     from .load import load_site
 
     try:
         if minion_id.endswith(ORCHESTRATION):
             return fleet_pillar(load_site(site))
-        return host_pillar(load_site(site), minion_id, pillar.get("secrets"))
+        found = host_pillar(load_site(site), minion_id, pillar.get("secrets"))
     except SiteError as error:
         return {"_errors": [str(error)]}
+    if "minion" in found["wiring"]:  # salt/top.sls compares it with what the minion has
+        found["wiring"]["minion"]["code"] = __utils__["codedigest.of"](REPOSITORY / "salt", "_*")
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import answer
+from conftest import answer, apply, path_on
 
 from lab.host import Host
 
@@ -23,3 +23,14 @@ def test_for_one_host_all_three_compile_to_the_same_low_state(master: Host) -> N
     assert len(masterless) > 20
     assert by_master == masterless
     assert by_ssh == masterless
+
+
+def test_a_minion_with_other_code_gets_its_masters(master: Host, minion: Host) -> None:
+    """The sync of extensions is spared only where nothing would come of it (salt/top.sls)."""
+    synced = path_on(minion, "/var/cache/salt/minion/extmods/modules")
+    before = {path.name: path.read_text() for path in synced.glob("*.py")}
+    assert "code.py" in before
+    (synced / "vrrp.py").write_text("raise RuntimeError('of another master')\n")
+    (synced / "daemon.py").unlink()
+    apply(master, minion)
+    assert {path.name: path.read_text() for path in synced.glob("*.py")} == before
