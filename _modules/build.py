@@ -504,12 +504,8 @@ def _prune(app: str, source: dict[str, Any]) -> None:
 
 
 def _settings(app: str) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = __pillar__["apps"][app]
-    except KeyError:
-        known = ", ".join(sorted(__pillar__.get("apps", {}))) or "none"
-        raise CommandExecutionError(f'no app "{app}" on this host; there are: {known}') from None
-    return settings
+    found: dict[str, Any] = __utils__["releases.settings"](__pillar__, app)
+    return found
 
 
 def _source(app: str, fetch: bool = False) -> dict[str, Any]:

@@ -8,9 +8,11 @@ be deployed twice, with other settings.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
@@ -90,9 +92,7 @@ def propose(app: str) -> str:
 
             salt-call builder.propose demo
     """
-    build = str(__salt__["build.make"](app)["id"])
-    _note(app, CANDIDATE, {"build": build, "token": uuid.uuid4().hex})
-    return build
+    return _begin(app, CANDIDATE, str(__salt__["build.make"](app)["id"]))
 
 
 def propose_back(app: str) -> str:
@@ -115,8 +115,7 @@ def propose_back(app: str) -> str:
     build = (_noted(app, RELEASED) or {}).get("before")
     if build is None:
         raise CommandExecutionError(f"the fleet has served no other build of {app} before, so there is no way back")
-    _note(app, CANDIDATE, {"build": build, "token": uuid.uuid4().hex})
-    return build
+    return _begin(app, CANDIDATE, build)
 
 
 def accept(app: str) -> str:
@@ -137,8 +136,8 @@ def accept(app: str) -> str:
             salt-call builder.accept demo
     """
     found, now = candidate(app), _noted(app, RELEASED)
-    if now and now["token"] != found["token"]:
-        _note(app, RELEASED, found | {"before": now["build"]})
+    if now is None or now["token"] != found["token"]:
+        _note(app, RELEASED, found | ({"before": now["build"]} if now else {}))
     return found["build"]
 
 
@@ -175,7 +174,7 @@ def release(app: str, build: str) -> None:
     """
     if not (BUILDS / app / build / "manifest.json").is_file():
         raise CommandExecutionError(f"no build {build} of {app} is on this host")
-    _note(app, RELEASED, {"build": build, "token": uuid.uuid4().hex})
+    _begin(app, RELEASED, build)
 
 
 def remember(app: str, found: dict[str, str]) -> None:
@@ -205,13 +204,20 @@ def _noted(app: str, name: str) -> dict[str, str] | None:
     return found
 
 
+def _begin(app: str, name: str, build: str) -> str:
+    """Notes a build under a token of its own, and answers it."""
+    _note(app, name, {"build": build, "token": uuid.uuid4().hex})
+    return build
+
+
 def _note(app: str, name: str, found: dict[str, str]) -> None:
     __utils__["appfiles.write"](BUILDS / app / name, json.dumps(found) + "\n", 0o644)
 
 
 def _ask(app: str, name: str) -> dict[str, str] | None:
     try:
-        found: dict[str, str] = json.loads(_get(f"/{app}/{name}"))
+        with _server() as get:
+            found: dict[str, str] = json.loads(get(f"/{app}/{name}"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -245,7 +251,8 @@ def fetch(app: str, build: str) -> None:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
-            _download(app, build, work)
+            with _server() as get:
+                _download(get, f"/{app}/{build}", work)
             shutil.rmtree(home / build, ignore_errors=True)  # has no manifest, so it is no build
             work.rename(home / build)
         except (OSError, ValueError, KeyError) as error:
@@ -255,15 +262,15 @@ def fetch(app: str, build: str) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(app: str, build: str, work: Path) -> None:
-    text = _get(f"/{app}/{build}/manifest.json").decode()
+def _download(get: Callable[..., bytes], url: str, work: Path) -> None:
+    text = get(f"{url}/manifest.json").decode()
     manifest = json.loads(text)
     for name, digest in sorted(manifest["files"].items()):
         place = work / name
         if not place.resolve().is_relative_to(work.resolve()):
             raise ValueError(f"{name} is outside of the build")
         place.parent.mkdir(parents=True, exist_ok=True)
-        _get(f"/{app}/{build}/{name}", place)
+        get(f"{url}/{name}", place)
         if __utils__["appfiles.digest"](place) != digest:
             raise ValueError(f"{name} is not what its manifest says")
     # What the rename makes visible must also survive a power cut.
@@ -271,7 +278,8 @@ def _download(app: str, build: str, work: Path) -> None:
     __utils__["appfiles.write"](work / "manifest.json", text, 0o644)
 
 
-def _get(path: str, place: Path | None = None) -> bytes:
+def _server() -> contextlib.AbstractContextManager[Callable[..., bytes]]:
     builds = __pillar__["wiring"]["builds"]
-    found: bytes = __utils__["mutualtls.get"](builds["url"], builds["address"], path, place)
+    found: contextlib.AbstractContextManager[Callable[..., bytes]]
+    found = __utils__["mutualtls.server"](builds["url"], builds["address"])
     return found

@@ -16,7 +16,7 @@ from salt.exceptions import CommandExecutionError
 
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
-LONGEST_REQUEST = 30  # seconds, as nginx on the web hosts has it
+LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -84,7 +83,9 @@ def loaded() -> str | None:
     """
     if shutil.which("nft") is None:
         return None
-    return _listed(["nft", "list", "table", *TABLE.split()])
+    command = ["nft", "list", "table", *TABLE.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def understood(rules: str) -> str | None:
@@ -106,13 +107,7 @@ def understood(rules: str) -> str | None:
     """
     if shutil.which("nft") is None:
         return None
-    script = f"nft -f - && nft list table {TABLE}"
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script], input=rules, capture_output=True, text=True, check=False, timeout=60
-    )
-    if done.returncode:
-        raise CommandExecutionError(f"nft does not accept the rules: {done.stderr.strip()}")
-    return _plain(done.stdout)
+    return _given(rules, "unshare", "--net", "sh", "-c", f"nft -f - && nft list table {TABLE}").strip()
 
 
 def load(rules: str) -> None:
@@ -129,16 +124,11 @@ def load(rules: str) -> None:
 
             salt-call firewall.load "$(cat /etc/nftables.conf)"
     """
-    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, check=False, timeout=60)
+    _given(rules, "nft", "-f", "-")
+
+
+def _given(rules: str, *command: str) -> str:
+    done = subprocess.run(command, input=rules, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         raise CommandExecutionError(f"nft does not accept the rules: {done.stderr.strip()}")
-
-
-def _listed(command: list[str]) -> str | None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return _plain(done.stdout) if done.returncode == 0 else None
-
-
-def _plain(listing: str) -> str:
-    """Without what differs between two equal tables: the count of packets, the order of spaces."""
-    return re.sub(r"counter packets \d+ bytes \d+", "counter", listing).strip()
+    return done.stdout

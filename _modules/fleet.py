@@ -62,9 +62,11 @@ def choose(app: str, release: str) -> None:
 
             salt-call fleet.choose demo 6f1d3c0a9b2e-2fcc3ffb
     """
+    if not __pillar__["wiring"]["builds"]["together"]:
+        return
     found = __salt__["builder.released"](app)
     told = {"release": release, "token": (found or {}).get("token")}
-    if __pillar__["wiring"]["builds"]["together"] and any(_told(app).get(key) != told[key] for key in told):
+    if any(_told(app).get(key) != told[key] for key in told):
         _tell(app, told)
         if found and "builder" not in __pillar__["host"]["roles"]:
             __salt__["builder.remember"](app, found)
@@ -194,8 +196,7 @@ def switch(app: str) -> str:
     told = _told(app)
     release = _next(app)
     if "next" in told:
-        before = {key: told.get(key) for key in ("release", "token", "previous")}
-        told = {**told["next"], "before": before, "since": time.time()}
+        told = {**told["next"], "before": _served(told), "since": time.time()}
         _tell(app, told)
     _give(app, release)
     return str(told["before"]["release"])
@@ -219,9 +220,9 @@ def confirm(app: str) -> str:
     release = str(told["release"])
     if _serves_pages():
         __salt__["release.retire"](app, release)
-    if "before" in told and "builder" not in __pillar__["host"]["roles"]:
-        __salt__["builder.remember"](app, {"build": told["build"], "token": told["token"]})
     if "before" in told:
+        if "builder" not in __pillar__["host"]["roles"]:
+            __salt__["builder.remember"](app, {"build": told["build"], "token": told["token"]})
         before = told["before"]
         previous = before["release"] if before["release"] != release else before["previous"]
         _tell(app, {"release": release, "token": told["token"], "previous": previous})
@@ -246,18 +247,17 @@ def revert(app: str) -> str | None:
             salt-call fleet.revert demo
     """
     told = _told(app)
-    back = told.get("before") or {key: told.get(key) for key in ("release", "token", "previous")}
+    back = told.get("before") or _served(told)
     release = back["release"]
     if release is None:
         return None
-    if "before" in told:
-        _tell(app, back)
+    _tell(app, back)
+    if "before" in told or __salt__["release.active"](app) != release:  # also when an earlier way back was killed
         if _serves_pages():
             __salt__["release.prepare"](app, release)
         _give(app, release)
     if _serves_pages():
         __salt__["release.retire"](app, release)
-    _tell(app, back)
     return str(release)
 
 
@@ -274,6 +274,11 @@ def _serves_pages() -> bool:
 
 def _now(app: str) -> dict[str, Any]:
     return _told(app) or {"release": __salt__["release.active"](app), "token": None}
+
+
+def _served(told: dict[str, Any]) -> dict[str, Any]:
+    """What there is to go back to: without what a deploy in progress has added."""
+    return {key: told.get(key) for key in ("release", "token", "previous")}
 
 
 def _next(app: str) -> str:

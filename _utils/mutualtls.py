@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import shutil
 import socket
 import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,23 +29,24 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self.tls.wrap_socket(plain, server_hostname=self.host)
 
 
-def get(base: str, address: str, path: str, place: str | Path | None = None) -> bytes:
-    """Fetches a file from another host of the fleet.
+@contextlib.contextmanager
+def server(base: str, address: str) -> Iterator[Callable[..., bytes]]:
+    """Opens a connection to another host of the fleet.
 
     Args:
         base: such as ``https://build1.example.org:8843``; the name is checked against the host's certificate.
         address: the host's address.
-        path: path of the file, with its slash.
-        place: a file to write it to, instead of returning it.
 
-    Returns:
-        The file; empty when it was written to ``place``.
+    Yields:
+        A function that fetches a file: ``path``, with its slash, and ``place``, a file to write it to. It answers the
+        file's bytes; none when they were written to ``place``.
 
     Raises:
         OSError: the host was not reached, is not who it should be, or has no such file; the message says which.
 
     Example:
-        >>> get("https://build1.example.org:8843", "192.0.2.7", "/demo/released/manifest.json")[:1]
+        >>> with server("https://build1.example.org:8843", "192.0.2.7") as get:
+        ...     get("/demo/released.json")[:1]
         b'{'
     """
     url = urlsplit(base)
@@ -50,19 +54,21 @@ def get(base: str, address: str, path: str, place: str | Path | None = None) -> 
         context = ssl.create_default_context(cafile=str(TLS / "ca.crt"))
         context.load_cert_chain(TLS / "host.crt", TLS / "host.key")
         connection = _Connection(str(url.hostname), address, int(url.port or 443), context)
-        try:
-            connection.request("GET", path)
-            answer: Any = connection.getresponse()
-            if answer.status == http.HTTPStatus.NOT_FOUND:
-                raise FileNotFoundError(f"{base} has no {path}")
-            if answer.status != http.HTTPStatus.OK:
-                raise OSError(f"{base}{path} answered {answer.status}")
-            if place is None:
-                return bytes(answer.read())
-            with Path(place).open("wb") as file:
-                shutil.copyfileobj(answer, file)
-            return b""
-        finally:
-            connection.close()
+        with contextlib.closing(connection):
+            yield functools.partial(_get, connection, base)
     except http.client.HTTPException as error:
-        raise OSError(f"{base}{path}: {type(error).__name__}: {error}") from error
+        raise OSError(f"{base}: {type(error).__name__}: {error}") from error
+
+
+def _get(connection: _Connection, base: str, path: str, place: str | Path | None = None) -> bytes:
+    connection.request("GET", path)
+    answer: Any = connection.getresponse()
+    if answer.status == http.HTTPStatus.NOT_FOUND:
+        raise FileNotFoundError(f"{base} has no {path}")
+    if answer.status != http.HTTPStatus.OK:
+        raise OSError(f"{base}{path} answered {answer.status}")
+    if place is None:
+        return bytes(answer.read())
+    with Path(place).open("wb") as file:
+        shutil.copyfileobj(answer, file)
+    return b""

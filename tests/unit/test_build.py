@@ -58,7 +58,7 @@ class Project:
         self.utils: dict[str, Any] = {
             f"appfiles.{name}": getattr(self.files, name) for name in ("digest", "write", "point", "locked", "uv")
         }
-        for name in ("locks", "gitsource", "bom"):
+        for name in ("locks", "gitsource", "bom", "releases"):
             own = module("_utils", name)
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.builder = module("_modules", "builder")

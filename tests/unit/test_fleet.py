@@ -91,6 +91,17 @@ def test_whatever_was_done_is_put_back(host: Host, done: list[str]) -> None:
     assert host.module.revert("demo") == OLD, "a second time does no harm"
 
 
+def test_a_way_back_that_was_killed_is_gone_again(host: Host) -> None:
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    host.fails = OLD
+    with pytest.raises(CommandExecutionError, match="does not answer"):
+        host.module.revert("demo")
+    host.fails = ""
+    assert host.module.revert("demo") == OLD
+    assert host.active == OLD and host.running == {OLD}
+
+
 def test_each_step_may_be_done_twice(host: Host) -> None:
     for step in ("install", "migrate", "start", "switch"):
         getattr(host.module, step)("demo")
