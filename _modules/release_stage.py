@@ -176,7 +176,7 @@ def _install(app: str, directory: Path, build: Path, packages: str) -> None:
     shutil.copy(build / "bom.json", directory / "bom.json")
     reached("source unpacked")
     if twin := _with_the_same(app, packages):
-        _copy_environment(twin, directory)
+        _link_environment(twin, directory)
     else:
         _make_environment(directory, build, f"/usr/bin/python{packages.split()[1]}")
     run([*LATE, f"{directory}/venv/bin/python", "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
@@ -189,13 +189,18 @@ def _with_the_same(app: str, packages: str) -> Path | None:
     return Path(__salt__["release.directory"](app, found[0])) if found else None
 
 
-def _copy_environment(twin: Path, directory: Path) -> None:
-    """Copies a virtual environment, compiled files included: unpacking and compiling take five times as long."""
-    __utils__["appfiles.run"]([*LATE, "cp", "--archive", f"{twin}/venv", f"{directory}/venv"])
-    # Its scripts name their interpreter. Compiled files name their source, too, but Python puts that right itself.
+def _link_environment(twin: Path, directory: Path) -> None:
+    """Gives each file of a virtual environment a second name: releases are never changed, so they may share files."""
+    __utils__["appfiles.run"]([*LATE, "cp", "--archive", "--link", f"{twin}/venv", f"{directory}/venv"])
+    # Its scripts name their interpreter, and so become files of their own. Compiled files name their source, too, but
+    # Python puts that right itself.
     for script in (directory / "venv/bin").iterdir():
-        if not script.is_symlink():
-            script.write_bytes(script.read_bytes().replace(f"{twin}/".encode(), f"{directory}/".encode()))
+        if script.is_symlink() or f"{twin}/".encode() not in (text := script.read_bytes()):
+            continue
+        mode = script.stat().st_mode
+        script.unlink()
+        script.write_bytes(text.replace(f"{twin}/".encode(), f"{directory}/".encode()))
+        script.chmod(mode)
 
 
 def _make_environment(directory: Path, build: Path, python: str) -> None:
