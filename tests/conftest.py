@@ -8,5 +8,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--read-only", action="store_true", help="leave out host tests that disturb the fleet (production)"
     )
-    parser.addoption("--sample", metavar="RELEASE", help="of the slow scenarios only those of this Debian release")
+    parser.addoption("--sample", metavar="RELEASE", help="of what is slow only a part, and that on this Debian release")
     parser.addoption("--lab", help="the lab that scenarios may break and mend")

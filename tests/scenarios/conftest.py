@@ -54,15 +54,21 @@ def settings(lab: Lab) -> Iterator[Path]:
         assert outcome.ok, explain(outcome)
 
 
+@pytest.fixture(scope="module")
+def applied_again(one: Host) -> Iterator[None]:
+    """After a module's last test the host is as the site says again."""
+    yield
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+
+
 @pytest.fixture
-def demo(lab: Lab, one: Host) -> Iterator[Path]:
-    """The demo's file in the lab's site; put back, and applied, at the end."""
+def demo(lab: Lab, applied_again: None) -> Iterator[Path]:
+    """The demo's file in the lab's site; put back after each test, and applied at the end of the module."""
     path = lab.site / "apps/demo.yaml"
     before = path.read_text()
     yield path
     path.write_text(before)
-    healed = apply(one)
-    assert healed.ok, explain(healed)
 
 
 def change_app(path: Path, settings: dict[str, object] | None = None, **env: str) -> None:

@@ -43,6 +43,7 @@ def traces(name: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow("trixie")
 def test_a_converged_host_becomes_an_image_that_serves_at_once_and_leaves_nothing(lab: Lab, own: Lab) -> None:
     image = f"{own.name}-image"
     shutil.rmtree(IMAGES / image, ignore_errors=True)
