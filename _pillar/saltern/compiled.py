@@ -10,7 +10,7 @@ from .layout import STOPPABLE, ranks, secrets_file
 from .links import neighbours
 from .load import Site
 from .secretfile import check_secrets
-from .wiring import wiring, with_role
+from .wiring import wiring
 
 
 def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
@@ -62,13 +62,12 @@ def app_hosts(site: Site) -> dict[str, Any]:
     Args:
         site: the checked site.
     """
-    roles = {role: with_role(site, role) for role in ("web", "worker", "edge")}
-    builders = with_role(site, "builder")
+    builders = site.fleet.with_role("builder")
     return {
         "builder": builders[0] if builders else None,
-        "web": roles["web"],
-        "edge": roles["edge"],
-        "all": sorted({*roles["web"], *roles["worker"]}),
+        "web": site.fleet.with_role("web"),
+        "edge": site.fleet.with_role("edge"),
+        "all": site.fleet.running_apps,
     }
 
 
@@ -79,9 +78,8 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
         site: the checked site.
 
     Returns:
-        `fleet`, `apps`, `app_hosts` (who takes part in a deploy), `ranks`: the hosts with
-        role minion in the order in which they are applied, those of one
-        rank at the same time; and `neighbours` of each of them.
+        `fleet`, `apps`, `app_hosts` (who takes part in a deploy), `ranks`: the hosts with role minion in the order
+        in which they are applied, those of one rank at the same time; and `neighbours` of each host.
     """
     return {
         "fleet": site.fleet.model_dump(),

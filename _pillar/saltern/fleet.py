@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from .errors import nearest
 from .kinds import Address, Allowed, DnsName, HostId
-from .layout import ROLES
+from .layout import APP_ROLES, ROLES
 from .model import Model
 
 
@@ -53,6 +53,15 @@ class Fleet(Model):
     virtual_address: Address | None = Field(
         None, description="An address, in the network of the hosts with role edge, that one of them has at any time."
     )
+
+    def with_role(self, *roles: str) -> list[str]:
+        """Answers the hosts that have any of the roles, by id, sorted."""
+        return sorted(name for name, host in self.hosts.items() if set(roles) & set(host.roles))
+
+    @property
+    def running_apps(self) -> list[str]:
+        """The hosts that run apps' code, by id."""
+        return self.with_role(*APP_ROLES)
 
     @property
     def replicas(self) -> list[str]:

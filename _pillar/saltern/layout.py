@@ -15,6 +15,8 @@ from .document import read_document
 ROLES = ("base", "minion", "master", "builder", "postgres", "redis", "web", "worker", "edge")
 # Roles that keep something running; each has salt/<role>/absent.sls for a host that the fleet took it from.
 STOPPABLE = ("edge", "worker", "web", "redis", "postgres", "master", "minion")
+# Roles whose hosts run apps' code.
+APP_ROLES = ("web", "worker")
 # Hosts are applied in the order in which they need each other; those of one rank at the same time.
 RANKS = (("builder", "postgres", "redis"), ("web",), ("worker", "edge"))
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .layout import APP_ROLES
+
 if TYPE_CHECKING:
     from .load import Site
     from .roles import Settings
@@ -40,14 +42,15 @@ class Service:
 
 
 SERVICES = (
+    # Salt's publish_port and ret_port.
     Service("jobs", "master", lambda settings: 4505, ("minion",), "orders to minions", only_for_apps=False),
     Service("answers", "master", lambda settings: 4506, ("minion",), "minions' answers, files", only_for_apps=False),
     Service("http", "edge", lambda settings: settings.edge.http_port, (ANYONE,), "redirected to HTTPS"),
     Service("https", "edge", lambda settings: settings.edge.https_port, (ANYONE,), "the apps"),
     Service("pages", "web", lambda settings: settings.web.port, ("edge",), "requests that an edge passes on"),
-    Service("postgres", "postgres", lambda settings: settings.postgres.port, ("web", "worker"), "the apps' data"),
-    Service("redis", "redis", lambda settings: settings.redis.port, ("web", "worker"), "cache and broker"),
-    Service("builds", "builder", lambda settings: settings.builder.port, ("web", "worker"), "builds to install"),
+    Service("postgres", "postgres", lambda settings: settings.postgres.port, APP_ROLES, "the apps' data"),
+    Service("redis", "redis", lambda settings: settings.redis.port, APP_ROLES, "cache and broker"),
+    Service("builds", "builder", lambda settings: settings.builder.port, APP_ROLES, "builds to install"),
 )
 
 
@@ -72,13 +75,11 @@ def links(site: Site) -> list[Link]:
         >>> [link.client for link in links(site) if link.service == "pages"]
         ['edge1', 'edge2']
     """
-    hosts = site.fleet.hosts
     return [
         Link(client, server, service.name, service.port(site.settings), service.why)
         for service in SERVICES
         if site.apps or not service.only_for_apps
-        for server in sorted(hosts)
-        if service.role in hosts[server].roles
+        for server in site.fleet.with_role(service.role)
         for client in _clients(site, service)
         if client != server
     ] + _copies(site)
@@ -94,7 +95,7 @@ def _copies(site: Site) -> list[Link]:
 def _clients(site: Site, service: Service) -> list[str]:
     if ANYONE in service.clients:
         return [ANYONE]
-    return sorted(name for name, host in site.fleet.hosts.items() if set(service.clients) & set(host.roles))
+    return site.fleet.with_role(*service.clients)
 
 
 def clients_of(site: Site, server: str, service: str) -> list[str]:
@@ -118,7 +119,7 @@ def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:
     """
     pairs = {(link.client, link.server) for link in links(site) if link.client != ANYONE}
     if site.fleet.virtual_address:
-        edges = [name for name, host in site.fleet.hosts.items() if "edge" in host.roles]
+        edges = site.fleet.with_role("edge")
         pairs |= {(one, other) for one in edges for other in edges if one != other}
     return {
         host: {

@@ -13,7 +13,7 @@ from .errors import Problem
 from .explain import explain
 from .fleet import Fleet
 from .kinds import Allowed, AppName
-from .layout import GENERATE
+from .layout import APP_ROLES, GENERATE
 from .model import Model
 
 
@@ -101,11 +101,11 @@ def needed_sections(fleet: Fleet, host: str, apps: Iterable[str]) -> dict[str, l
     """
     roles, apps = set(fleet.hosts[host].roles), sorted(apps)
     top = ["edge"] if "edge" in roles and apps else []
-    top += ["redis_password"] if roles & {"redis", "web", "worker"} else []
+    top += ["redis_password"] if roles & {"redis", *APP_ROLES} else []
     top += ["replication_password"] if host in fleet.replicating else []
-    keys = ["database_password"] if roles & {"postgres", "web", "worker"} else []
+    keys = ["database_password"] if roles & {"postgres", *APP_ROLES} else []
     keys += ["owner_password"] if roles & {"postgres", "web"} else []
-    keys += ["secret_key", "env"] if roles & {"web", "worker"} else []
+    keys += ["secret_key", "env"] if host in fleet.running_apps else []
     return {"top": top, "apps": apps if keys else [], "app": keys}
 
 

@@ -82,7 +82,7 @@ def generate_secrets(site: Site, group: int | None = None) -> list[str]:
 
 
 def _masters_group(site: Site) -> int | None:
-    if not any("master" in host.roles for host in site.fleet.hosts.values()):
+    if not site.fleet.with_role("master"):
         return None
     try:
         return grp.getgrnam("salt").gr_gid

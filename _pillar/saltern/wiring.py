@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .layout import REPOSITORY
+from .layout import APP_ROLES, REPOSITORY
 from .links import clients_of, open_ports
 from .placeholders import fill
 
@@ -25,18 +25,13 @@ class WiringError(Exception):
     """A relation without the host it needs; the rules of the site make sure that this cannot happen."""
 
 
-def with_role(site: Site, role: str) -> list[str]:
-    """Answers the ids of the hosts that have a role, sorted."""
-    return sorted(name for name, host in site.fleet.hosts.items() if role in host.roles)
-
-
 def only(site: Site, role: str) -> str:
     """Answers the id of the one host that has a role; of Postgres, the primary, for its replicas only copy it.
 
     Raises:
         WiringError: no host has it, or more than one. It fails closed: an empty list would open or break things.
     """
-    hosts = [host for host in with_role(site, role) if role != "postgres" or host not in site.fleet.replicas]
+    hosts = [host for host in site.fleet.with_role(role) if role != "postgres" or host not in site.fleet.replicas]
     if len(hosts) != 1:
         raise WiringError(f"role {role} is needed on one host, and is on {len(hosts)}: {', '.join(hosts) or 'none'}")
     return hosts[0]
@@ -60,9 +55,8 @@ def _server_listen(site: Site, server: str, *services: str) -> list[str]:
 
 def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
     """The ids of the hosts with one of the roles that use a service of a server, itself among them, sorted."""
-    hosts = site.fleet.hosts
     users = [*clients_of(site, server, service), server]
-    return sorted(name for name in users if set(roles) & set(hosts[name].roles))
+    return [name for name in site.fleet.with_role(*roles) if name in users]
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
@@ -73,7 +67,7 @@ def base(site: Site, host: str) -> dict[str, Any]:
 
 def _peers(site: Site, host: str) -> list[str]:
     """The addresses of the other hosts with role edge."""
-    return [site.fleet.hosts[peer].address for peer in with_role(site, "edge") if peer != host]
+    return [site.fleet.hosts[peer].address for peer in site.fleet.with_role("edge") if peer != host]
 
 
 def builder(site: Site, host: str) -> dict[str, Any]:
@@ -86,7 +80,7 @@ def builder(site: Site, host: str) -> dict[str, Any]:
 
 def together(site: Site) -> bool:
     """Answers whether a release is given to all hosts with apps at once, by the master, or by each host's own apply."""
-    return bool(with_role(site, "master")) and len({*with_role(site, "web"), *with_role(site, "worker")}) > 1
+    return bool(site.fleet.with_role("master")) and len(site.fleet.running_apps) > 1
 
 
 def slot_of(replica: str) -> str:
@@ -138,7 +132,7 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
             "address": f"{address_seen(site, host, client)}/32",
         }
         for name, app in sorted(site.apps.items())
-        for client in _users(site, host, "postgres", "web", "worker")
+        for client in _users(site, host, "postgres", *APP_ROLES)
     ]
     return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients, **replication(site, host)}
 
@@ -164,7 +158,7 @@ def worker(site: Site, host: str) -> dict[str, Any]:
 
     It is the first of the workers by id, on every host alike and whatever runs now.
     """
-    return {"single": with_role(site, "worker")[0] == host}
+    return {"single": site.fleet.with_role("worker")[0] == host}
 
 
 def minion(site: Site, host: str) -> dict[str, Any]:
@@ -179,7 +173,7 @@ def salt_version() -> str:
 
 def master(site: Site, host: str) -> dict[str, Any]:
     """Answers where the master listens, and for whom: all hosts with role minion, itself too."""
-    return {"listen": site.fleet.hosts[host].address, "minions": with_role(site, "minion")}
+    return {"listen": site.fleet.hosts[host].address, "minions": site.fleet.with_role("minion")}
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def edge(site: Site, host: str) -> dict[str, Any]:
         # Two fleets in one network must differ in it; their addresses do.
         number = int(site.fleet.virtual_address.rpartition(".")[2]) or 255
         shared = {"address": site.fleet.virtual_address, "peers": _peers(site, host), "router_id": number}
-    webs = [{"host": web, "address": web_listen(site, web), "port": port} for web in with_role(site, "web")]
+    webs = [{"host": web, "address": web_listen(site, web), "port": port} for web in site.fleet.with_role("web")]
     return {"webs": webs, "virtual_address": shared}
 
 
@@ -339,7 +333,7 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     }
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
-    if {"web", "worker"} & set(roles):
+    if host in site.fleet.running_apps:
         result["builds"] = builds(site, host)
         result["apps"] = {name: _app(site, host, name, secrets) for name in sorted(site.apps)}
     return result

@@ -174,10 +174,10 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
             assert web["address"] != "127.0.0.1" or web["host"] == host
     assert allowed == expected, "each host that runs apps, and nobody else"
     single = [host for host, pillar in told.items() if pillar["wiring"].get("worker", {}).get("single")]
-    assert single == wiring.with_role(site, "worker")[:1], "what may run only once runs on one host of any fleet"
+    assert single == site.fleet.with_role("worker")[:1], "what may run only once runs on one host of any fleet"
     for host, pillar in told.items():
         loopback_only = pillar["wiring"].get("postgres", {}).get("listen") == ["127.0.0.1"]
-        others = {*wiring.with_role(site, "web"), *wiring.with_role(site, "worker")} - {host}
+        others = {*site.fleet.with_role("web"), *site.fleet.with_role("worker")} - {host}
         assert not (loopback_only and others)
 
 
