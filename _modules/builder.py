@@ -154,7 +154,7 @@ def must_release(app: str, build: str) -> bool:
             salt-call builder.must_release demo 6f1d3c0a9b2e
     """
     now = _noted(app, RELEASED)
-    return now is None or (now["build"] != build and not __pillar__["wiring"]["builder"]["together"])
+    return now is None or (now["build"] != build and not __pillar__["wiring"]["together"])
 
 
 def release(app: str, build: str) -> None:

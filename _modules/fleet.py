@@ -39,7 +39,7 @@ def chosen(app: str) -> str | None:
             salt-call fleet.chosen demo
     """
     told = _told(app)
-    if not __pillar__["wiring"]["builds"]["together"] or "release" not in told:
+    if not __pillar__["wiring"]["together"] or "release" not in told:
         return None
     if "before" in told and time.time() - told["since"] < DEPLOY_SECONDS:
         raise CommandExecutionError(f"a deploy of {app} is in progress: wait for its end, {DEPLOY_SECONDS} s at most")
@@ -62,7 +62,7 @@ def choose(app: str, release: str) -> None:
 
             salt-call fleet.choose demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    if not __pillar__["wiring"]["builds"]["together"]:
+    if not __pillar__["wiring"]["together"]:
         return
     found = __salt__["builder.released"](app)
     told = {"release": release, "token": (found or {}).get("token")}

@@ -92,7 +92,7 @@ def _released(app: str) -> str | None:
     build: str | None = (__salt__["builder.released"](app) or {}).get("build")
     if "builder" in __pillar__["host"]["roles"]:
         newest: str = __salt__["build.identify"](app)["id"]
-        return newest if build is None or not __pillar__["wiring"]["builder"]["together"] else build
+        return newest if build is None or not __pillar__["wiring"]["together"] else build
     return build
 
 

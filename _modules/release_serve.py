@@ -171,7 +171,7 @@ def refuse_alone(app: str, orchestration: str) -> None:
 
             salt-call release.refuse_alone demo orch.rollback
     """
-    if __pillar__["wiring"]["builds"]["together"]:
+    if __pillar__["wiring"]["together"]:
         raise CommandExecutionError(
             f"all hosts of {app} switch together. On the master: salt-run state.orchestrate {orchestration} "
             f'pillar=\'{{"app": "{app}"}}\''

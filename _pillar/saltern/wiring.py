@@ -71,11 +71,8 @@ def _peers(site: Site, host: str) -> list[str]:
 
 
 def builder(site: Site, host: str) -> dict[str, Any]:
-    """Answers where builds are served to other hosts, or None; and whether all hosts with apps switch together."""
-    return {
-        "listen": site.fleet.hosts[host].address if clients_of(site, host, "builds") else None,
-        "together": together(site),
-    }
+    """Answers where builds are served to other hosts, or None."""
+    return {"listen": site.fleet.hosts[host].address if clients_of(site, host, "builds") else None}
 
 
 def together(site: Site) -> bool:
@@ -315,6 +312,8 @@ def files(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
 def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     """Answers the section `wiring` of one host's pillar: a part for each of its roles that has relations.
 
+    Hosts that make or install builds are also told whether all of them switch `together`.
+
     Args:
         site: the site.
         host: the host's id.
@@ -333,6 +332,8 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     }
     roles = site.fleet.hosts[host].roles
     result: dict[str, Any] = {role: part(site, host) for role, part in parts.items() if role in roles}
+    if host in site.fleet.with_role("builder", *APP_ROLES):
+        result["together"] = together(site)
     if host in site.fleet.running_apps:
         result["builds"] = builds(site, host)
         result["apps"] = {name: _app(site, host, name, secrets) for name in sorted(site.apps)}
@@ -340,14 +341,11 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
 
 
 def builds(site: Site, host: str) -> dict[str, Any]:
-    """Answers where a host with apps gets their builds: the builder's URL, or None when it is the builder itself.
-
-    And whether all hosts with apps switch together.
-    """
+    """Answers where a host with apps gets their builds: the builder's URL, or None when it is the builder itself."""
     server = only(site, "builder") if site.apps else host
     address, port = site.fleet.hosts[server].address, site.settings.builder.port
     url = None if server == host else f"https://{server}.{site.fleet.domain}:{port}"
-    return {"url": url, "address": address, "together": together(site)}
+    return {"url": url, "address": address}
 
 
 def _app(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, Any]:

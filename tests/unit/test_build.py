@@ -63,7 +63,7 @@ class Project:
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.builder = module("_modules", "builder")
         self.builder.BUILDS = self.build.BUILDS
-        self.pillar["wiring"] = {"builder": {"together": False}}
+        self.pillar["wiring"] = {"together": False}
         self.salt: dict[str, Any] = {}
         for prefix, own in {"build": self.build, "builder": self.builder}.items():
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}

@@ -26,7 +26,7 @@ class Host:
         self.released: dict[str, str] | None = {"build": "b-old", "token": "t0"}
         self.candidate = {"build": "b-new", "token": "t1"}
         self.log: list[str] = []
-        self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"builds": {"together": True}}}
+        self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"together": True}}
         self.module.__utils__ = {"appfiles.write": lambda path, text, mode: Path(path).write_text(text)}
         self.module.__salt__ = {
             "builder.released": lambda app: self.released,
@@ -158,7 +158,7 @@ def test_the_way_back_is_to_what_was_confirmed_before(host: Host) -> None:
 
 def test_where_hosts_decide_for_themselves_nothing_is_written(tmp_path: Path) -> None:
     alone = Host(tmp_path)
-    alone.module.__pillar__["wiring"]["builds"]["together"] = False
+    alone.module.__pillar__["wiring"]["together"] = False
     alone.module.choose("demo", OLD)
     assert not (tmp_path / "demo/fleet.json").exists() and alone.module.chosen("demo") is None
 

@@ -127,7 +127,7 @@ class Host(Project):
         environment = {"SECRET_KEY": SECRET, "DATABASE_URL": "postgres://x"}
         owner = {"DATABASE_URL": "postgres://owner"}
         wired = {"environment": environment, "files": {}, "migration_environment": owner}
-        self.pillar["wiring"] |= {"apps": {"tiny": wired}, "builds": {"together": False}}
+        self.pillar["wiring"] |= {"apps": {"tiny": wired}, "together": False}
         self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.systemd, self.gate = Systemd(self), module("_utils", "gate")
@@ -504,7 +504,7 @@ def test_where_hosts_switch_together_none_goes_back_alone(host: Host) -> None:
     first = host.apply()
     host.edit("2")
     second = host.apply()
-    host.pillar["wiring"]["builds"]["together"] = True
+    host.pillar["wiring"]["together"] = True
     for go_back in (host.release.rollback, lambda app: host.release.pin(app, first)):
         with pytest.raises(CommandExecutionError, match=r"salt-run state\.orchestrate orch\.rollback"):
             go_back("tiny")

@@ -220,8 +220,9 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 ],
                 "vrrp_from": [],
             },
-            "builder": {"listen": None, "together": False},
-            "builds": {"url": None, "address": "10.77.0.11", "together": False},
+            "together": False,
+            "builder": {"listen": None},
+            "builds": {"url": None, "address": "10.77.0.11"},
             "postgres": {
                 "listen": ["127.0.0.1"],
                 "clients": [
