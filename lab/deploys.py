@@ -128,6 +128,30 @@ class Demo:
 
 
 @contextmanager
+def copied(demo: Demo, serve_again: Callable[[], None], **site: object) -> Iterator[None]:
+    """Point the lab's app at a copy of the demo that may be changed; afterwards at what it was before.
+
+    Args:
+        demo: whose folder becomes the copy.
+        serve_again: called when the app's file is as it was, and before the copy goes.
+        site: keys of the app's file that are to be different meanwhile.
+    """
+    before = demo.settings.read_text()
+    shutil.rmtree(demo.folder, ignore_errors=True)
+    shutil.copytree(REPOSITORY / "demo", demo.folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    inside = Path("site") / demo.folder.relative_to(demo.settings.parents[1])
+    demo.settings.write_text(yaml.safe_dump(yaml.safe_load(before) | {"source": {"directory": str(inside)}, **site}))
+    try:
+        yield
+    finally:
+        demo.settings.write_text(before)
+        try:
+            serve_again()
+        finally:
+            shutil.rmtree(demo.folder.parent)
+
+
+@contextmanager
 def demo_of(lab: Lab, host: Host, log: Callable[[str], None] = lambda line: None, **site: object) -> Iterator[Demo]:
     """Give the lab a demo of its own to deploy; afterwards the lab serves again what its fleet says.
 
@@ -138,18 +162,15 @@ def demo_of(lab: Lab, host: Host, log: Callable[[str], None] = lambda line: None
         site: keys of the app's file that are to be different meanwhile.
     """
     demo = Demo(lab, host)
-    before = demo.settings.read_text()
-    shutil.rmtree(demo.folder, ignore_errors=True)
-    shutil.copytree(REPOSITORY / "demo", demo.folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    inside = Path("site") / demo.folder.relative_to(lab.site)
-    demo.settings.write_text(yaml.safe_dump(yaml.safe_load(before) | {"source": {"directory": str(inside)}, **site}))
-    try:
-        demo.call("unpin")
-        yield demo
-    finally:
-        log("the fleet's own demo again")
-        demo.call("unpin")
-        demo.settings.write_text(before)
+
+    def serve_again() -> None:
         outcome = apply(host)
-        shutil.rmtree(demo.folder.parent)
         assert outcome.ok, outcome.failed
+
+    with copied(demo, serve_again, **site):
+        try:
+            demo.call("unpin")
+            yield demo
+        finally:
+            log("the fleet's own demo again")
+            demo.call("unpin")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from debian import REPOSITORY
-from lab.deploys import Demo
+from lab.deploys import Demo, copied
 from lab.host import ENVIRONMENT, Host
 from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
@@ -85,16 +81,12 @@ def demo_of(lab: Lab) -> Iterator[Demo]:
         lab: a lab with a master.
     """
     assert lab.master
-    demo, settings = Demo(lab, lab.master), lab.site / "apps/demo.yaml"
-    before = settings.read_text()
-    shutil.rmtree(demo.folder, ignore_errors=True)
-    shutil.copytree(REPOSITORY / "demo", demo.folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    inside = Path("site") / demo.folder.relative_to(lab.site)
-    settings.write_text(yaml.safe_dump(yaml.safe_load(before) | {"source": {"directory": str(inside)}}))
-    try:
-        yield demo
-    finally:
-        settings.write_text(before)
-        done = orchestrate(lab.master, "orch.deploy", app="demo")
-        shutil.rmtree(demo.folder.parent)
+    master = lab.master
+
+    def serve_again() -> None:
+        done = orchestrate(master, "orch.deploy", app="demo")
         assert done.exit_code == 0, done.text
+
+    demo = Demo(lab, master)
+    with copied(demo, serve_again):
+        yield demo

@@ -80,14 +80,11 @@ def test_one_host_that_fails_its_gate_keeps_all_on_the_old_release(
 
 
 @pytest.mark.slow("fleet")
-def test_the_states_alone_never_give_one_host_another_release(
-    lab: Lab, demo: Demo, master: Host, with_role: WithRole
-) -> None:
+def test_the_states_alone_never_give_one_host_another_release(demo: Demo, master: Host, with_role: WithRole) -> None:
     before = serving(with_role)
-    path = lab.site / "apps/demo.yaml"
-    text = path.read_text()
+    text = demo.settings.read_text()
     settings = yaml.safe_load(text)
-    path.write_text(yaml.safe_dump(settings | {"env": {**settings.get("env", {}), "LOG_LEVEL": "WARNING"}}))
+    demo.settings.write_text(yaml.safe_dump(settings | {"env": {**settings.get("env", {}), "LOG_LEVEL": "WARNING"}}))
     demo.change()
     done = orchestrate(master, "orch.apply", hosts=[host.id for host in [*with_role("web"), *with_role("worker")]])
     assert done.exit_code == 0, done.text
@@ -95,7 +92,7 @@ def test_the_states_alone_never_give_one_host_another_release(
     done = orchestrate(master, "orch.deploy", app="demo")
     assert done.exit_code == 0, done.text
     assert serving(with_role) != before and len(serving(with_role)) == 1
-    path.write_text(text)
+    demo.settings.write_text(text)
 
 
 @pytest.mark.slow("fleet")
