@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import served
 from lab.host import Host
 from lab.lab import Lab
+from lab.load import Load
+
+WithRole = Callable[[str], list[Host]]
+# Fewer than lab/load.py's own: many hosts share this machine.
+CLIENTS = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,7 +49,7 @@ def minion(lab: Lab, master: Host) -> Host:
 
 
 @pytest.fixture(scope="session")
-def with_role(lab: Lab) -> Callable[[str], list[Host]]:
+def with_role(lab: Lab) -> WithRole:
     """Answers the hosts that have a role; a test of which the fleet has none is skipped."""
 
     def chosen(role: str) -> list[Host]:
@@ -64,9 +71,35 @@ def replica(lab: Lab) -> Host:
 
 
 @pytest.fixture(scope="session")
-def primary(lab: Lab, replica: Host) -> Host:
-    """The database server that the replica copies."""
-    return lab.host(lab.fleet["hosts"][replica.id]["replica_of"])
+def primary(lab: Lab, with_role: WithRole) -> Host:
+    """The database server that is written to, and that replicas copy."""
+    return next(host for host in with_role("postgres") if "replica_of" not in lab.fleet["hosts"][host.id])
+
+
+@contextmanager
+def asked(lab: Lab, with_role: WithRole, clients: dict[str, int]) -> Iterator[Load]:
+    """Let clients ask through the edges, for three seconds before the body begins and until it ends.
+
+    Args:
+        lab: a lab with an edge; without one the test is skipped.
+        with_role: the fixture.
+        clients: how many of each kind.
+    """
+    with_role("edge")
+    page = served.check(lab.site)[0]
+    found = Load(page, served.ca_file(lab.site), dict(clients))
+    with found.running():
+        time.sleep(3)
+        yield found
+
+
+@pytest.fixture
+def load(lab: Lab, with_role: WithRole) -> Iterator[Load]:
+    """Requests through the edges; at the end of the test none of them has failed."""
+    with asked(lab, with_role, CLIENTS) as found:
+        yield found
+    assert found.answers, "nobody asked"
+    assert not found.failures, found.failures[:5]
 
 
 def run(host: Host, *command: str, stdin: str | None = None) -> str:
@@ -89,12 +122,18 @@ def apply(master: Host, minion: Host) -> dict[str, dict[str, Any]]:
     return {state["__id__"]: state for state in states.values()}
 
 
-def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 40) -> None:
+def pings(master: Host, minion: Host) -> bool:
+    """Whether a minion answers its master."""
+    done = master.execute(["salt", minion.id, "test.ping", "--timeout=3", "--out=json", "--static"], capture=True)
+    return "true" in done.stdout
+
+
+def wait_for(what: str, is_so: Callable[[], object], seconds: float = 40) -> None:
     """Wait until something is so; fail when it is not in time."""
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, f"after {seconds:g} s still not: {what}"
-        time.sleep(0.3)
+        time.sleep(0.1)
 
 
 def path_on(host: Host, name: str) -> Path:

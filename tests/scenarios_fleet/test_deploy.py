@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import WithRole
 
-from lab import served
 from lab.deploys import Demo
 from lab.fleetdeploys import call, demo_of, ended, link_of, orchestrate, start_orchestration
 from lab.host import Host
 from lab.lab import Lab
 from lab.load import Load
 
-WithRole = Callable[[str], list[Host]]
-FEW = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
 BROKEN = "/etc/systemd/system/app-demo@.service.d/broken.conf"
 
 
@@ -25,17 +23,6 @@ BROKEN = "/etc/systemd/system/app-demo@.service.d/broken.conf"
 def demo(lab: Lab) -> Iterator[Demo]:
     with demo_of(lab) as found:
         yield found
-
-
-@pytest.fixture
-def load(lab: Lab) -> Iterator[Load]:
-    """Requests through the edge; at the end of the test none of them has failed."""
-    page = served.pages(lab.site)[0]
-    found = Load(page, served.ca_file(lab.site), dict(FEW))
-    with found.running():
-        yield found
-    assert found.answers, "nobody asked"
-    assert not found.failures, found.failures[:5]
 
 
 def serving(with_role: WithRole) -> set[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
+from conftest import WithRole, wait_for
 from databases import shell
 
 from lab.apply import apply
@@ -30,7 +31,7 @@ def page(lab: Lab) -> Page:
 
 
 @pytest.fixture
-def edges(lab: Lab, with_role: Callable[[str], list[Host]], page: Page) -> Iterator[list[Host]]:
+def edges(lab: Lab, with_role: WithRole, page: Page) -> Iterator[list[Host]]:
     """The edges, of which one has the address; all are well again at the end."""
     found = with_role("edge")
     yield found
@@ -38,8 +39,8 @@ def edges(lab: Lab, with_role: Callable[[str], list[Host]], page: Page) -> Itera
         if not host.running:
             host.boot()
         shell(host, "systemctl unmask --runtime haproxy keepalived; systemctl start haproxy keepalived")
-    wait_for(lambda: len(holders(found, page)) == 1, "one edge has the address", 20)
-    wait_for(lambda: answers(lab, page), "the page", 20)
+    wait_for("one edge has the address", lambda: len(holders(found, page)) == 1, 20)
+    wait_for("the page", lambda: answers(lab, page), 20)
     time.sleep(3)  # the check has to succeed twice before its host counts as good
 
 
@@ -51,14 +52,6 @@ def has(host: Host, page: Page) -> bool:
 def holders(edges: list[Host], page: Page) -> list[Host]:
     """The edges that have the shared address now."""
     return [host for host in edges if has(host, page)]
-
-
-def wait_for(ask: Callable[[], bool], what: str, within: float) -> None:
-    """Ask until the answer is yes."""
-    deadline = time.monotonic() + within
-    while not ask():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.1)
 
 
 def answers(lab: Lab, page: Page) -> bool:
@@ -124,13 +117,13 @@ def test_the_address_is_back_within_three_seconds(lab: Lab, edges: list[Host], p
         shell(holder, "systemctl kill --signal=CONT haproxy")
     assert served[-1] - served[0] > 5, "it is served to the end"
     assert longest_gap(served) <= MOST_SECONDS
-    wait_for(lambda: len(holders(edges, page)) == 1, "one edge has the address", 5)
+    wait_for("one edge has the address", lambda: len(holders(edges, page)) == 1, 5)
 
 
 def test_it_does_not_come_back_by_itself(lab: Lab, edges: list[Host], page: Page) -> None:
     (holder,) = holders(edges, page)
     shell(holder, "systemctl stop haproxy")
-    wait_for(lambda: holders(edges, page) not in ([], [holder]), "another edge has the address", 5)
+    wait_for("another edge has the address", lambda: holders(edges, page) not in ([], [holder]), 5)
     (other,) = holders(edges, page)
     with visitors(lab, page) as served:
         shell(holder, "systemctl start haproxy")
@@ -146,7 +139,7 @@ def test_with_no_edge_that_answers_the_address_stays(lab: Lab, edges: list[Host]
     assert len(holders(edges, page)) == 1
     for host in edges:
         shell(host, "systemctl start haproxy")
-    wait_for(lambda: answers(lab, page), "the page, as soon as one answers", 5)
+    wait_for("the page, as soon as one answers", lambda: answers(lab, page), 5)
 
 
 @pytest.mark.slow("fleet")

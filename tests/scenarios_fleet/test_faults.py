@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import apply
+from conftest import WithRole, apply, asked, pings, wait_for
 
-from lab import served
 from lab.host import Host
 from lab.lab import Lab
 from lab.load import Answer, Load
 
-WithRole = Callable[[str], list[Host]]
-FEW = {"get": 2, "get, new connection": 2, "post": 2, "static": 1}
+# None is slow by itself: how long a request takes counts here.
+CLIENTS = {"get": 2, "get, new connection": 2, "post": 2, "static": 1}
 CHANGES_NOTHING = ("get", "get, new connection", "static")
 AGAIN = 10.0  # seconds after which everything is answered again
 
@@ -24,11 +23,7 @@ AGAIN = 10.0  # seconds after which everything is answered again
 @pytest.fixture
 def load(lab: Lab, with_role: WithRole) -> Iterator[Load]:
     """Requests from outside. What may fail is each test's own business."""
-    with_role("edge")
-    served.check(lab.site)
-    found = Load(served.pages(lab.site)[0], served.ca_file(lab.site), dict(FEW))
-    with found.running():
-        time.sleep(3)
+    with asked(lab, with_role, CLIENTS) as found:
         yield found
 
 
@@ -53,14 +48,6 @@ def failed(found: list[Answer]) -> list[Answer]:
     return [answer for answer in found if answer.problem]
 
 
-def until(true: Callable[[], object], seconds: float) -> None:
-    """Waits until something holds; it must in time."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.2)
-
-
 def test_a_web_host_without_power_costs_no_page(load: Load, with_role: WithRole) -> None:
     """GETs in flight are answered by another host; a POST that was in flight there may fail, and is never repeated."""
     webs = with_role("web")
@@ -71,7 +58,7 @@ def test_a_web_host_without_power_costs_no_page(load: Load, with_role: WithRole)
         assert not [a for a in failed(found) if a.kind in CHANGES_NOTHING], failed(found)
         assert not failed([a for a in found if a.began > began + AGAIN])
     edge = with_role("edge")[0]
-    until(lambda: webs[0].id in up(edge), 30)  # nobody has done anything
+    wait_for("it gets requests again", lambda: webs[0].id in up(edge), 30)  # nobody has done anything
     began = time.monotonic()
     assert not failed(answers(load, began, 3))
     assert len(set(load.posted)) == len(load.posted)
@@ -99,7 +86,7 @@ print(json.dumps([row for row in rows if row["svname"] not in ("FRONTEND", "BACK
 
 @pytest.mark.slow("fleet")
 @pytest.mark.parametrize("role", ["worker", "redis"])
-def test_pages_go_on_without(role: str, load: Load, with_role: WithRole, lab: Lab) -> None:
+def test_pages_go_on_without(role: str, load: Load, with_role: WithRole, lab: Lab, primary: Host) -> None:
     """Background work waits, the cache is an empty one; no page fails, and all is used again when it is back."""
     (host, *_) = with_role(role)
     if {"web", "postgres", "edge"} & set(lab.fleet["hosts"][host.id]["roles"]):
@@ -109,13 +96,12 @@ def test_pages_go_on_without(role: str, load: Load, with_role: WithRole, lab: La
         assert not failed(found)
         assert max(a.seconds for a in found if a.began > began + AGAIN) < 5
     # A task that the broker did not take is sent by the clock, minutes later; those of new notes are done at once.
-    until(lambda: counted(lab, with_role, load.posted[-10]), 90)
+    wait_for("a note's words are counted", lambda: counted(primary, load.posted[-10]), 90)
 
 
-def counted(lab: Lab, with_role: WithRole, note: str) -> bool:
+def counted(primary: Host, note: str) -> bool:
     """Whether a worker has counted the words of a note."""
     query = f"SELECT words FROM words_wordcount JOIN notes_note ON id = note_id WHERE text = '{note}'"
-    primary = next(host for host in with_role("postgres") if "replica_of" not in lab.fleet["hosts"][host.id])
     command = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "demo", "-c", query]
     return bool(primary.execute(command, capture=True).stdout.strip())
 
@@ -150,11 +136,7 @@ def test_a_master_that_is_down_changes_nothing(load: Load, master: Host, with_ro
     with without_power(master) as began:
         assert not failed(answers(load, began - 2, 8))
     webs = with_role("web")
-    until(lambda: answers_master(master, webs[0]), 90)
-
-
-def answers_master(master: Host, host: Host) -> bool:
-    return "True" in master.execute(["salt", host.id, "test.ping", "--timeout=3"], capture=True).stdout
+    wait_for("its minions answer", lambda: pings(master, webs[0]), 90)
 
 
 @pytest.mark.slow("fleet")
@@ -165,21 +147,20 @@ def test_an_apply_that_is_killed_converges_on_the_next(master: Host, with_role: 
     web.execute(["sh", "-c", f"echo '# old' >> {nginx}; echo '# old' >> {firewall}"])
     job = master.execute(["salt", "--async", web.id, "state.apply"], capture=True)
     assert job.returncode == 0, job.stderr
-    until(lambda: "# old" not in (web.root / firewall.lstrip("/")).read_text(), 60)
+    wait_for("the firewall is written", lambda: "# old" not in (web.root / firewall.lstrip("/")).read_text(), 60)
     web.execute(["systemctl", "kill", "--signal=KILL", "salt-minion"])
     assert "# old" in (web.root / nginx.lstrip("/")).read_text(), "it was killed too late to be in the middle"
-    until(lambda: answers_master(master, web), 60)
+    wait_for("the minion answers", lambda: pings(master, web), 60)
     states = apply(master, web)
     assert nginx in [state["name"] for state in states.values() if state["changes"]]
     assert not [name for name, state in apply(master, web).items() if state["changes"]]
 
 
 def test_a_cut_between_web_and_database_is_named_and_heals(
-    lab: Lab, load: Load, with_role: WithRole, request: pytest.FixtureRequest
+    lab: Lab, load: Load, with_role: WithRole, primary: Host, request: pytest.FixtureRequest
 ) -> None:
     """The edges leave the web host out; it says itself what it misses; after mend it is back without anybody."""
     webs, edges = with_role("web"), with_role("edge")
-    primary = next(h for h in with_role("postgres") if "replica_of" not in lab.fleet["hosts"][h.id])
     web = webs[-1]
     request.addfinalizer(lab.network.mend)
     began = time.monotonic()
@@ -192,7 +173,7 @@ def test_a_cut_between_web_and_database_is_named_and_heals(
     logged = web.execute(["journalctl", "-o", "cat", "-u", "app-demo@*", "--since=-30s"], capture=True).stdout
     assert "health check failed: database" in logged
     lab.network.mend()
-    until(lambda: all(web.id in up(edge) for edge in edges), 20)
+    wait_for("it gets requests again", lambda: all(web.id in up(edge) for edge in edges), 20)
     assert health_of(web)["status"] == "ok"
     began = time.monotonic()
     assert not failed(answers(load, began, 3))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import WithRole
 
 from lab import served
 from lab.fleetdeploys import call, link_of, orchestrate
@@ -18,8 +19,6 @@ from lab.load import Load
 
 pytestmark = pytest.mark.slow("fleet")
 
-WithRole = Callable[[str], list[Host]]
-FEW = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
 NEW = "web9"
 
 
@@ -35,19 +34,6 @@ class Fleet:
         change(found["hosts"])
         self.path.write_text(yaml.safe_dump(found, sort_keys=False))
         self.lab.make(self.lab.record.fleet)
-
-
-@pytest.fixture
-def load(lab: Lab, with_role: WithRole) -> Iterator[Load]:
-    """Requests through the edges; at the end of the test none of them has failed."""
-    with_role("edge")
-    served.check(lab.site)
-    found = Load(served.pages(lab.site)[0], served.ca_file(lab.site), dict(FEW))
-    with found.running():
-        time.sleep(2)
-        yield found
-    assert found.answers, "nobody asked"
-    assert not found.failures, found.failures[:5]
 
 
 @pytest.fixture(scope="module")

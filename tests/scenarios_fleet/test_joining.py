@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import answer, apply, path_on, run, wait_for
+from conftest import answer, apply, path_on, pings, run, wait_for
 
 from joining import fingerprint
 from lab.host import Host
@@ -18,11 +18,6 @@ def journal(host: Host, since: str) -> str:
 
 def clock(host: Host) -> str:
     return run(host, "date", "+%F %T").strip()
-
-
-def answers(master: Host, minion: Host) -> bool:
-    done = master.execute(["salt", minion.id, "test.ping", "--timeout=3", "--out=json", "--static"], capture=True)
-    return "true" in done.stdout
 
 
 @pytest.fixture
@@ -39,7 +34,7 @@ def whole(master: Host, minion: Host) -> Iterator[None]:
         path.chmod(0o400)
     pin.write_text(pinned)
     run(minion, "systemctl", "restart", "salt-minion")
-    wait_for("the minion answers", lambda: answers(master, minion))
+    wait_for("the minion answers", lambda: pings(master, minion))
 
 
 def test_a_minion_with_a_stale_key_is_told_so_and_refused(master: Host, minion: Host, whole: None) -> None:
@@ -49,7 +44,7 @@ def test_a_minion_with_a_stale_key_is_told_so_and_refused(master: Host, minion: 
     run(minion, "systemctl", "start", "--no-block", "salt-minion")
     wait_for("the minion is told", lambda: "The Salt Master has cached the public key" in journal(minion, since)
              or "rejected" in journal(minion, since))  # fmt: skip
-    assert not answers(master, minion)
+    assert not pings(master, minion)
     keys = answer(master, "salt-key", "-L")
     assert keys["minions_denied"] == [minion.id] and minion.id in keys["minions"], "the old key stays accepted"
     run(master, "rm", f"/etc/salt/pki/master/minions_denied/{minion.id}")
@@ -62,7 +57,7 @@ def test_a_master_with_another_key_is_refused(minion: Host, master: Host, whole:
     place.write_text("master_finger: '" + ":".join(["ab"] * 32) + "'\n")
     run(minion, "systemctl", "restart", "--no-block", "salt-minion")
     wait_for("it says why", lambda: "fingerprint" in journal(minion, since))
-    assert not answers(master, minion)
+    assert not pings(master, minion)
 
 
 def test_the_pin_is_the_masters_key(lab: Lab, master: Host, minion: Host) -> None:
@@ -83,7 +78,7 @@ def test_a_master_that_is_down_changes_nothing_on_the_others(master: Host, minio
         assert run(minion, "systemctl", "--failed", "--plain", "--no-legend") == ""
     finally:
         run(master, "systemctl", "start", "salt-master")
-    wait_for("the minion is back", lambda: answers(master, minion))
+    wait_for("the minion is back", lambda: pings(master, minion))
 
 
 def process_of(minion: Host) -> str:
@@ -100,7 +95,7 @@ def test_a_minion_never_cuts_off_the_branch_it_sits_on(lab: Lab, master: Host, m
         states = apply(master, minion)
         assert states["salt-minion.service"]["changes"], "it was to be restarted"
         wait_for("it restarts", lambda: process_of(minion) not in (before, "0"))
-        wait_for("it answers", lambda: answers(master, minion))
+        wait_for("it answers", lambda: pings(master, minion))
         assert not [name for name, state in apply(master, minion).items() if state["changes"]]
     finally:
         settings.unlink() if old is None else settings.write_text(old)
@@ -110,4 +105,4 @@ def test_a_minion_never_cuts_off_the_branch_it_sits_on(lab: Lab, master: Host, m
     states = apply(master, minion)
     assert not states["/etc/salt/minion"]["changes"] and states["salt-minion.service"]["changes"]
     wait_for("it restarts", lambda: process_of(minion) not in (before, "0"))
-    wait_for("it answers", lambda: answers(master, minion))
+    wait_for("it answers", lambda: pings(master, minion))
