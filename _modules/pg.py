@@ -37,19 +37,7 @@ def version() -> int:
 
 
 def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None = None) -> dict[str, str]:
-    """Return memory and parallelism settings for a web workload.
-
-    Args:
-        memory_mb: Memory for PostgreSQL in MB, at least 256.
-        cpus: Number of CPUs.
-        version: PostgreSQL's major version.
-        max_connections: How many connections; None for as many as the memory carries, between 25 and 200.
-
-    Returns:
-        Settings by name, as in postgresql.conf.
-
-    Raises:
-        ValueError: The memory is too small, at all or for so many connections.
+    """Return memory and parallelism settings for a host of any size: ``tuning`` of _utils/pgtuning.py, with its rules.
 
     Example:
         salt-call pg.tuning 4096 2 17
@@ -68,7 +56,7 @@ def host_tuning(settings: dict[str, Any]) -> dict[str, str]:
         Settings by name, as in postgresql.conf.
 
     Example:
-        salt-call pg.host_tuning '{memory_mb: 1024, max_connections: null}'
+        salt-call pg.host_tuning '{memory_mb: 1024, memory_share: 0.5, max_connections: null}'
     """
     return tuning(_memory_mb(settings), __grains__["num_cpus"], version(), settings["max_connections"])
 
@@ -149,17 +137,11 @@ def ident() -> str:
 
 
 def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | None = None) -> dict[str, dict[str, Any]]:
-    """Return the databases that should be there.
+    """Return the databases that should be there: ``wanted`` of _utils/pgplan.py, for states, which reach it only here.
 
     Args:
-        clients: ``wiring.postgres.clients`` of the pillar; one app may have several (hosts).
+        clients: ``wiring.postgres.clients`` of the pillar.
         extensions: For each app the extensions of its database.
-
-    Returns:
-        For each database: ``app``, ``user`` (the app's role), ``owner`` (the role that migrates), ``extensions``.
-
-    Raises:
-        ValueError: Two apps share a database or a role, or one app has two.
 
     Example:
         salt-call pg.wanted '[]'
