@@ -31,7 +31,7 @@ from lab.apply import explain
 from lab.deploys import Demo, demo_of
 from lab.host import Host
 from lab.lab import Lab
-from lab.load import CLIENTS, Load, percentile
+from lab.load import CLIENTS, Load, beside, percentile
 
 GOOD, ROLLBACKS, WARM = 10, 3, 3
 BAD_ONES = ("does not start", "answers 500", "wrong version")
@@ -114,12 +114,9 @@ def until_served(load: Load, act: Callable[[], object]) -> float:
             time.sleep(0.02)
 
     stop, began = threading.Event(), time.monotonic()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    act()
-    time.sleep(0.2)
-    stop.set()
-    watcher.join()
+    with beside([watch], stop):
+        act()
+        time.sleep(0.2)
     return found[0] - began if found else float("nan")
 
 

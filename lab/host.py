@@ -90,6 +90,12 @@ class Host:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(children[0]) if children else None
 
+    def _leader(self) -> int:
+        leader = self.leader_pid()
+        if leader is None:
+            raise Refused(f"{self.id} is not running: bin/lab up starts it")
+        return leader
+
     @property
     def port(self) -> str:
         """The name, here, of its port on the lab's bridge.
@@ -97,10 +103,7 @@ class Host:
         Raises:
             Refused: the host is not running.
         """
-        leader = self.leader_pid()
-        if leader is None:
-            raise Refused(f"{self.id} is not running: bin/lab up starts it")
-        peer = Path(f"/proc/{leader}/root/sys/class/net/host0/iflink").read_text()
+        peer = Path(f"/proc/{self._leader()}/root/sys/class/net/host0/iflink").read_text()
         ports = Path(f"/sys/class/net/{self.network.bridge}/brif").iterdir()
         return next(port.name for port in ports if (port / "../ifindex").resolve().read_text() == peer)
 
@@ -252,10 +255,7 @@ class Host:
         Raises:
             Refused: the host is not running.
         """
-        leader = self.leader_pid()
-        if leader is None:
-            raise Refused(f"{self.id} is not running: bin/lab up starts it")
-        return ["nsenter", f"--target={leader}", "--all", f"--wdns={cwd}", "--", *command]
+        return ["nsenter", f"--target={self._leader()}", "--all", f"--wdns={cwd}", "--", *command]
 
     def stop(self) -> None:
         """Shut the host down in order; after the time that systemd itself gives, by force. Then unmount."""

@@ -15,9 +15,10 @@ import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lab.served import Connection, Page
@@ -74,19 +75,11 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[Load]:
         """Let all clients ask while the body runs; on return each has finished its last request."""
-        threads = [
-            threading.Thread(target=self._client, args=(kind, number), daemon=True)
-            for kind, count in self.clients.items()
-            for number in range(count)
+        clients = [
+            partial(self._client, kind, number) for kind, count in self.clients.items() for number in range(count)
         ]
-        for thread in threads:
-            thread.start()
-        try:
+        with beside(clients, self.stop):
             yield self
-        finally:
-            self.stop.set()
-            for thread in threads:
-                thread.join(SECONDS + 5)
 
     def _client(self, kind: str, number: int) -> None:
         kinds: dict[str, Callable[[_Browser, int], None]] = {
@@ -106,6 +99,25 @@ class Load:
                 browser.close()
             self.stop.wait(PAUSE)
         browser.close()
+
+
+@contextmanager
+def beside(work: Iterable[Callable[[], object]], stop: threading.Event) -> Iterator[None]:
+    """Run each piece of work in a thread of its own, beside the body.
+
+    Args:
+        work: what ends soon after `stop` is set, at the latest SECONDS later.
+        stop: set when the body has ended.
+    """
+    threads = [threading.Thread(target=piece, daemon=True) for piece in work]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(SECONDS + 5)
 
 
 class _Wrong(Exception):

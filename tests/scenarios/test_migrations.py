@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab
+from lab.load import beside
 from lab.served import Connection, ca_file, pages
 
 pytestmark = pytest.mark.slow("bookworm")
@@ -161,15 +163,16 @@ def clients(lab: Lab, number: int) -> Iterator[Load]:
             load.seconds.append(time.monotonic() - begun)
             stop.wait(0.05)
 
-    threads = [threading.Thread(target=ask) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
+    with beside([ask] * number, stop):
         yield load
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+
+
+def begin_apply(host: Host) -> Future[Outcome]:
+    """Apply in a thread; answers what it will have come to."""
+    pool = ThreadPoolExecutor(1)
+    begun = pool.submit(apply, host)
+    pool.shutdown(wait=False)
+    return begun
 
 
 def comment(outcome: Outcome) -> str:
@@ -198,15 +201,13 @@ def test_a_reader_delays_a_migration_but_nobody_else(lab: Lab, project: Project,
     """Requests that queue behind the waiting ALTER TABLE wait for its lock_timeout, and no longer."""
     project.migration("0002_mood", ADD)
     with clients(lab, 3) as load, reader(one, 120):
-        thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
-        outcomes: list[Outcome] = []
-        thread.start()
+        begun = begin_apply(one)
         wait(lambda: query_count(one, "ALTER TABLE%mood") > 0, 60)
         time.sleep(6)  # long enough for a second try
-        assert thread.is_alive() and "mood" not in project.columns()
+        assert not begun.done() and "mood" not in project.columns()
         project.sql(END_READER)
-        thread.join(120)
-    assert outcomes[0].ok, explain(outcomes[0])
+        outcome = begun.result(120)
+    assert outcome.ok, explain(outcome)
     assert "mood" in project.columns()
     assert set(load.statuses) == {200} and not load.errors
     assert max(load.seconds) > LOCK_TIMEOUT / 2, "nobody queued, so this proves nothing"
@@ -235,9 +236,7 @@ def test_a_migration_that_was_killed_is_done_by_the_next_apply(
     lab: Lab, project: Project, one: Host, whom: str
 ) -> None:
     project.migration("0002_mood", ADD, SLOW)
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
-    thread.start()
+    begun = begin_apply(one)
     wait(lambda: query_count(one, "pg_sleep") > 0, 60)
     if whom == "salt":
         found = one.execute(["pgrep", "-f", "salt-call state.apply"], capture=True).stdout.split()
@@ -245,8 +244,7 @@ def test_a_migration_that_was_killed_is_done_by_the_next_apply(
         one.execute(["kill", "-KILL", *found])
     else:
         one.execute(["systemctl", "kill", "--signal=KILL", MIGRATE])
-    thread.join(60)
-    assert not outcomes[0].ok
+    assert not begun.result(60).ok
     healed = apply(one)
     assert healed.ok, explain(healed)
     assert "mood" in project.columns()
@@ -258,25 +256,21 @@ def test_an_index_is_built_concurrently_beside_a_reader_and_after_a_kill(lab: La
     """It waits for old transactions, longer than lock_timeout, and blocks nobody; half of one is built anew."""
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('notes_author')"
     project.migration("0002_index", INDEX, atomic=False)
-    outcomes: list[Outcome] = []
     with reader(one, 120):
-        thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
-        thread.start()
+        begun = begin_apply(one)
         wait(lambda: project.sql(valid) == "f", 60)
         one.execute(["systemctl", "kill", "--signal=KILL", MIGRATE])
-        thread.join(60)
-        assert not outcomes[0].ok
+        assert not begun.result(60).ok
         wait(lambda: query_count(one, "CONCURRENTLY") == 0, 15)
         assert project.sql(valid) == "f", "the kill left nothing to heal"
         with clients(lab, 2) as load:
-            thread = threading.Thread(target=lambda: outcomes.append(apply(one)))
-            thread.start()
+            begun = begin_apply(one)
             wait(lambda: query_count(one, "CONCURRENTLY") > 0, 60)
             time.sleep(LOCK_TIMEOUT + 2)
-            assert thread.is_alive(), "it waits for the reader"
+            assert not begun.done(), "it waits for the reader"
             project.sql(END_READER)
-            thread.join(120)
-    assert outcomes[1].ok, explain(outcomes[1])
+            outcome = begun.result(120)
+    assert outcome.ok, explain(outcome)
     assert project.sql(valid) == "t"
     assert set(load.statuses) == {200} and not load.errors
     assert max(load.seconds) < LOCK_TIMEOUT

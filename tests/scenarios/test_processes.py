@@ -15,6 +15,7 @@ import yaml
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab
+from lab.load import beside
 from lab.served import Connection, ca_file, pages
 
 pytestmark = pytest.mark.slow("bookworm")
@@ -159,13 +160,8 @@ def test_there_are_never_two_beats_and_never_none_for_long(one: Host, app: Path)
         while not stop.is_set():
             counts.append((time.monotonic(), int(sh(one, "pgrep -u app-demo -fc 'celery --app=demo beat' || true"))))
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with beside([watch], stop):
         deploy(one, app, DRILL="5")
-    finally:
-        stop.set()
-        thread.join()
     assert max(count for _, count in counts) == 1
     without = [when for when, count in counts if count == 0]
     assert not without or max(without) - min(without) < 5

@@ -15,6 +15,7 @@ from databases import shell
 from lab.apply import apply
 from lab.host import Host
 from lab.lab import Lab
+from lab.load import beside
 from lab.served import Page, ca_file, get, pages
 
 MOST_SECONDS = 3.0
@@ -74,15 +75,8 @@ def visitors(lab: Lab, page: Page) -> Iterator[list[float]]:
                 served.append(time.monotonic())
             time.sleep(0.02)
 
-    threads = [threading.Thread(target=visit) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with beside([visit] * 2, stop):
         yield served
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def longest_gap(served: list[float]) -> float:
