@@ -91,7 +91,13 @@ def bring_in(host: str) -> str:
             salt-call edge.bring_in web1
     """
     _write_out(set(out()) - {host})
+    resting = {row["pxname"] for row in _stat() if row["svname"] == host and row["status"].startswith("MAINT")}
     for backend, name in _servers(host):
+        if backend in resting:
+            # HAProxy takes a server that leaves maintenance for up before it has asked it. While it drains it gets
+            # nothing, and from down only a good check brings it up.
+            _command(f"set server {backend}/{name} state drain")
+            _command(f"set server {backend}/{name} health down")
         _command(f"set server {backend}/{name} state ready")
     until = time.monotonic() + LONGEST_REQUEST
     while down := [row["pxname"] for row in _stat() if row["svname"] == host and not row["status"].startswith("UP")]:

@@ -152,6 +152,26 @@ def test_who_is_out_is_remembered(haproxy: Haproxy) -> None:
     assert later.out() == ["web9"]
 
 
+def test_a_host_is_in_again_when_it_answers_health_checks(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web1")
+    began = haproxy.now
+    assert haproxy.module.bring_in("web1") == "web1"
+    assert haproxy.statuses("web1") == {"UP"} and haproxy.now > began and haproxy.module.out() == []
+
+
+def test_a_host_that_is_not_well_is_not_brought_in(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web1")
+    haproxy.servers["app_shop", "web1"].well = False
+    with pytest.raises(CommandExecutionError, match=r"web1 does not answer health checks of app_shop$"):
+        haproxy.module.bring_in("web1")
+
+
+def test_a_host_that_serves_is_not_disturbed_when_it_is_brought_in_once_more(haproxy: Haproxy) -> None:
+    haproxy.of("web1")[0].ends = [9]
+    haproxy.module.bring_in("web1")
+    assert haproxy.now == 0 and haproxy.statuses("web1") == {"UP"} and haproxy.open(*haproxy.of("web1")) == 1
+
+
 def test_a_host_is_forgotten_when_haproxy_does_not_know_it_any_more(haproxy: Haproxy) -> None:
     haproxy.module.take_out("web1")
     with pytest.raises(CommandExecutionError, match="web1 is one of this edge's web hosts"):
