@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import time
@@ -16,6 +17,7 @@ from salt.exceptions import CommandExecutionError
 
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
+CONFIG = Path("/etc/haproxy/haproxy.cfg")
 LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
 
@@ -184,6 +186,11 @@ def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tupl
 def _write_out(hosts: set[str]) -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
     __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
+    # HAProxy may start again before the next apply: it reads the very text here that the template would make.
+    if CONFIG.is_file():
+        line = lambda found: found[1] + (" disabled" if found[2] in hosts else "")  # noqa: E731
+        text = re.sub(r"(?m)^( +server (\S+) \S+)(?: disabled)?$", line, CONFIG.read_text())
+        __utils__["appfiles.write"](CONFIG, text, 0o644)
 
 
 def _servers(host: str, may_be_unknown: bool = False) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import Template
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from tests.unit.contracts import ROOT, load
 
 CHECK_SECONDS = 2
 
@@ -44,8 +45,19 @@ class Haproxy:
         self.now, self.asked_to = 0.0, []  # type: ignore[var-annotated]
         self.module: Any = load("_modules", "edge")
         self.module.ADMIN, self.module.OUT = str(folder / "admin.sock"), folder / "edge/out.json"
+        self.config = self.module.CONFIG = folder / "haproxy.cfg"
+        self.config.write_text(self.rendered())
         self.module.time = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
         self.module.__utils__ = {"appfiles.write": load("_utils", "appfiles").write}
+
+    def rendered(self) -> str:
+        """HAProxy's configuration as an apply writes it now."""
+        app = {"hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200}
+        names = sorted({host for _, host in self.servers})
+        webs = [{"host": host, "address": "192.0.2.1", "port": 80} for host in names]
+        template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
+        edge = {"http_port": 80, "https_port": 443}
+        return template.render(edge=edge, apps={"demo": app, "shop": app}, webs=webs, out=self.module.out())
 
     def of(self, host: str) -> list[Server]:
         return [server for (_, name), server in self.servers.items() if name == host]
@@ -150,6 +162,16 @@ def test_who_is_out_is_remembered(haproxy: Haproxy) -> None:
     assert later.out() == ["web1", "web9"] == json.loads(later.OUT.read_text())
     haproxy.module.bring_in("web1")
     assert later.out() == ["web9"]
+
+
+def test_after_a_restart_of_haproxy_the_same_are_out_and_an_apply_has_nothing_to_change(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web9", may_be_unknown=True)
+    haproxy.module.take_out("web1")
+    text = haproxy.config.read_text()
+    assert [line.split()[1] for line in text.splitlines() if line.endswith(" disabled")] == ["web1", "web1"]
+    assert text == haproxy.rendered()
+    haproxy.module.bring_in("web1")
+    assert haproxy.config.read_text() == haproxy.rendered() != text
 
 
 def test_a_host_is_in_again_when_it_answers_health_checks(haproxy: Haproxy) -> None:
