@@ -118,6 +118,17 @@ def test_a_client_of_another_ca_gets_nothing(mutualtls: Any, builder: Builder) -
     assert builder.connections == 1, "it was the server who refused"
 
 
+@pytest.mark.parametrize("name", ["ca.crt", "host.crt", "host.key"])
+def test_a_missing_certificate_is_not_taken_for_a_file_that_the_server_lacks(
+    mutualtls: Any, builder: Builder, name: str
+) -> None:
+    (mutualtls.TLS / name).unlink()
+    with pytest.raises(OSError) as error, mutualtls.server(builder.base, "127.0.0.1") as get:
+        get("/manifest.json")
+    assert error.type is OSError and str(mutualtls.TLS) in str(error.value)
+    assert builder.connections == 0
+
+
 def test_a_server_that_is_not_there_is_an_error(mutualtls: Any) -> None:
     with socket.socket() as bound:  # it does not listen, and nobody else can
         bound.bind(("127.0.0.1", 0))
