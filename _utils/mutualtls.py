@@ -79,4 +79,6 @@ def _get(connection: _Connection, base: str, path: str, place: str | Path | None
         return bytes(answer.read())
     with Path(place).open("wb") as file:
         shutil.copyfileobj(answer, file)
+    if answer.length:  # what is still to come; reading in parts, Python does not mind
+        raise OSError(f"{base}{path} ended {answer.length} bytes too early")
     return b""

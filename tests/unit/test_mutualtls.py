@@ -100,6 +100,14 @@ def test_what_is_not_to_be_had_is_named_and_not_written(
     assert error.type is kind and not (tmp_path / "place").exists()
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_an_answer_that_ends_too_early_is_an_error(
+    mutualtls: Any, builder: Builder, tmp_path: Path, written: bool
+) -> None:
+    with pytest.raises(OSError, match=NAME), mutualtls.server(builder.base, "127.0.0.1") as get:
+        get("/cut", tmp_path / "cut" if written else None)
+
+
 @pytest.mark.parametrize(
     ("builder", "reason"),
     [(make_leaf(FOREIGN, [NAME]), "unable to get local issuer"), (make_leaf(OURS, ["web2.example.org"]), "mismatch")],
