@@ -6,6 +6,7 @@ import csv
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import time
@@ -16,6 +17,7 @@ from salt.exceptions import CommandExecutionError
 
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
+CONFIG = Path("/etc/haproxy/haproxy.cfg")
 LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
 
@@ -91,7 +93,13 @@ def bring_in(host: str) -> str:
             salt-call edge.bring_in web1
     """
     _write_out(set(out()) - {host})
+    resting = {row["pxname"] for row in _stat() if row["svname"] == host and row["status"].startswith("MAINT")}
     for backend, name in _servers(host):
+        if backend in resting:
+            # HAProxy takes a server that leaves maintenance for up before it has asked it. While it drains it gets
+            # nothing, and from down only a good check brings it up.
+            _command(f"set server {backend}/{name} state drain")
+            _command(f"set server {backend}/{name} health down")
         _command(f"set server {backend}/{name} state ready")
     until = time.monotonic() + LONGEST_REQUEST
     while down := [row["pxname"] for row in _stat() if row["svname"] == host and not row["status"].startswith("UP")]:
@@ -178,6 +186,11 @@ def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tupl
 def _write_out(hosts: set[str]) -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
     __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
+    # HAProxy may start again before the next apply: it reads the very text here that the template would make.
+    if CONFIG.is_file():
+        line = lambda found: found[1] + (" disabled" if found[2] in hosts else "")  # noqa: E731
+        text = re.sub(r"(?m)^( +server (\S+) \S+)(?: disabled)?$", line, CONFIG.read_text())
+        __utils__["appfiles.write"](CONFIG, text, 0o644)
 
 
 def _servers(host: str, may_be_unknown: bool = False) -> list[tuple[str, str]]:

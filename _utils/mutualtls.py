@@ -51,13 +51,21 @@ def server(base: str, address: str) -> Iterator[Callable[..., bytes]]:
     """
     url = urlsplit(base)
     try:
-        context = ssl.create_default_context(cafile=str(TLS / "ca.crt"))
-        context.load_cert_chain(TLS / "host.crt", TLS / "host.key")
+        context = _context()
         connection = _Connection(str(url.hostname), address, int(url.port or 443), context)
         with contextlib.closing(connection):
             yield functools.partial(_get, connection, base)
     except http.client.HTTPException as error:
         raise OSError(f"{base}: {type(error).__name__}: {error}") from error
+
+
+def _context() -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(TLS / "ca.crt"))
+        context.load_cert_chain(TLS / "host.crt", TLS / "host.key")
+    except FileNotFoundError:  # which is what a file is that the other host lacks
+        raise OSError(f"{TLS} lacks ca.crt, host.crt or host.key") from None
+    return context
 
 
 def _get(connection: _Connection, base: str, path: str, place: str | Path | None = None) -> bytes:
@@ -71,4 +79,6 @@ def _get(connection: _Connection, base: str, path: str, place: str | Path | None
         return bytes(answer.read())
     with Path(place).open("wb") as file:
         shutil.copyfileobj(answer, file)
+    if answer.length:  # what is still to come; reading in parts, Python does not mind
+        raise OSError(f"{base}{path} ended {answer.length} bytes too early")
     return b""

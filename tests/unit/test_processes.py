@@ -195,6 +195,46 @@ def test_an_app_that_is_gone_leaves_nothing_and_others_alone(host: Host) -> None
     assert host.active == {} and [path.name for path in host.units.glob("app-*")] == ["app-demo@.service"]
 
 
+@pytest.fixture
+def two(host: Host) -> Host:
+    """One app's name begins with the other's, and with that of its process."""
+    host.pillar["apps"]["demo-worker"] = host.app  # type: ignore[index]
+    for app in ("demo", "demo-worker"):
+        host.module.converge(app)
+    (host.units / "app-demo@.service").write_text("# Saltern's role web writes this file.")
+    host.log.clear()
+    return host
+
+
+def test_a_host_that_leaves_ends_the_work_of_all_apps_timers_first(two: Host) -> None:
+    two.pillar["apps"] = {}
+    assert len(two.active) == 6 and two.module.remove_all() == ["demo", "demo-worker"]
+    assert two.active == {} and not list(two.units.glob("*.wants/*"))
+    assert [path.name for path in two.units.glob("app-*")] == ["app-demo@.service"]
+    stops = [line for line in two.log if line.startswith("stop ")]
+    assert [line.endswith(".timer") for line in stops] == [True, False, True, False], (
+        "none starts its command once more"
+    )
+    two.log.clear()
+    assert two.module.remove_all() == [] == two.log
+
+
+@pytest.mark.parametrize("dies_at", range(12))
+def test_a_host_that_died_while_it_left_ends_the_rest_the_next_time(two: Host, dies_at: int) -> None:
+    def run(argv: list[str], timeout: int = 0) -> str:
+        if len(two.log) == dies_at:
+            raise CommandExecutionError("killed")
+        return two.run(argv)
+
+    two.module.__utils__["appfiles.run"] = run
+    with pytest.raises(CommandExecutionError, match="killed"):
+        two.module.remove_all()
+    two.module.__utils__["appfiles.run"] = two.run
+    two.module.remove_all()
+    assert two.active == {} and not list(two.units.glob("*.wants/*"))
+    assert [path.name for path in two.units.glob("app-*")] == ["app-demo@.service"]
+
+
 def test_on_another_host_nothing_single_runs(host: Host) -> None:
     host.converge()
     host.pillar["wiring"] = {"worker": {"single": False}}

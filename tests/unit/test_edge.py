@@ -1,0 +1,220 @@
+"""Which web hosts an edge sends requests to; HAProxy is played at its admin socket, as 3.0 and 2.6 answer there."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jinja2 import Template
+from salt.exceptions import CommandExecutionError
+
+from tests.unit.contracts import ROOT, load
+
+CHECK_SECONDS = 2
+
+
+@dataclass
+class Server:
+    """A web host of one backend. Its health is 3 at best; 0 is down."""
+
+    state: str = "ready"
+    health: int = 3
+    well: bool = True
+    ends: list[float] = field(default_factory=list)  # when each request that it has will be answered
+
+    @property
+    def status(self) -> str:
+        if self.state == "maint" or not self.health:
+            return "MAINT" if self.state == "maint" else "DOWN"
+        return ("UP" if self.state == "ready" else "DRAIN") + ("" if self.health == 3 else f" {self.health}/3")
+
+
+class Haproxy:
+    """Two apps on three web hosts, and the clock: time passes only while the module sleeps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = {(app, host): Server() for app in ("app_demo", "app_shop") for host in ("web1", "web2", "web3")}
+        self.now, self.asked_to = 0.0, []  # type: ignore[var-annotated]
+        self.module: Any = load("_modules", "edge")
+        self.module.ADMIN, self.module.OUT = str(folder / "admin.sock"), folder / "edge/out.json"
+        self.config = self.module.CONFIG = folder / "haproxy.cfg"
+        self.config.write_text(self.rendered())
+        self.module.time = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
+        self.module.__utils__ = {"appfiles.write": load("_utils", "appfiles").write}
+
+    def rendered(self) -> str:
+        """HAProxy's configuration as an apply writes it now."""
+        app = {"hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200}
+        names = sorted({host for _, host in self.servers})
+        webs = [{"host": host, "address": "192.0.2.1", "port": 80} for host in names]
+        template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
+        edge = {"http_port": 80, "https_port": 443}
+        return template.render(edge=edge, apps={"demo": app, "shop": app}, webs=webs, out=self.module.out())
+
+    def of(self, host: str) -> list[Server]:
+        return [server for (_, name), server in self.servers.items() if name == host]
+
+    def statuses(self, host: str) -> set[str]:
+        return {server.status for server in self.of(host)}
+
+    def open(self, *servers: Server) -> int:
+        return sum(end > self.now for server in servers for end in server.ends)
+
+    def sleep(self, seconds: float) -> None:
+        before, self.now = self.now, self.now + seconds
+        if before // CHECK_SECONDS != self.now // CHECK_SECONDS:
+            for server in self.servers.values():
+                if server.state != "maint":
+                    server.health = 3 if server.well else 0
+
+    def answer(self, text: str) -> str:
+        if text == "show stat":
+            rows = [f"{app},{host},{self.open(one)},{one.status}," for (app, host), one in self.servers.items()]
+            rows += [f"{app},BACKEND,9,UP," for app in ("app_demo", "app_shop")]
+            return "\n".join(["# pxname,svname,scur,status,", "https,FRONTEND,9,OPEN,", *rows, "", ""])
+        self.asked_to.append(text)
+        *_, where, what, to = text.split() if text.startswith("set ") else [*text.split(), "", ""]
+        app, _, host = where.partition("/")
+        server = self.servers[app, host]
+        if text.startswith("shutdown sessions server "):
+            server.ends = []
+        elif what == "state":
+            server.health = 1 if server.state == "maint" != to else server.health  # up, before it has been asked!
+            server.state = to
+        elif (what, to) == ("health", "down") and server.state != "maint":
+            server.health = 0
+        return "\n"
+
+
+@pytest.fixture
+def haproxy() -> Iterator[Haproxy]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has at most 107 characters
+        played = Haproxy(Path(short))
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                self.wfile.write(played.answer(self.rfile.readline().decode().strip()).encode())
+
+        with socketserver.UnixStreamServer(played.module.ADMIN, Handler) as admin:
+            thread = threading.Thread(target=admin.serve_forever, args=(0.01,))
+            thread.start()
+            yield played
+            admin.shutdown()
+            thread.join()
+
+
+def test_a_host_that_is_out_gets_nothing_new_and_has_answered_all_it_had(haproxy: Haproxy) -> None:
+    haproxy.of("web1")[0].ends = [1.5, 0.5]
+    assert haproxy.module.take_out("web1") == 0
+    assert 1.5 <= haproxy.now < 2 and haproxy.module.out() == ["web1"]
+    assert haproxy.statuses("web1") == {"MAINT"} and haproxy.statuses("web2") == haproxy.statuses("web3") == {"UP"}
+    assert "drain" in haproxy.asked_to[0], "it got nothing new while it answered"
+
+
+def test_requests_that_take_too_long_are_cut_and_counted(haproxy: Haproxy) -> None:
+    for server in haproxy.of("web1"):
+        server.ends = [1, 99]
+    haproxy.of("web2")[0].ends = [99]
+    assert haproxy.module.take_out("web1", seconds=5) == 2
+    assert 5 <= haproxy.now < 6 and haproxy.open(*haproxy.of("web1")) == 0
+    assert haproxy.open(*haproxy.of("web2")) == 1, "others keep theirs"
+
+
+@pytest.mark.parametrize("others", ["down", "out"])
+def test_the_last_host_that_an_app_has_stays(haproxy: Haproxy, others: str) -> None:
+    if others == "down":
+        for host in ("web2", "web3"):
+            haproxy.servers["app_shop", host].health = 0
+    else:
+        assert haproxy.module.take_out("web2") == haproxy.module.take_out("web3") == 0
+    haproxy.asked_to.clear()
+    before = haproxy.module.out()
+    with pytest.raises(CommandExecutionError, match="web1 stays: no other host is up for"):
+        haproxy.module.take_out("web1")
+    assert haproxy.asked_to == [] and haproxy.module.out() == before and haproxy.statuses("web1") == {"UP"}
+
+
+def test_an_unknown_host_is_refused_with_the_known_ones(haproxy: Haproxy) -> None:
+    for verb in (haproxy.module.take_out, haproxy.module.bring_in):
+        with pytest.raises(CommandExecutionError, match=r'no web host "web9"; it knows web1, web2, web3$'):
+            verb("web9")
+    assert haproxy.asked_to == [] and haproxy.module.out() == []
+
+
+def test_a_host_that_is_to_come_is_out_already(haproxy: Haproxy) -> None:
+    assert haproxy.module.take_out("web9", may_be_unknown=True) == 0
+    assert haproxy.module.out() == ["web9"] and haproxy.asked_to == []
+
+
+def test_who_is_out_is_remembered(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web9", may_be_unknown=True)
+    haproxy.module.take_out("web1")
+    later: Any = load("_modules", "edge")
+    later.OUT = haproxy.module.OUT
+    assert later.out() == ["web1", "web9"] == json.loads(later.OUT.read_text())
+    haproxy.module.bring_in("web1")
+    assert later.out() == ["web9"]
+
+
+def test_after_a_restart_of_haproxy_the_same_are_out_and_an_apply_has_nothing_to_change(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web9", may_be_unknown=True)
+    haproxy.module.take_out("web1")
+    text = haproxy.config.read_text()
+    assert [line.split()[1] for line in text.splitlines() if line.endswith(" disabled")] == ["web1", "web1"]
+    assert text == haproxy.rendered()
+    haproxy.module.bring_in("web1")
+    assert haproxy.config.read_text() == haproxy.rendered() != text
+
+
+def test_a_host_is_in_again_when_it_answers_health_checks(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web1")
+    began = haproxy.now
+    assert haproxy.module.bring_in("web1") == "web1"
+    assert haproxy.statuses("web1") == {"UP"} and haproxy.now > began and haproxy.module.out() == []
+
+
+def test_a_host_that_is_not_well_is_not_brought_in(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web1")
+    haproxy.servers["app_shop", "web1"].well = False
+    with pytest.raises(CommandExecutionError, match=r"web1 does not answer health checks of app_shop$"):
+        haproxy.module.bring_in("web1")
+
+
+def test_a_host_that_serves_is_not_disturbed_when_it_is_brought_in_once_more(haproxy: Haproxy) -> None:
+    haproxy.of("web1")[0].ends = [9]
+    haproxy.module.bring_in("web1")
+    assert haproxy.now == 0 and haproxy.statuses("web1") == {"UP"} and haproxy.open(*haproxy.of("web1")) == 1
+
+
+def test_a_host_is_forgotten_when_haproxy_does_not_know_it_any_more(haproxy: Haproxy) -> None:
+    haproxy.module.take_out("web1")
+    with pytest.raises(CommandExecutionError, match="web1 is one of this edge's web hosts"):
+        haproxy.module.forget("web1")
+    assert haproxy.module.out() == ["web1"]
+    haproxy.servers = {key: server for key, server in haproxy.servers.items() if key[1] != "web1"}
+    haproxy.module.forget("web1")
+    haproxy.module.forget("web1")
+    assert haproxy.module.out() == []
+
+
+@pytest.mark.parametrize("verb", ["take_out", "bring_in", "forget"])
+def test_without_haproxy_the_error_says_so(haproxy: Haproxy, verb: str) -> None:
+    haproxy.module.ADMIN += ".gone"
+    with pytest.raises(CommandExecutionError, match=r"^HAProxy's socket /.*gone does not answer: .*No such file"):
+        getattr(haproxy.module, verb)("web1")
+    assert haproxy.module.out() == []
+
+
+def test_what_haproxy_refuses_is_told(haproxy: Haproxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = haproxy.answer
+    monkeypatch.setattr(haproxy, "answer", lambda text: "Permission denied\n" if "set" in text else played(text))
+    with pytest.raises(CommandExecutionError, match="HAProxy on `set server app_demo/web1 state drain`: Permission"):
+        haproxy.module.take_out("web1")
