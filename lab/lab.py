@@ -214,7 +214,7 @@ class Lab:
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
             with _one_at_a_time():  # two labs made at once must not choose the same network
                 prefix = free_prefix(source)
-                self._write(Record(str(source), chosen.release, chosen.name, prefix))
+                self.write(Record(str(source), chosen.release, chosen.name, prefix))
         self.refresh_site()
         self.network.up()
         self._make_keys()
@@ -237,7 +237,7 @@ class Lab:
         elif self.master:
             fleets.hand_over_keys(self.master, self.folder / "keys", self.fleet)
 
-    def _write(self, record: Record) -> None:
+    def write(self, record: Record) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / "lab.json.new"
         fresh.write_text(json.dumps(asdict(record), indent=1))
