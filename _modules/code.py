@@ -5,14 +5,14 @@ from __future__ import annotations
 import salt.state
 
 
-def spare_sync(digest: str) -> bool:
+def spare_sync(masters: str) -> bool:
     """Spares the apply that is being compiled Salt's sync of extensions, when this minion has its master's very own.
 
     The sync asks the master about each of some twenty kinds, by a connection of its own: three seconds of a minion's
     processor, and on many minions at once ten times what the states take. Where anything differs, Salt syncs as always.
 
     Args:
-        digest: of the master's extensions, by `_utils/codedigest.py`.
+        masters: what ``code.digest`` would answer if it were so.
 
     Returns:
         Whether the sync is left out.
@@ -25,7 +25,19 @@ def spare_sync(digest: str) -> bool:
             {% do salt['code.spare_sync'](pillar['wiring']['minion']['code']) %}
     """
     compiled = salt.state.HighState.get_active()
-    same = compiled is not None and __utils__["codedigest.of"](__opts__["extension_modules"], "*") == digest
-    if same:
+    spared = compiled is not None and digest() == masters
+    if spared:
         compiled.opts["autoload_dynamic_modules"] = False
-    return same
+    return spared
+
+
+def digest() -> str:
+    """Answers a word for the extensions that Salt has synced to this minion; its master has it as ``pillar['code']``.
+
+    Example:
+        .. code-block:: bash
+
+            salt web1 code.digest
+    """
+    found: str = __utils__["codedigest.of"](__opts__["extension_modules"], "*")
+    return found

@@ -177,7 +177,7 @@ def start(app: str) -> str:
 
 
 def switch(app: str) -> str:
-    """Gives this host's requests and background work to the installed release. The old web processes run on.
+    """Gives this host's requests and background work to the installed release. The old processes run on.
 
     Args:
         app: name of an app of this host.
@@ -198,12 +198,12 @@ def switch(app: str) -> str:
     if "next" in told:
         told = {**told["next"], "before": _served(told), "since": time.time()}
         _tell(app, told)
-    _give(app, release)
+    _give(app, release, keep_old=True)
     return str(told["before"]["release"])
 
 
 def confirm(app: str) -> str:
-    """Ends a deploy: stops what served before, when it has answered what it was asked.
+    """Ends a deploy: stops what served and worked before, when it has done what it was asked.
 
     Args:
         app: name of an app of this host.
@@ -220,6 +220,7 @@ def confirm(app: str) -> str:
     release = str(told["release"])
     if _serves_pages():
         __salt__["release.retire"](app, release)
+    _work(app, release)
     if "before" in told:
         if "builder" not in __pillar__["host"]["roles"]:
             __salt__["builder.remember"](app, {"build": told["build"], "token": told["token"]})
@@ -261,11 +262,15 @@ def revert(app: str) -> str | None:
     return str(release)
 
 
-def _give(app: str, release: str) -> None:
+def _give(app: str, release: str, keep_old: bool = False) -> None:
     if _serves_pages():
         __salt__["release.switch"](app, release)
+    _work(app, release, keep_old)
+
+
+def _work(app: str, release: str, keep_old: bool = False) -> None:
     if "worker" in __pillar__["host"]["roles"]:
-        __salt__["processes.converge"](app, release)
+        __salt__["processes.converge"](app, release, keep_old)
 
 
 def _serves_pages() -> bool:

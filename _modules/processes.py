@@ -385,7 +385,7 @@ def _mark(pid: str) -> str | None:
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def converge(app: str, release: str | None = None) -> None:
+def converge(app: str, release: str | None = None, keep_old: bool = False) -> None:
     """Lets this host run an app's processes and timers, of the release that shall be served and of no other.
 
     The new release's processes are started and must stay up for a while; then the old ones are told to stop and
@@ -395,6 +395,8 @@ def converge(app: str, release: str | None = None) -> None:
     Args:
         app: name of an app of this host.
         release: id of an installed release; without it the desired one.
+        keep_old: let old processes run on beside the new ones; without what may run only once. They go when this is
+            called again.
 
     Raises:
         CommandExecutionError: the release is not installed, its database is not ready for it, systemd does not know
@@ -409,15 +411,15 @@ def converge(app: str, release: str | None = None) -> None:
         units, found = wanted(app, release), _found(app)
         _check(app, units, found)
         _write(units, found)
-        _switch(app, [unit for unit in units if "instance" in unit], found)
-        timers = [unit["timer"] for unit in units if "timer" in unit]
-        if timers:
+        _switch(app, [unit for unit in units if "instance" in unit], found, keep_old)
+        if timers := [unit["timer"] for unit in units if "timer" in unit and faults(unit, found)]:
             _systemctl("enable", "--quiet", "--now", *timers)
         _remove(_leftovers(units, found), found)
         if units and "web" not in __pillar__["host"]["roles"]:
             if release is None:
                 __salt__["fleet.choose"](app, units[0]["release"])
-            _prune(app, units[0]["release"])
+            if not keep_old:
+                _prune(app, units[0]["release"])
 
 
 def remove(app: str) -> None:
@@ -481,14 +483,17 @@ def _check(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> None
 
 
 def _write(units: list[dict[str, Any]], found: dict[str, Any]) -> None:
-    for unit in units:
-        for path, text in unit["files"].items():
-            if found["files"].get(path) != text:
-                __utils__["appfiles.write"](path, text, 0o644)
-    _systemctl("daemon-reload")
+    differing = {
+        path: text for unit in units for path, text in unit["files"].items() if found["files"].get(path) != text
+    }
+    for path, text in differing.items():
+        __utils__["appfiles.write"](path, text, 0o644)
+    # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
+    if differing or any(about.get("NeedDaemonReload") == "yes" for about in found["units"].values()):
+        _systemctl("daemon-reload")
 
 
-def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any]) -> None:
+def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any], keep_old: bool) -> None:
     """From whatever runs to exactly the wanted instances, started at boot."""
     if not units:
         return
@@ -509,7 +514,8 @@ def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any]) -> No
     stale = [name for name in _found(app)["enabled"] if _is_other(name, units)]
     if stale:
         _systemctl("disable", "--quiet", "--no-reload", *stale)
-    _stop([name for name in old if not single or not name.startswith(single)])
+    if not keep_old:
+        _stop([name for name in old if not single or not name.startswith(single)])
 
 
 def _is_good(unit: dict[str, Any], found: dict[str, Any]) -> bool:

@@ -59,15 +59,21 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
     forget_old_code()
     from .compiled import fleet_pillar, host_pillar
     from .errors import SiteError
-    from .layout import REPOSITORY
     from .load import load_site
 
     try:
         if minion_id.endswith(ORCHESTRATION):
-            return fleet_pillar(load_site(site))
+            return fleet_pillar(load_site(site)) | {"code": _code()}
         found = host_pillar(load_site(site), minion_id, pillar.get("secrets"))
     except SiteError as error:
         return {"_errors": [str(error)]}
     if "minion" in found["wiring"]:  # salt/top.sls compares it with what the minion has
-        found["wiring"]["minion"]["code"] = __utils__["codedigest.of"](REPOSITORY / "salt", "_*")
+        found["wiring"]["minion"]["code"] = _code()
+    return found
+
+
+def _code() -> str:
+    from .layout import REPOSITORY
+
+    found: str = __utils__["codedigest.of"](REPOSITORY / "salt", "_*")
     return found

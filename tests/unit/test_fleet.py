@@ -26,6 +26,7 @@ class Host:
         self.released: dict[str, str] | None = {"build": "b-old", "token": "t0"}
         self.candidate = {"build": "b-new", "token": "t1"}
         self.log: list[str] = []
+        self.working = {OLD}
         self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"together": True}}
         self.module.__utils__ = {"appfiles.write": lambda path, text, mode: Path(path).write_text(text)}
         self.module.__salt__ = {
@@ -44,6 +45,7 @@ class Host:
             "django.collect_static": lambda app, release: None,
             "django.publish_static": lambda app, release: None,
             "django.migrate": lambda app, release: [],
+            "processes.converge": self.work,
         }
 
     def prepare(self, app: str, release: str) -> None:
@@ -54,6 +56,9 @@ class Host:
     def switch(self, app: str, release: str) -> None:
         assert release in self.running
         self.active = release
+
+    def work(self, app: str, release: str, keep_old: bool) -> None:
+        self.working = {*self.working, release} if keep_old else {release}
 
     def told(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "demo/fleet.json").read_text()))
@@ -80,6 +85,21 @@ def test_a_deploy_that_goes_well(host: Host) -> None:
     assert host.module.confirm("demo") == NEW
     assert host.running == {NEW} and host.module.chosen("demo") == NEW
     assert host.log[-1] == "remember b-new"
+
+
+def test_background_work_goes_over_and_back_with_the_pages(host: Host) -> None:
+    host.module.__pillar__["host"]["roles"] = ["worker"]
+    host.module.__salt__["release.active"] = lambda app: None
+    for step in ("install", "migrate", "start", "switch"):
+        getattr(host.module, step)("demo")
+    assert host.working == {OLD, NEW}, "the old one works on until the fleet is sure"
+    assert host.module.revert("demo") == OLD
+    assert host.working == {OLD}
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    host.released = host.candidate
+    assert host.module.confirm("demo") == NEW
+    assert host.working == {NEW}
 
 
 @pytest.mark.parametrize("done", [["install"], ["install", "start"], ["install", "start", "switch"]])

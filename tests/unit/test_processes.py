@@ -128,6 +128,20 @@ def test_a_new_release_overlaps_with_the_old_but_for_what_is_single(host: Host) 
     assert host.problems() == {}
 
 
+def test_in_a_fleet_the_old_ones_work_on_until_all_hosts_have_switched(host: Host) -> None:
+    host.converge()
+    host.release = "r2"
+    host.module.converge("demo", keep_old=True)
+    working = ["app-demo-beat@r2.service", "app-demo-worker@r1.service", "app-demo-worker@r2.service"]
+    assert sorted(unit for unit in host.active if "@" in unit) == working
+    assert host.module._found("demo")["enabled"] == [
+        "app-demo-beat@r2.service", "app-demo-clean.timer", "app-demo-worker@r2.service",
+    ], "after a power cut only the new ones start"  # fmt: skip
+    host.converge()
+    assert "app-demo-worker@r1.service" not in host.active
+    assert host.module.status("demo")["problems"] == {}
+
+
 def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(host: Host) -> None:
     host.converge()
     host.app["processes"] = {"worker": {**WORKER, "celery": {**CELERY, "concurrency": 5}}, "beat": BEAT}
