@@ -11,6 +11,7 @@ It writes bench/reports/<date>-deploys.md (about six minutes on two idle cores) 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -36,6 +37,7 @@ from lab.load import CLIENTS, Load, beside, percentile
 GOOD, ROLLBACKS, WARM = 10, 3, 3
 BAD_ONES = ("does not start", "answers 500", "wrong version")
 STEADY_SECONDS = 30
+UNIT_STOPPED = "9d1aaa27d60140bd96365438aad20286"  # systemd's own id of that message (systemd.messages-catalog)
 REPORTS = REPOSITORY / "bench/reports"
 
 
@@ -84,13 +86,20 @@ def must(demo: Demo) -> None:
         sys.exit(explain(outcome))
 
 
-def timed_deploy(demo: Demo) -> float:
-    """Return the seconds of a deploy of changed code, from command to the old process's end, and the apply's."""
+def timed_deploy(demo: Demo) -> tuple[float, float]:
+    """Return the seconds of a deploy of changed code until the old web processes have ended, and until all has."""
     say("warm deploy, without load")
     demo.change()
-    began = time.monotonic()
+    old, began = f"app-demo@{demo.active()}.service", time.time()
     must(demo)
-    return time.monotonic() - began
+    return ended(demo.host, old) - began, time.time() - began
+
+
+def ended(host: Host, unit: str) -> float:
+    """Return when systemd last said that it had stopped a unit, as time.time() does."""
+    asked = ["journalctl", "--output=json", "--lines=1", f"UNIT={unit}", f"MESSAGE_ID={UNIT_STOPPED}"]
+    found = json.loads(host.execute(asked, capture=True).stdout)
+    return int(found["__REALTIME_TIMESTAMP"]) / 1e6
 
 
 def timed_rollback(demo: Demo, load: Load) -> float:
@@ -157,7 +166,7 @@ def under_load(demo: Demo, load: Load) -> list[Span]:
 
 
 def report(
-    lab: Lab, host: Host, load: Load, spans: list[Span], warm: list[float], alone: list[float], lost: bool
+    lab: Lab, host: Host, load: Load, spans: list[Span], warm: list[tuple[float, float]], alone: list[float], lost: bool
 ) -> str:
     """Write the report."""
     commit = subprocess.run(
@@ -205,8 +214,10 @@ def report(
         "| what | goal | measured |",
         "| --- | --- | --- |",
         f"| p99 while something is deployed ÷ p99 of steady state | ≤ 2 | {p99(False) / p99(True):.1f} |",
-        f"| warm deploy of changed code, without load: command to end, median of {WARM} | ≤ 10 s "
-        f"| {statistics.median(warm):.1f} s |",
+        f"| warm deploy of changed code, without load: command to the old web processes' end, median of {WARM} "
+        f"| ≤ 10 s | {statistics.median(web for web, _ in warm):.1f} s |",
+        "| the same, to the command's own end: workers have switched too, and the new ones stayed up for 3 s | "
+        f"| {statistics.median(whole for _, whole in warm):.1f} s |",
         f"| rollback without load: command to first answer, worst of {len(alone)} | ≤ 2 s | {max(alone):.1f} s |",
         f"| rollback under load: the same, worst of {len(served_after)} | | {max(served_after):.1f} s |",
         "",
