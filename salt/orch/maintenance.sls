@@ -1,7 +1,8 @@
 {#- Takes a web host out of the edges, lets it end its last request, works on it, and brings it back:
       salt-run state.orchestrate orch.maintenance pillar='{"host": "web1"}'
       salt-run state.orchestrate orch.maintenance pillar='{"host": "web1", "reboot": true}'
-    The work is to apply its states. Where that fails the host stays out, and the output says so. #}
+    The work is to apply its states. Where that fails the host stays out, and the output says so. A host that was out
+    before is brought in as well, when all has gone well. #}
 {%- set host, hosts = pillar.get('host'), pillar['app_hosts'] %}
 {%- if host not in hosts['web'] %}
 {{ raise('name a web host: pillar=\'{"host": "..."}\', one of ' ~ (hosts['web'] | join(', '))) }}
@@ -17,11 +18,13 @@ out of the edges:
 
 {%- if pillar.get('reboot') %}
 
+# In two seconds: it must answer first, and whoever waits for its return must wait already.
 reboot:
   salt.function:
-    - name: system.reboot
+    - name: cmd.run
     - tgt: {{ host | json }}
-    - kwarg: {at_time: now}
+    - expect_minions: True
+    - arg: ['systemd-run --quiet --on-active=2s --timer-property=AccuracySec=100ms systemctl reboot']
     - require:
       - salt: out of the edges
 
@@ -54,6 +57,12 @@ in the edges again:
     - require:
       - salt: states of {{ host }}
 
+{%- set told, was_out = salt['saltutil.cmd'](hosts['edge'], 'edge.out', tgt_type='list'), [] %}
+{%- for found in told.values() if host in (found.get('ret') or []) %}
+{%- do was_out.append(host) %}
+{%- endfor %}
+{%- if not was_out %}
+
 # An edge that had no other host to send requests to refused, and the others must not go on without this one.
 nothing was done:
   salt.function:
@@ -63,3 +72,4 @@ nothing was done:
     - arg: [{{ host | json }}]
     - onfail:
       - salt: out of the edges
+{%- endif %}

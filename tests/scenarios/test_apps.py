@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from conftest import change_app
 
 from lab import served
 from lab.apply import apply, explain
 from lab.host import Host
 from lab.lab import Lab
+
+pytestmark = pytest.mark.slow("trixie")
 
 MAKE_A_REPOSITORY = """
 set -e

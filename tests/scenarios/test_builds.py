@@ -94,6 +94,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow("bookworm")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_build_is_refused_before_anything_is_touched(lab: Lab, one: Host, demo: Path, damage: str) -> None:
     command, said = DAMAGES[damage]

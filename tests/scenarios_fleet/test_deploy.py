@@ -118,10 +118,24 @@ def test_a_host_that_dies_in_the_middle_leaves_no_mixed_fleet(
     assert [call(edge, "edge.bring_in", last.id) for edge in with_role("edge")]
 
 
-def test_maintenance_of_a_web_host_loses_no_request(master: Host, with_role: WithRole, load: Load) -> None:
+@pytest.mark.parametrize("reboot", [False, pytest.param(True, marks=pytest.mark.slow("fleet"))])
+def test_maintenance_of_a_web_host_loses_no_request(
+    master: Host, with_role: WithRole, load: Load, reboot: bool
+) -> None:
     first = with_role("web")[0]
-    began = first.execute(["cat", "/proc/sys/kernel/random/boot_id"], capture=True).stdout
-    done = orchestrate(master, "orch.maintenance", host=first.id)
+    boot = lambda: first.execute(["cat", "/proc/sys/kernel/random/boot_id"], capture=True).stdout  # noqa: E731
+    before = boot()
+    done = orchestrate(master, "orch.maintenance", host=first.id, reboot=reboot)
     assert done.exit_code == 0, done.text
-    assert began == first.execute(["cat", "/proc/sys/kernel/random/boot_id"], capture=True).stdout
+    assert (boot() != before) is reboot
     assert not any(call(edge, "edge.out") for edge in with_role("edge"))
+
+
+def test_maintenance_that_cannot_be_leaves_a_host_out_that_was_out(master: Host, with_role: WithRole) -> None:
+    first, second, *_ = with_role("web")
+    edges = with_role("edge")
+    assert [call(edge, "edge.take_out", first.id) for edge in edges]
+    done = orchestrate(master, "orch.maintenance", host=second.id)
+    assert done.exit_code != 0 and f"{second.id} stays" in done.text
+    assert [call(edge, "edge.out") for edge in edges] == [[first.id]] * len(edges)
+    assert [call(edge, "edge.bring_in", first.id) for edge in edges]
