@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "TERM": os.environ.get("TERM", "dumb"),
 }
 BOOT_SECONDS = 60
+REBOOTED = 133  # nspawn's exit status for a host that wants to boot again
 STOP_SECONDS = 90  # as long as systemd itself gives a unit
 
 
@@ -170,16 +171,19 @@ class Host:
         if machine.has_systemd():
             unit = ["systemd-run", "--quiet", "--collect", f"--unit={self.machine}"]
             unit += ["--property=Delegate=yes", "--property=KillMode=mixed"]
+            unit += [f"--property={name}={REBOOTED}" for name in ("RestartForceExitStatus", "SuccessExitStatus")]
             unit += [f"--setenv={key}={env[key]}" for key in env if key.startswith("SYSTEMD_NSPAWN")]
             run([*unit, *command, "--keep-unit"])
             return
         # Without systemd here there is no unit whose cgroup the host could have: two hosts would share theirs, and one
-        # would wait for the other's processes to end. The shell puts itself into cgroups of the host's own, and execs.
+        # would wait for the other's processes to end. A shell puts itself into cgroups of the host's own, and execs;
+        # another one waits outside of them, and boots the host again when it has rebooted itself.
         groups = [str(group / "cgroup.procs") for group in self._cgroups(make=True)]
         enter = 'for group in $GROUPS_OF_HOST; do echo $$ > "$group" || exit 1; done; exec "$@"'
+        again = f'while sh -c "$0" sh "$@"; [ $? = {REBOOTED} ]; do :; done'
         with self.console.open("ab") as log:
             self._nspawn = subprocess.Popen(
-                ["sh", "-c", enter, "sh", *command, "--keep-unit"],
+                ["sh", "-c", again, enter, *command, "--keep-unit"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
