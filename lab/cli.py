@@ -16,16 +16,18 @@ from lab.host import Host
 from lab.lab import Lab, all_labs, fleet_folder
 from lab.output import detail, fail, result, say, stage
 
+DEFAULT_FLEET = "single"
+
 Options = argparse.Namespace
 
 
 def up(options: Options) -> None:
     """Bring a lab up, apply the highstate, show where it is served. On a running lab: check, heal, say so."""
-    lab = Lab(options.lab or fleet_folder(options.fleet).name)
+    lab = Lab(options.lab or fleet_folder(options.fleet or DEFAULT_FLEET).name)
     with lab.locked():
         was_running = lab.running
         machine.prepare()
-        lab.make(options.fleet, options.release, options.image)
+        lab.make(options.fleet or (lab.record.fleet if lab.exists else DEFAULT_FLEET), options.release, options.image)
         outcomes = apply_all(lab)
         with stage("asking for the page, as a browser does"):
             pages = served.check(lab.site)
@@ -250,7 +252,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("up", up)
     sub.add_argument(
-        "fleet", nargs="?", default="single", help="a fleet under lab/fleets/, or a site's folder (default: single)"
+        "fleet",
+        nargs="?",
+        help=f"a fleet under lab/fleets/, or a site's folder (default: the lab's own, or {DEFAULT_FLEET})",
     )
     sub.add_argument(
         "--release", choices=machine.known_releases(), help="Debian release of new hosts (default: trixie)"
