@@ -66,3 +66,19 @@ def test_media_is_served_and_cannot_run_scripts(lab: Lab, one: Host, demo: Path)
     answer = on(one, write)
     assert " 200 " in answer.splitlines()[0] and answer.endswith("hello")
     assert "sandbox" in answer and "nosniff" in answer
+
+
+def test_debian_packages_come_with_the_app(one: Host, demo: Path) -> None:
+    """One for the builder and one to run with; before the release, which may need them to start."""
+    packages = {"build": ["bc"], "run": ["cowsay"]}
+    there = "dpkg-query --show --showformat='${db:Status-Status} ' bc cowsay 2>/dev/null || true"
+    assert "installed" not in on(one, there).replace("not-installed", ""), "they are here already: choose others"
+    change_app(demo, {"packages": packages}, SCENARIO="packages")
+    plan = apply(one, plan=True)
+    done = apply(one)
+    assert done.ok, explain(done)
+    assert on(one, there).split() == ["installed", "installed"]
+    assert set(plan.changed) == set(done.changed)
+    order = [state["__id__"] for state in sorted(done.states, key=lambda state: state["__run_num__"])]
+    assert order.index("build packages of demo") < order.index("build of demo")
+    assert order.index("packages of demo") < order.index("release of demo")
