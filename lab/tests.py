@@ -113,14 +113,14 @@ def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> l
     """The labs that are needed, those that take longest first."""
     on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
     jobs = []
-    for release in (releases or machine.known_releases()) if on_hosts else []:
-        sample = [] if releases else ["--sample", release]
-        work = partial(_host_tiers, tiers=on_hosts, select=select, sample=sample)
-        jobs.append(Job(f"t-{release}", "single", release, work))
     if "fleet" in chosen:
         sample = [] if chosen == ["fleet"] else ["--sample", "fleet"]
         work = partial(_fleet_tier, select=[*select, *sample])
         jobs.append(Job("t-fleet", "ha", (releases or machine.known_releases())[0], work))
+    for release in (releases or machine.known_releases()) if on_hosts else []:
+        sample = [] if releases else ["--sample", release]
+        work = partial(_host_tiers, tiers=on_hosts, select=select, sample=sample)
+        jobs.append(Job(f"t-{release}", "single", release, work))
     return jobs
 
 
