@@ -307,7 +307,8 @@ class Host:
                 os.kill(pid, signal.SIGCONT)
 
     def remove(self) -> None:
-        """Stop the host and delete all that is its own."""
+        """End the host at once, for nothing of it is kept, and delete all that is its own."""
+        self.power_off()
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

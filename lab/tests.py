@@ -27,7 +27,7 @@ from lab.output import say, stage
 
 TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
-AT_ONCE = 2  # labs; their hosts wait often enough that two cores serve both
+AT_ONCE = 3  # labs; their hosts wait often enough that two cores serve all three
 COUNTED = "counted: "
 VAGRANT = "vagrant"  # the Debian package, and the command
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]

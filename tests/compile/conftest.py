@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -48,6 +50,22 @@ def targets() -> list[Target]:
     ]
 
 
+@functools.cache
+def _warm() -> subprocess.Popen[str]:
+    """The process that has Salt imported; it ends when its input does, with this one."""
+    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def _warm_salt(asked: dict[str, Any]) -> int:
+    """Have a salt-call run, and return its exit code."""
+    warm = _warm()
+    assert warm.stdin and warm.stdout
+    print(json.dumps(asked), file=warm.stdin, flush=True)
+    return int(warm.stdout.readline())
+
+
 class Masterless:
     """A copy of what an operator has, where Salt runs masterless and writes only to its own folder.
 
@@ -76,14 +94,13 @@ class Masterless:
         own = {"ip4_interfaces": {"lo": ["127.0.0.1"], "host0": [self.addresses.get(host)]}}
         settings |= {"include": [], "grains": {**COMMON, **own, **GRAINS[release], **(grains or {})}}
         conf.write_text(yaml.safe_dump(settings))
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "salt-call"), "--out=json", "--log-level=warning", *arguments],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.root), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        out, err = self.root / "out", self.root / "err"
+        asked = {"arguments": ["--out=json", "--log-level=warning", *arguments], "cwd": str(self.root)}
+        asked["env"] = {"PATH": os.environ["PATH"], "HOME": str(self.root), "LANG": "C.UTF-8"}
+        code = _warm_salt(asked | {"out": str(out), "err": str(err)})
+        done = subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+        out.unlink(), err.unlink()
+        return done
 
     def lowstate(self, host: str, release: str) -> list[dict]:
         """Return the host's compiled states; fails the test with Salt's words when they do not compile."""

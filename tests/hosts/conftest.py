@@ -5,11 +5,16 @@ Which hosts a test runs on comes from the fleet file, so an unreachable host fai
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import testinfra
 import yaml
+
+CONNECTIONS = pytest.StashKey[Path]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,9 +36,25 @@ def host(request: pytest.FixtureRequest):
     return reached(request.config, request.param)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """All commands to a host share one connection, which is closed at the end: each login costs 0.3 s."""
+    with tempfile.TemporaryDirectory(prefix="ssh-") as folder:
+        session.config.stash[CONNECTIONS] = Path(folder)
+        try:
+            return (yield)
+        finally:
+            for socket in Path(folder).iterdir():
+                subprocess.run(["ssh", "-S", socket, "-O", "exit", socket.name], capture_output=True, check=False)
+
+
 def reached(config: pytest.Config, host_id: str):
     """A host of the fleet by its id, over ssh."""
-    found = testinfra.get_host(f"ssh://{host_id}", ssh_config=config.getoption("--ssh-config"), controlpersist=60)
+    found = testinfra.get_host(
+        f"ssh://{host_id}",
+        ssh_config=config.getoption("--ssh-config"),
+        controlpath=config.stash[CONNECTIONS] / host_id,
+    )
     found.fleet_id = host_id
     found.addr_of_fleet = _fleet(config)["hosts"][host_id]["address"]
     return found

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import reached
 
 from saltern.links import open_ports
 from saltern.load import load_site
@@ -90,12 +91,9 @@ asyncio.run(main(*json.load(sys.stdin)))
 @pytest.fixture(scope="session")
 def ports_in_use(fleet: dict, request: pytest.FixtureRequest) -> list[int]:
     """What to knock at: every port on which some host of the fleet listens, and all below 1024."""
-    import testinfra
-
     found = set(range(1, 1024))
     for name in fleet["hosts"]:
-        reached = testinfra.get_host(f"ssh://{name}", ssh_config=request.config.getoption("--ssh-config"))
-        listening = reached.check_output("cat /proc/net/tcp /proc/net/tcp6").splitlines()
+        listening = reached(request.config, name).check_output("cat /proc/net/tcp /proc/net/tcp6").splitlines()
         found |= {int(line.split()[1].rpartition(":")[2], 16) for line in listening if " 0A " in line}
     return sorted(found)
 

@@ -12,8 +12,8 @@ from lab.lab import Lab
 from saltern.layout import STOPPABLE
 
 
-def stop(host: Host, role: str, *words: str) -> dict:
-    command = ["salt-call", "state.apply", f"{role}.absent", "--out=json", *words]
+def stop(host: Host, roles: list[str], *words: str) -> dict:
+    command = ["salt-call", "state.apply", ",".join(f"{role}.absent" for role in roles), "--out=json", *words]
     done = host.execute(command, capture=True, cwd=str(REPOSITORY_ON_HOST))
     assert done.returncode == 0, done.stdout + done.stderr
     return {state["__id__"]: state for state in json.loads(done.stdout)["local"].values()}
@@ -32,11 +32,12 @@ def test_roles_are_taken_and_given_back(lab: Lab, one: Host) -> None:
     before = one.execute(count, capture=True).stdout
     assert before.strip(), "there is no table, so nothing below proves that its rows stay"
     assert len(running(one)) >= 5
-    for role in [role for role in STOPPABLE if role in lab.fleet["hosts"][one.id]["roles"]]:
-        planned = {name for name, state in stop(one, role, "test=True").items() if state["result"] is None}
-        stopped = {name for name, state in stop(one, role).items() if state["changes"]}
-        assert planned == stopped and stopped
-        assert not any(state["changes"] for state in stop(one, role).values())
+    roles = [role for role in STOPPABLE if role in lab.fleet["hosts"][one.id]["roles"]]
+    planned = {name for name, state in stop(one, roles, "test=True").items() if state["result"] is None}
+    stopped = {name: state["__sls__"] for name, state in stop(one, roles).items() if state["changes"]}
+    assert planned == set(stopped)
+    assert set(stopped.values()) == {f"{role}.absent" for role in roles}
+    assert not any(state["changes"] for state in stop(one, roles).values())
     assert running(one) == set()
     back = apply(one)
     assert back.ok, explain(back)
