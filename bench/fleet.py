@@ -88,23 +88,14 @@ def added(lab: Lab) -> float:
     """Return the seconds from the start of a new machine's minion to the first page that it serves."""
     assert lab.master
     like = next(name for name, host in lab.fleet["hosts"].items() if "web" in host["roles"])
-    commit(lab, lab.host(like))
+    shutil.rmtree(images.IMAGES / IMAGE, ignore_errors=True)
+    lab.host(like).commit(IMAGE)
+    served.check(lab.site)
     try:
         with tempfile.TemporaryDirectory() as folder, edited(lab, Path(folder)) as fleet:
             return first_page(lab, fleet, lab.fleet["hosts"][like])
     finally:
         shutil.rmtree(images.IMAGES / IMAGE)
-
-
-def commit(lab: Lab, host: Host) -> None:
-    """Turn a host into the image, as `bin/lab commit` does."""
-    shutil.rmtree(images.IMAGES / IMAGE, ignore_errors=True)
-    host.stop()
-    try:
-        host.commit(IMAGE)
-    finally:
-        host.boot()
-    served.check(lab.site)
 
 
 def first_page(lab: Lab, fleet: FleetFile, entry: dict) -> float:

@@ -180,12 +180,7 @@ def commit(options: Options) -> None:
     """Turn a host into an image. The host is shut down for the copy and booted again."""
     lab = chosen(options)
     with lab.locked(), stage(f"{options.host} becomes image {options.image}"):
-        host = lab.host(options.host)
-        host.stop()
-        try:
-            host.commit(options.image)
-        finally:
-            host.boot()
+        lab.host(options.host).commit(options.image)
     say(f"boot new hosts from it:  bin/lab up --lab NAME --image {options.image}")
 
 

@@ -313,15 +313,22 @@ class Host:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def commit(self, name: str) -> None:
-        """Turn the stopped host's layer into the image `name`, without what a host must have of its own.
+        """Turn the host's layer into the image `name`, without what a host must have of its own.
+
+        It is shut down for that, since a copy of a running disk is torn, and booted again.
 
         Raises:
-            Refused: the host runs, or an image of that name exists.
+            Refused: an image of that name exists.
         """
-        if self.running:
-            raise Refused(f"{self.id} is running: a copy of a running disk is torn")
         if name in images.names():
             raise Refused(f"there is an image {name!r} already: choose another name")
+        self.stop()
+        try:
+            self._copy_to(name)
+        finally:
+            self.boot()
+
+    def _copy_to(self, name: str) -> None:
         with images.new_layer(name, images.load(self.image).release, self.image) as layer:
             run(["cp", "--archive", "--no-target-directory", str(self.upper), str(layer)])
             for own in [

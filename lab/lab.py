@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -327,8 +328,8 @@ class Lab:
     def destroy(self) -> None:
         """Remove the lab: no process, mount, interface, table or folder of it stays."""
         if self.exists:
-            for host in [*self.left_over(), *self.hosts()]:
-                host.remove()
+            with ThreadPoolExecutor() as threads:  # the kernel takes a second for each, most of it waiting
+                list(threads.map(Host.remove, [*self.left_over(), *self.hosts()]))
             self.network.down()
         shutil.rmtree(self.folder, ignore_errors=True)
         (LABS / f"{self.name}.lock").unlink(missing_ok=True)

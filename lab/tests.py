@@ -216,7 +216,8 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
         if "--lab" in arguments:  # they share its hosts and take minutes: a line for each, as it ends
             command += ["--verbose", "--no-header"]
         else:
-            command += ["--quiet", "--numprocesses=auto", "--dist=worksteal"]
+            processes = (os.cpu_count() or 1) + 1  # each waits for something a third of its time
+            command += ["--quiet", f"--numprocesses={processes}", "--dist=worksteal"]
         env, where = dict(os.environ), REPOSITORY
         if unprivileged and os.geteuid() == 0:
             Path(folder).chmod(0o777)

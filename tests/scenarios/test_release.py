@@ -15,7 +15,7 @@ from lab.apply import apply, explain
 from lab.deploys import AFTER_IT_BROKE, Demo, demo_of
 from lab.host import Host
 from lab.lab import Lab
-from lab.load import Load, percentile
+from lab.load import FEW, Load, percentile
 
 sys.path.insert(0, str(REPOSITORY / "_utils"))
 from steps import STEPS
@@ -37,7 +37,7 @@ def front_door(lab: Lab) -> tuple[served.Page, Path]:
 
 
 def test_deploys_bad_releases_and_rollbacks_lose_no_request(lab: Lab, demo: Demo, record_property) -> None:
-    load, served_ids = Load(*front_door(lab)), []
+    load, served_ids = Load(*front_door(lab), dict(FEW)), []
     with load.running():
         time.sleep(6)
         steady = time.monotonic()

@@ -14,11 +14,9 @@ import pytest
 from lab import served
 from lab.host import Host
 from lab.lab import Lab
-from lab.load import Load
+from lab.load import FEW, Load
 
 WithRole = Callable[[str], list[Host]]
-# Fewer than lab/load.py's own: many hosts share this machine.
-CLIENTS = {"get": 2, "get, new connection": 2, "post": 1, "static": 1, "slow reader": 1, "slow sender": 1}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -96,7 +94,7 @@ def asked(lab: Lab, with_role: WithRole, clients: dict[str, int]) -> Iterator[Lo
 @pytest.fixture
 def load(lab: Lab, with_role: WithRole) -> Iterator[Load]:
     """Requests through the edges; at the end of the test none of them has failed."""
-    with asked(lab, with_role, CLIENTS) as found:
+    with asked(lab, with_role, FEW) as found:
         yield found
     assert found.answers, "nobody asked"
     assert not found.failures, found.failures[:5]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import WithRole
+from conftest import WithRole, wait_for
 
+from lab import served
 from lab.deploys import Demo
 from lab.fleetdeploys import call, demo_of, ended, link_of, orchestrate, start_orchestration
 from lab.host import Host
@@ -131,6 +132,7 @@ def test_maintenance_of_a_web_host_loses_no_request(
     assert not any(call(edge, "edge.out") for edge in with_role("edge"))
 
 
+@pytest.mark.slow("fleet")
 def test_maintenance_that_cannot_be_leaves_a_host_out_that_was_out(master: Host, with_role: WithRole) -> None:
     first, second, *_ = with_role("web")
     edges = with_role("edge")
@@ -139,3 +141,22 @@ def test_maintenance_that_cannot_be_leaves_a_host_out_that_was_out(master: Host,
     assert done.exit_code != 0 and f"{second.id} stays" in done.text
     assert [call(edge, "edge.out") for edge in edges] == [[first.id]] * len(edges)
     assert [call(edge, "edge.bring_in", first.id) for edge in edges]
+
+
+def test_a_host_that_was_out_stays_out_when_its_maintenance_cannot_be(
+    lab: Lab, master: Host, with_role: WithRole
+) -> None:
+    """As when an operator has taken it out, and then the other one fails."""
+    first, second, *_ = with_role("web")
+    edges, page, ca = with_role("edge"), served.pages(lab.site)[0], served.ca_file(lab.site)
+    assert [call(edge, "edge.take_out", first.id) for edge in edges]
+    second.execute(["systemctl", "stop", "nginx"])
+    try:
+        seen = [served.Page(page.hostname, edge.address, page.port) for edge in edges]
+        wait_for("the edges know that no web host is up", lambda: {served.get(one, ca)[0] for one in seen} == {503})
+        done = orchestrate(master, "orch.maintenance", host=first.id)
+        assert done.exit_code != 0 and f"{first.id} stays: no other host is up" in done.text
+        assert [call(edge, "edge.out") for edge in edges] == [[first.id]] * len(edges)
+    finally:
+        second.execute(["systemctl", "start", "nginx"])
+        assert [call(edge, "edge.bring_in", host.id) for edge in edges for host in (first, second)]

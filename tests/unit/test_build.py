@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ def wheel(folder: Path, name: str, version: str, needs: str = "") -> str:
     """Makes a wheel with one module and answers the line that locks it."""
     path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}.py", f"version = {version!r}\n")
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        archive.writestr(f"{info}/METADATA", about + (f"Requires-Dist: {needs}\n" if needs else ""))
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+        files = {
+            f"{name}.py": f"version = {version!r}\n",
+            f"{info}/METADATA": about + (f"Requires-Dist: {needs}\n" if needs else ""),
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/RECORD": f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n",
+        }
+        for file, text in files.items():
+            archive.writestr(zipfile.ZipInfo(file), text)  # without today's date: always the same wheel
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
@@ -38,7 +43,7 @@ def module(folder: str, name: str) -> Any:
 class Project:
     """A Django project of three files, a folder that stands for the index, and the modules that build it."""
 
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> None:
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.source, self.index = home, home / "tiny", home / "index"
         self.source.mkdir()
         self.index.mkdir()
@@ -68,15 +73,14 @@ class Project:
         for prefix, own in {"build": self.build, "builder": self.builder}.items():
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
             own.__pillar__, own.__utils__, own.__salt__, own.__context__ = self.pillar, self.utils, self.salt, {}
-        self.pip = pip
         self.utils["appfiles.run"] = self.execute
 
     def execute(self, argv: list[str], **options: Any) -> str:
-        if argv[1:3] == ["-m", "venv"]:  # takes seconds to make, so the tests share one
+        if argv[1:3] == ["-m", "venv"]:  # takes seconds to make, for pip alone, which is here too
             Path(argv[3]).mkdir()
             return ""
         if argv[1:3] == ["-m", "pip"]:
-            argv = [str(self.pip / "bin/python"), *argv[1:]]
+            argv = [sys.executable, *argv[1:]]
         if argv[0] == "sync":  # waits for whatever else the disk has to do
             return ""
         printed: str = self.files.run(argv, **options)
@@ -90,16 +94,9 @@ class Project:
         return self.home / "builds" / "tiny" / build
 
 
-@pytest.fixture(scope="session")
-def pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("pip") / "venv"
-    subprocess.run(["/usr/bin/python3", "-m", "venv", str(home)], check=True)
-    return home
-
-
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Project:
-    return Project(tmp_path, monkeypatch, pip)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
 
 
 pure: Any = load("_modules", "build")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
-from test_build import Project, pip  # noqa: F401  (pip is a fixture)
+from test_build import Project
 
 from tests.unit.contracts import load
 
@@ -45,8 +45,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Repository:  # noqa: F811
-    return Repository(Project(tmp_path, monkeypatch, pip))
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    return Repository(Project(tmp_path, monkeypatch))
 
 
 def test_a_plan_fetches_nothing_and_a_build_names_its_commit(repository: Repository) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
-from test_build import HASH, Project, pip, wheel  # noqa: F401  (pip is a fixture)
+from test_build import HASH, Project, wheel
 
 from tests.unit.contracts import load
 
@@ -18,8 +18,8 @@ locks: Any = load("_utils", "locks")
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Project:  # noqa: F811
-    return Project(tmp_path, monkeypatch, pip)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
-from test_build import Project, _flip, module, pip, wheel  # noqa: F401  (pip is a fixture)
+from test_build import Project, _flip, module, wheel
 from test_site_good import MIGRATIONS
 
 SECRET = "canary-0123456789"
+WHEELS: dict[str, dict[str, bytes]] = {}  # lock: the files that pip collected for it
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -107,8 +108,8 @@ class Joined:
 
 
 class Host(Project):
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, pip: Path, run: Path) -> None:  # noqa: F811
-        super().__init__(home, monkeypatch, pip)
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+        super().__init__(home, monkeypatch)
         self.apps, self.sockets, self.units = home / "apps", run, home / "units"
         for path in ("apps/tiny/releases", "apps/tiny/static", "units/multi-user.target.wants", "tmpfiles"):
             (home / path).mkdir(parents=True)
@@ -156,6 +157,19 @@ class Host(Project):
         monkeypatch.setattr(self.django, "_session", self.session)
         monkeypatch.setattr(os, "chown", lambda *_: None)
         monkeypatch.setattr(shutil, "chown", lambda *_: None)
+
+    def execute(self, argv: list[str], **options: Any) -> str:
+        """Has the real pip collect the wheels of a lock once for all tests here; how builds do it is test_build's."""
+        if argv[1:4] != ["-m", "pip", "wheel"]:
+            return super().execute(argv, **options)
+        lock, wheels = (Path(argv[argv.index(option) + 1]) for option in ("--requirement", "--wheel-dir"))
+        if lock.read_text() not in WHEELS:
+            super().execute(argv, **options)
+            WHEELS[lock.read_text()] = {file.name: file.read_bytes() for file in wheels.iterdir()}
+        for name, content in WHEELS[lock.read_text()].items():
+            wheels.mkdir(exist_ok=True)
+            (wheels / name).write_bytes(content)
+        return ""
 
     def one_off(
         self, app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
@@ -226,9 +240,9 @@ class Host(Project):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: Path) -> Iterator[Host]:  # noqa: F811
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has room for 107 characters
-        host = Host(tmp_path, monkeypatch, pip, Path(short))
+        host = Host(tmp_path, monkeypatch, Path(short))
         yield host
         for release in list(host.systemd.servers):
             host.systemd.stop(f"app-tiny@{release}.service")
