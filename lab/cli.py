@@ -26,7 +26,6 @@ def up(options: Options) -> None:
     lab = Lab(options.lab or fleet_folder(options.fleet or DEFAULT_FLEET).name)
     with lab.locked():
         was_running = lab.running
-        machine.prepare()
         lab.make(options.fleet or (lab.record.fleet if lab.exists else DEFAULT_FLEET), options.release, options.image)
         outcomes = apply_all(lab)
         with stage("asking for the page, as a browser does"):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -105,8 +106,7 @@ class Host:
             Refused: the host is not running.
         """
         peer = Path(f"/proc/{self._leader()}/root/sys/class/net/host0/iflink").read_text()
-        ports = Path(f"/sys/class/net/{self.network.bridge}/brif").iterdir()
-        return next(port.name for port in ports if (port / "../ifindex").resolve().read_text() == peer)
+        return socket.if_indextoname(int(peer))
 
     def sees_binds(self) -> bool:
         """Whether the running host has every folder of this machine that it shall see."""
@@ -275,7 +275,7 @@ class Host:
         """Pull the plug: end the host's processes without warning. For faults, and for a host that won't stop."""
         # First its cable: a kernel that goes on would take leave of all its connections for the processes that end. And
         # for as long as it waits for answers, the port would be there still, and the host could not be booted.
-        with contextlib.suppress(Refused, OSError, StopIteration):
+        with contextlib.suppress(Refused, OSError):
             run(["ip", "link", "delete", self.port])
         pids = [pid for pid in (self.leader_pid(), self.nspawn_pid()) if pid is not None]
         for pid in pids:

@@ -20,10 +20,11 @@ from pathlib import Path
 from rich.markup import escape
 
 from debian import REPOSITORY, Refused, install_packages, need_root
-from lab import fleet, images, machine
+from lab import fleet, machine
 from lab.apply import apply, explain
 from lab.lab import FLEETS, Lab
 from lab.output import say, stage
+from lab.traces import traces
 
 TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
@@ -102,8 +103,6 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
     jobs = _jobs(chosen, select, releases)
     if jobs:
         machine.prepare()
-        for release in {job.release for job in jobs}:  # else two labs would wait for one another to make it
-            images.salted(release)
         side_by_side(jobs, count)
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
@@ -164,6 +163,10 @@ def on_lab(job: Job) -> Count:
     finally:
         with stage(f"removing lab {lab.name}"):
             lab.destroy()
+        for what, left in traces(lab.name).items():
+            if left:
+                say(f"[red]lab {lab.name} left {what} behind:[/]\n{escape(left)}")
+                count.failed += 1
     return count
 
 

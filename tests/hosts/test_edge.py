@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import ssl
@@ -142,6 +143,19 @@ def test_a_stock_xmlrpc_client_works_through_the_whole_stack(page: Page, tls: ss
     before = server.notes.count()
     server.notes.add("xmlrpc", f"by a stock client {uuid4()}")
     assert server.notes.count() == before + 1
+
+
+@pytest.mark.disturbs
+def test_json_rpc_works_through_the_whole_stack(page: Page, tls: ssl.SSLContext) -> None:
+    def call(method: str, *params: str) -> int:
+        asked = json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
+        answer, body = ask(page, tls, "POST", "/RPC2", asked, Content_Type="application/json")
+        assert answer.status == 200, body[:400]
+        return json.loads(body)["result"]
+
+    before = call("notes.count")
+    call("notes.add", "json", f"by a JSON-RPC call {uuid4()}")
+    assert call("notes.count") == before + 1
 
 
 def test_the_edge_answers_only_where_declared(host, fleet: dict) -> None:

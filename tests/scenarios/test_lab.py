@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT, beside, bin_lab
 
 from lab.images import IMAGES
-from lab.lab import LABS, Lab
+from lab.lab import Lab
+from lab.traces import traces
 
 
 @pytest.fixture
@@ -24,23 +25,6 @@ def own(lab: Lab) -> Iterator[Lab]:
     second.destroy()  # what a test that was killed has left
     yield second
     second.destroy()
-
-
-def traces(name: str) -> dict[str, str]:
-    """What of a lab is on this machine: mounts, links, tables, processes, folders."""
-    commands = {
-        "mounts": "cat /proc/mounts",
-        "links": "ip -o link",
-        "tables": "nft list tables",
-        "processes": "ps -eww -o args",
-        "cgroups": "find /sys/fs/cgroup -maxdepth 4 -name 'lab-*'",
-        "folders": f"ls {LABS}",
-    }
-    found = {}
-    for what, command in commands.items():
-        out = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout
-        found[what] = "\n".join(line for line in out.splitlines() if name in line or name.replace("-", "_") in line)
-    return found
 
 
 @pytest.mark.slow("trixie")
@@ -91,6 +75,26 @@ def test_without_root_it_says_so() -> None:
     done = subprocess.run([*nobody, str(ROOT / "bin/lab"), "up"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "sudo bin/lab up" in done.stderr
+
+
+def up_where(world: str, after: str = "true") -> subprocess.CompletedProcess[str]:
+    """Run `bin/lab up` with mounts of its own, which shell commands make; then look at what it did."""
+    script = f"{world} && {{ {ROOT}/bin/lab up; code=$?; {after}; exit $code; }}"
+    return subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_on_another_system_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text('ID=ubuntu\nVERSION_ID="24.04"\n')
+    done = up_where(f"mount --bind {tmp_path}/os-release /etc/os-release")
+    assert done.returncode == 1
+    assert done.stderr == "lab: this machine is ubuntu 24.04; Debian 12 and Debian 13 are supported\n"
+
+
+def test_without_room_it_says_so_before_anything_has_changed() -> None:
+    done = up_where("mount -t tmpfs -o size=3G tmpfs /var/cache/saltern", after="ls -A /var/cache/saltern")
+    assert done.returncode == 1
+    assert "has 3.0 GiB free and needs 7.5 GiB" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
