@@ -152,6 +152,7 @@ class Host:
             if self.root.is_mount():  # left by a crash: an overlay is only good for the process that used it
                 run(["umount", "--recursive", str(self.root)])
             shutil.rmtree(self.work, ignore_errors=True)
+            self._forget_export()
             images.mount(images.load(self.image), self.upper, self.work, self.root)
             (self.root / "etc/resolv.conf").unlink(missing_ok=True)
             (self.root / "etc/resolv.conf").write_text(network.resolvers())
@@ -197,6 +198,14 @@ class Host:
         for group in groups if make else []:
             group.mkdir(parents=True, exist_ok=True)
         return groups
+
+    def _forget_export(self) -> None:
+        """Take away what Debian 13's nspawn leaves when it is killed; it would not start over it."""
+        export = Path("/run/systemd/nspawn/unix-export") / self.machine
+        if export.is_mount():
+            run(["umount", str(export)])
+        if export.exists():
+            export.rmdir()
 
     def _remove_cgroups(self) -> None:
         """Take the host's cgroups away, as soon as the last of its processes is gone from them."""
@@ -269,6 +278,7 @@ class Host:
             if not self._gone_within(STOP_SECONDS):
                 self.power_off()
         images.unmount(self.root, self.work)
+        self._forget_export()
         self._remove_cgroups()
 
     def power_off(self) -> None:
