@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from debian import Refused, run
@@ -81,7 +81,8 @@ class Host:
         """Return the process id of its systemd-nspawn; asked of /proc, so that no pid file can lie."""
         needle = f"--directory={self.root}".encode()
         return next(
-            (pid for pid, words in _processes() if words[0].endswith(b"systemd-nspawn") and needle in words), None
+            (pid for pid, words in machine.processes() if words[0].endswith(b"systemd-nspawn") and needle in words),
+            None,
         )
 
     def leader_pid(self) -> int | None:
@@ -312,7 +313,7 @@ class Host:
         A shutdown stops every process before it ends it, and nsenter then stops itself. Asleep, it would never
         take leave of its dead child, and the host would wait for that for ever.
         """
-        for pid, words in _processes():
+        for pid, words in machine.processes():
             if words[0].endswith(b"nsenter") and f"--target={leader}".encode() in words:
                 os.kill(pid, signal.SIGCONT)
 
@@ -348,10 +349,3 @@ class Host:
                 *layer.glob("etc/ssh/ssh_host_*"),
             ]:
                 own.unlink(missing_ok=True)
-
-
-def _processes() -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the id and the command line of every process of this machine."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            yield int(path.parent.name), path.read_bytes().split(b"\0")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from debian import SUPPORTED, install_packages, release
@@ -18,6 +20,13 @@ APT_KEYS = re.compile(r"^Acquire::(https?|ftp|Check-|Retries|ForceIPv|Languages)
 def prepare() -> None:
     """Install what the lab needs of Debian on this machine."""
     install_packages(PACKAGES)
+
+
+def processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the id and the command line of every process of this machine, which may have no ps."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield int(path.parent.name), path.read_bytes().split(b"\0")
 
 
 def has_systemd() -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 
 from lab.lab import LABS
+from lab.machine import processes
 
 LOOK = {
     "mounts": "cat /proc/mounts",
     "links": "ip -o link",
     "tables": "nft list tables",
-    "processes": "ps -eww -o args",
     "cgroups": "find /sys/fs/cgroup -maxdepth 4 -name 'lab-*'",
     "folders": f"ls {LABS}",
 }
@@ -32,4 +32,5 @@ def traces(name: str) -> dict[str, str]:
     for what, command in LOOK.items():
         out = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout
         found[what] = "\n".join(line for line in out.splitlines() if names.get(what, name) in line)
-    return found
+    commands = [b" ".join(words).decode(errors="replace") for _, words in processes()]
+    return found | {"processes": "\n".join(command for command in commands if name in command)}
