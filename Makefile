@@ -7,7 +7,7 @@ help:  ## show this
 up:  ## the platform on this machine, serving the demo (root)
 	bin/lab up
 
-check:  ## linters, unit and compile tests: no root, two minutes on two cores
+check:  ## linters, unit and compile tests: no root, a minute on two cores
 	bin/lab check
 
 test:  ## every test, on lab hosts of their own (root)

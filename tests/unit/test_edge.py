@@ -218,3 +218,41 @@ def test_what_haproxy_refuses_is_told(haproxy: Haproxy, monkeypatch: pytest.Monk
     monkeypatch.setattr(haproxy, "answer", lambda text: "Permission denied\n" if "set" in text else played(text))
     with pytest.raises(CommandExecutionError, match="HAProxy on `set server app_demo/web1 state drain`: Permission"):
         haproxy.module.take_out("web1")
+
+
+@pytest.fixture
+def said(haproxy: Haproxy) -> dict[str, tuple[int, str]]:
+    """What this edge and two web hosts answer when they are asked for the demo's version, to be changed by a test."""
+    answers = dict.fromkeys(("this edge", "web1", "web2"), (200, "release 1"))
+    settings = {"version_path": "/-/version", "health_path": "/ok", "health_status": 204, "hostnames": ["demo.test"]}
+    webs = [{"host": "web1"}, {"host": "web2"}]
+    haproxy.module.__pillar__ = {"apps": {"demo": settings}, "wiring": {"edge": {"webs": webs}}}
+    haproxy.module._through_haproxy = lambda name, path: answers["this edge"]
+    haproxy.module._from_web = lambda web, name, path: answers[web["host"]]
+    return answers
+
+
+def test_an_edge_sees_the_release_that_all_serve(haproxy: Haproxy, said: dict[str, tuple[int, str]]) -> None:
+    assert haproxy.module.sees("demo") == "release 1"
+    said["web2"] = (200, "release 2")
+    with pytest.raises(CommandExecutionError, match="demo: hosts serve different releases: release 1 and release 2"):
+        haproxy.module.sees("demo")
+    haproxy.module.take_out("web2")
+    assert haproxy.module.sees("demo") == "release 1", "a host that is out is not asked"
+
+
+@pytest.mark.parametrize("who", ["this edge", "web1", "web2"])
+def test_an_edge_names_who_did_not_answer_well(haproxy: Haproxy, said: dict[str, tuple[int, str]], who: str) -> None:
+    said[who] = (502, "release 1")
+    with pytest.raises(CommandExecutionError, match=f"^demo: /-/version answered 502, asked of {who}$"):
+        haproxy.module.sees("demo")
+
+
+def test_without_a_version_page_an_edge_asks_for_health(haproxy: Haproxy, said: dict[str, tuple[int, str]]) -> None:
+    haproxy.module.__pillar__["apps"]["demo"]["version_path"] = None
+    for who, text in {"this edge": "a", "web1": "b", "web2": "c"}.items():
+        said[who] = (204, text)
+    assert haproxy.module.sees("demo") == "/ok is well"
+    said["web1"] = (200, "b")
+    with pytest.raises(CommandExecutionError, match="demo: /ok answered 200, asked of web1"):
+        haproxy.module.sees("demo")
