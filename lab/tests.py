@@ -224,7 +224,7 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
         env, where = dict(os.environ), REPOSITORY
         if unprivileged and os.geteuid() == 0:
             Path(folder).chmod(0o777)
-            where = _readable(Path(folder))
+            where = readable(Path(folder))
             command = [*AS_NOBODY, *command]
             env |= {"HOME": folder, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
             env["PYTHONPATH"] = env["PYTHONPATH"].replace(str(REPOSITORY), str(where))
@@ -234,8 +234,8 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
             count.failed += 1
 
 
-def _readable(folder: Path) -> Path:
-    """Return the repository, or, when it lies where nobody may not look, a copy of it in `folder`."""
+def readable(folder: Path) -> Path:
+    """Return the repository, or, when it lies where nobody may not look, as in /root, a copy of it in `folder`."""
     if subprocess.run([*AS_NOBODY, "test", "-r", str(REPOSITORY / "Saltfile")], check=False).returncode == 0:
         return REPOSITORY
     return Path(

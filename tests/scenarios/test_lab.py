@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import ROOT, beside, bin_lab
 
 from lab.images import IMAGES
 from lab.lab import Lab
+from lab.tests import AS_NOBODY, readable
 from lab.traces import traces
 
 
@@ -71,8 +73,10 @@ def test_it_refuses_a_bridge_that_is_not_its_own(own: Lab, lab: Lab) -> None:
 
 
 def test_without_root_it_says_so() -> None:
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    done = subprocess.run([*nobody, str(ROOT / "bin/lab"), "up"], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        command = [*AS_NOBODY, str(readable(Path(folder)) / "bin/lab"), "up"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "sudo bin/lab up" in done.stderr
 
