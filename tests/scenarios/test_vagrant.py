@@ -39,12 +39,17 @@ class Machine:
         done = subprocess.run(
             ["vagrant", *words], cwd=REPOSITORY, env=self.env, capture_output=True, text=True, check=False, timeout=600
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[:2000]  # Ruby says first what it is
         return done.stdout
 
     def docker(self, *words: str) -> list[str]:
         done = subprocess.run(["docker", *words], env=self.env, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
+
+
+def version_of(env: dict[str, str], *command: str) -> tuple[int, ...]:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return tuple(int(part) for part in re.findall(r"\d+", done.stdout)[:3])
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,9 @@ def machine() -> Iterator[Machine]:
         pytest.skip(f"Vagrant and Docker are not to be had here: {why}")
     image = images.salted("trixie")
     with dockerd.docker(NETWORK, FOLDER) as env:
+        vagrant, docker = version_of(env, "vagrant", "--version"), version_of(env, "docker", "--version")
+        if vagrant < (2, 4, 2) and docker >= (25,):  # as in Debian 13
+            pytest.skip(f"Vagrant {vagrant} dies of the networks of Docker {docker}: hashicorp/vagrant issue 13371")
         fleet = FOLDER / "fleet"
         shutil.copytree(FLEETS / "single", fleet, ignore=shutil.ignore_patterns("secrets", "bugsink*"))
         listed = (fleet / "fleet.yaml").read_text().replace(f"{fleet_prefix(fleet)}.", f"{PREFIX}.")
