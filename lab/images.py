@@ -81,7 +81,7 @@ def new_layer(name: str, release: str, parent: str | None) -> Iterator[Path]:
 
 def salted(release: str) -> Image:
     """Return the image that lab hosts boot from: Debian with Salt; make what is missing of it."""
-    with _locked(release):
+    with _locked():
         base = bare(release)
         name = f"{base.name}-salt-{digest(REPOSITORY / 'requirements/salt.txt', length=8)}"
         if not (IMAGES / name).exists():
@@ -140,7 +140,7 @@ def wheelhouse(base: Image) -> None:
     lock = digest(REPOSITORY / "requirements/salt.txt")
     if any(path.parent.name.endswith(lock) for path in WHEELHOUSE.glob(f"{base.release}-*/requirements.txt")):
         return
-    scratch = IMAGES / f"{base.release}-wheels.part"
+    scratch = IMAGES / "wheelhouse.part"
     with stage(f"Salt's wheels for {base.release}"):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
@@ -163,7 +163,6 @@ def inside(base: Image, upper: Path, command: list[str]) -> None:
     try:
         binds = [f"--bind-ro={REPOSITORY}:{REPOSITORY_ON_HOST}", f"--bind={WHEELHOUSE}"]
         options = ["--quiet", "--pipe", "--register=no", "--timezone=off", "--resolv-conf=copy-host"]
-        options.append(f"--machine=image-{base.release}")
         if not machine.has_systemd():
             options.append("--keep-unit")
         chdir = f"--chdir={REPOSITORY_ON_HOST}"
@@ -192,9 +191,9 @@ def unmount(root: Path, work: Path) -> None:
 
 
 @contextmanager
-def _locked(release: str) -> Iterator[None]:
-    """Let one process at a time build a release's images; a second one waits and then finds them made."""
+def _locked() -> Iterator[None]:
+    """Let one process at a time build images; a second one waits and then finds them made."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{release}.lock").open("w") as lock:
+    with (CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -210,10 +210,10 @@ class Lab:
         checked_site(source)
         if self.exists:
             self._refuse_other(fleet=str(source), release=release or (images.load(image).release if image else None))
-            machine.prepare()
         else:
             need_disk(str(LABS), 2)
-            machine.prepare()
+        machine.prepare()
+        if not self.exists:
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
             with _one_at_a_time():  # two labs made at once must not choose the same network
                 prefix = free_prefix(source)

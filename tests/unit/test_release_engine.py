@@ -163,11 +163,12 @@ class Host(Project):
         if argv[1:4] != ["-m", "pip", "wheel"]:
             return super().execute(argv, **options)
         lock, wheels = (Path(argv[argv.index(option) + 1]) for option in ("--requirement", "--wheel-dir"))
-        if lock.read_text() not in WHEELS:
+        text = lock.read_text()
+        if text not in WHEELS:
             super().execute(argv, **options)
-            WHEELS[lock.read_text()] = {file.name: file.read_bytes() for file in wheels.iterdir()}
-        for name, content in WHEELS[lock.read_text()].items():
-            wheels.mkdir(exist_ok=True)
+            WHEELS[text] = {file.name: file.read_bytes() for file in wheels.iterdir()}
+        wheels.mkdir(exist_ok=True)
+        for name, content in WHEELS[text].items():
             (wheels / name).write_bytes(content)
         return ""
 
