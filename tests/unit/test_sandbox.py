@@ -1,0 +1,97 @@
+"""Sandboxes: what systemd is told, and the bounds that root keeps while one runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.contracts import load
+
+sandbox: Any = load("_utils", "sandbox")
+
+
+def told(**walls: Any) -> list[str]:
+    return sandbox.properties("build-demo", **{"user": "build-demo", **walls})
+
+
+@pytest.mark.parametrize("user", ["root", "0", 0])
+def test_nobody_is_root_in_one(user: Any) -> None:
+    with pytest.raises(ValueError, match="root"):
+        told(user=user)
+    with pytest.raises(ValueError, match="root"):
+        told(group=user)
+
+
+@pytest.mark.parametrize("walls", [{}, {"network": True}, {"closed": False}, {"user": ""}], ids=str)
+def test_each_has_all_walls_and_every_bound(walls: dict[str, Any]) -> None:
+    found = told(**walls)
+    names = {one.partition("=")[0] for one in found}
+    assert {"MemoryMax", "RuntimeMaxSec", "TasksMax", "LimitFSIZE", "LimitCORE", "Nice"} <= names
+    assert {"NoNewPrivileges=yes", "CapabilityBoundingSet=", "AmbientCapabilities=", "PrivateUsers=yes"} <= {*found}
+    assert any(one.startswith("SystemCallFilter=~@privileged") for one in found)
+    assert {"User", "DynamicUser"} & names
+
+
+def test_it_sees_what_it_was_given_and_else_only_debian() -> None:
+    found = told(reads=["/srv/a", ("/srv/b", "/b")], writes=["/var/lib/c"])
+    binds = [one.partition("=")[2].lstrip("-") for one in found if one.startswith("Bind")]
+    ours = [one for one in binds if not one.startswith(("/usr", "/bin", "/sbin", "/lib", "/etc/"))]
+    assert ours == ["/srv/a", "/srv/b:/b", "/var/lib/c"]
+    secret = ("/etc/shadow", "/etc/saltern", "/etc/ssl/private", "/etc/pip.conf", "/etc")
+    assert not [one for one in binds if one in secret]
+    assert "RootDirectory=/run/saltern/sandboxes/build-demo" in found
+
+
+def test_without_network_it_finds_no_name_and_no_socket() -> None:
+    assert "PrivateNetwork=yes" in told()
+    assert not [one for one in told() if "resolv.conf" in one]
+    assert "PrivateNetwork=yes" not in told(network=True)
+
+
+@pytest.mark.parametrize("path", ["relative", "/a\nUser=root", "/a%h", ""])
+def test_a_path_that_systemd_would_read_otherwise_is_refused(path: str) -> None:
+    for walls in ({"reads": [path]}, {"writes": [(path, "/x")]}, {"reads": [("/x", path)]}):
+        with pytest.raises(ValueError, match="not a path"):
+            told(**walls)
+
+
+def test_a_path_with_blanks_and_colons_is_one_path() -> None:
+    assert 'BindReadOnlyPaths="/srv/a b:c"' in told(reads=["/srv/a b:c"])
+
+
+@pytest.mark.parametrize("name", ["", "../x", "Demo", "a b", "a/b"])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(ValueError, match="name of a sandbox"):
+        sandbox.properties(name, user="build-demo")
+
+
+def test_systemd_puts_no_variable_into_an_argument() -> None:
+    assert sandbox.command("x", ["/bin/echo", "$HOME"], user="nobody")[-1] == "$$HOME"
+
+
+def test_what_strangers_print_obeys_no_terminal() -> None:
+    text = "a\x1b]0;title\x07b\x1b[2Jc\rd\u202ee\x9bf\n\tg"
+    assert sandbox.printable(text) == "a]0;titlebcdef\n\tg"
+
+
+def test_disk_is_counted_without_following_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "SPARE_MB", 0)
+    (tmp_path / "link").symlink_to("/usr")
+    (tmp_path / "small").write_bytes(b"x")
+    assert not sandbox.disk_problem(tmp_path, 1)
+    (tmp_path / "big").write_bytes(b"x" * (2 << 20))
+    assert "more than 1 MiB" in sandbox.disk_problem(tmp_path, 1)
+    (tmp_path / "big").unlink()
+    for number in range(300):
+        (tmp_path / f"{number}").touch()
+    assert "more than 1 MiB" in sandbox.disk_problem(tmp_path, 1), "many empty files"
+
+
+def test_folders_in_folders_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "SPARE_MB", 0)
+    tmp_path.joinpath(*["d"] * 150).mkdir(parents=True)
+    assert "deep" in sandbox.disk_problem(tmp_path, 100)
+    monkeypatch.setattr(sandbox, "SPARE_MB", 1 << 40)
+    assert "are free" in sandbox.disk_problem(tmp_path, 100)
