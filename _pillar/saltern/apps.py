@@ -35,8 +35,8 @@ from .processes import Process, Timer
 
 # Worked out from the fleet (wiring.py) or added to each release; an app's file cannot set them.
 OWN_VARIABLES = (
-    "DATABASE_URL", "REPLICA_URLS", "CACHE_URL", "BROKER_URL", "SECRET_KEY", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS",
-    "DJANGO_SETTINGS_MODULE", "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
+    "DATABASE_URL", "REPLICA_URLS", "CACHE_URL", "BROKER_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
 )  # fmt: skip
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",

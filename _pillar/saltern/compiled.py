@@ -9,7 +9,7 @@ from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
 from .links import neighbours
 from .load import Site
-from .secretfile import check_secrets
+from .secretfile import as_pillar, check_secrets
 from .wiring import wiring
 
 
@@ -52,7 +52,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
         **{role: getattr(site.settings, role).model_dump() for role in host.roles},
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
         "wiring": wiring(site, minion_id, checked),
-        "secrets": checked.model_dump(exclude_none=True, exclude_defaults=True),
+        "secrets": as_pillar(checked),
     }
 
 

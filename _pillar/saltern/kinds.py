@@ -105,9 +105,9 @@ Timezone = Annotated[str, _checked(_timezone), Allowed("a name of the tz databas
 Account = Annotated[
     str, _matches(r"[a-z_][a-z0-9_-]{0,31}"), Allowed("an account name: a-z, 0-9, _ and -, at most 32 characters")
 ]
-# Unquoted SQL identifiers, so that nobody ever has to quote one; 63 is Postgres' NAMEDATALEN - 1, and _owner needs six.
+# Unquoted SQL identifiers, so that nobody ever has to quote one; 63 is Postgres' NAMEDATALEN - 1, _owner__2 needs nine.
 Database = Annotated[
-    str, _matches(r"[a-z_][a-z0-9_]{0,56}"), Allowed("a plain SQL name: a-z, 0-9 and _, at most 57 characters")
+    str, _matches(r"[a-z_][a-z0-9_]{0,53}"), Allowed("a plain SQL name: a-z, 0-9 and _, at most 54 characters")
 ]
 Migration = Annotated[
     str, _matches(r"[A-Za-z_]\w*\.\w+"), Allowed("a migration as app_label.name, such as shop.0003_prices")

@@ -28,6 +28,7 @@ PLACEHOLDERS = {
     "cache_url": "URL of Redis, as in CACHE_URL",
     "broker_url": "URL of Redis for tasks, as in BROKER_URL",
     "secret_key": "the app's SECRET_KEY",
+    "secret_key_fallbacks": "older SECRET_KEYs that are still good, joined by commas, as in SECRET_KEY_FALLBACKS",
     "hostname": "the app's first host name",
     "hostnames": "all of them, joined by commas",
     "base_url": "https://, the first host name and the port if it is not 443; no slash at the end",

@@ -17,7 +17,7 @@ from .document import Document
 from .errors import Problem, nearest
 from .roles import PORTS
 from .templates import problems as template_problems
-from .wiring import owner_of
+from .wiring import roles_of
 
 NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
 ONE_ONLY = ("master", "builder", "postgres", "redis")
@@ -180,12 +180,13 @@ def _owners(files: Files) -> Iterator[Problem]:
 
 
 def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Problem]:
-    """An app's role may not have the name of the role that owns another app's database."""
-    owners = {owner_of(name): app for app, name in databases.items() if isinstance(name, str)}
-    for app, name in databases.items():
-        if isinstance(name, str) and name in owners:
-            text = f"{name} is the role that owns the database of app {owners[name]}; take another name"
-            yield files.apps[app].problem(("database",), text)
+    """No role of one app's database may have the name of another one's: not in the second of its slots either."""
+    roles = {app: roles_of(name) for app, name in databases.items() if isinstance(name, str)}
+    for app, own in roles.items():
+        for other, theirs in roles.items():
+            if databases[app] != databases[other] and own[0] in theirs:
+                text = f"{own[0]} is a role of the database of app {other}; take another name"
+                yield files.apps[app].problem(("database",), text)
 
 
 def _owned(files: Files, app: str, key: str) -> object:

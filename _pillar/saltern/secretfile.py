@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -30,7 +31,28 @@ def _password(value: str) -> str:
 
 
 Pem = Annotated[str, AfterValidator(_pem), Allowed("PEM text")]
+
+
+def _signing_key(value: str) -> str:
+    if "," in value:
+        raise ValueError("has a comma, which separates the keys in SECRET_KEY_FALLBACKS")
+    return value
+
+
+def _day(value: str) -> str:
+    datetime.date.fromisoformat(value)
+    return value
+
+
 Password = Annotated[str, AfterValidator(_password), Allowed("at least 16 printable characters without blanks")]
+SigningKey = Annotated[
+    str,
+    AfterValidator(_password),
+    AfterValidator(_signing_key),
+    Allowed("at least 16 printable characters without blanks or commas"),
+]
+Day = Annotated[str, AfterValidator(_day), Allowed('a day in quotes, such as "2026-12-31"')]
+Slot = Annotated[int, Field(ge=1, le=2)]
 
 
 class Certificate(Model):
@@ -46,15 +68,56 @@ class HostCertificate(Certificate):
     ca: Pem = Field(description="The fleet's CA certificate.")
 
 
+class Logins(Model):
+    """Which of the two Postgres login roles of an app is in force: the first, or the one whose name ends with __2."""
+
+    database: Slot = Field(default=1, description="Of the roles that the app logs in with; turned by `site.rotate`.")
+    owner: Slot = Field(default=1, description="Of the roles that migrate the database; turned by `site.rotate`.")
+
+
+class SharedLogins(Model):
+    """Which of the two Postgres login roles that belong to no app is in force."""
+
+    replication: Slot = Field(default=1, description="Of the roles that replicas read with; turned by `site.rotate`.")
+
+
+class Previous(Model):
+    """What an app's secrets were before, while both are good."""
+
+    database_password: Password | None = Field(default=None, description="The password of the other Postgres role.")
+    owner_password: Password | None = Field(default=None, description="The password of the other role that migrates.")
+    redis_password: Password | None = Field(default=None, description="The app's other password of Redis.")
+    secret_key: SigningKey | None = Field(default=None, description="Goes into SECRET_KEY_FALLBACKS.")
+
+
+class AppPrevious(Previous):
+    """The same, in shared.yaml."""
+
+    secret_key_until: Day | None = Field(default=None, description="The day on which the old SECRET_KEY may go.")
+
+
+class SharedPrevious(Model):
+    """What secrets that belong to no app were before, while both are good."""
+
+    replication_password: Password | None = Field(
+        default=None, description="The password of the other replication role."
+    )
+
+
 class AppSecrets(Model):
     """What one app keeps secret; which of it a host holds depends on its roles."""
 
-    database_password: Password = Field(description="Password of the app's Postgres role.")
+    database_password: Password | None = Field(None, description="Password of the app's Postgres role.")
     owner_password: Password | None = Field(
         None, description="Password of the Postgres role that migrates the database; hosts with role web or postgres."
     )
-    secret_key: Password | None = Field(None, description="Django's SECRET_KEY; hosts with role web or worker.")
+    redis_password: Password | None = Field(
+        None, description="The app's password of Redis; hosts with role redis, web or worker."
+    )
+    secret_key: SigningKey | None = Field(None, description="Django's SECRET_KEY; hosts with role web or worker.")
     env: Environment = Field({}, description="Secret environment variables; hosts with role web or worker.")
+    previous: Previous = Field(Previous(), description="What they were before, while both are good.")
+    logins: Logins = Field(Logins(), description="Which of two Postgres login roles is in force.")
 
 
 class Secrets(Model):
@@ -66,7 +129,9 @@ class Secrets(Model):
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; replicas and their primary."
     )
-    apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web, worker or postgres.")
+    previous: SharedPrevious = Field(SharedPrevious(), description="What they were before, while both are good.")
+    logins: SharedLogins = Field(SharedLogins(), description="Which of two Postgres login roles is in force.")
+    apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web, worker, postgres or redis.")
 
 
 class SharedApp(Model):
@@ -74,8 +139,13 @@ class SharedApp(Model):
 
     database_password: Password = Field(description="Password of the app's Postgres role.")
     owner_password: Password = Field(description="Password of the Postgres role that migrates the database.")
-    secret_key: Password = Field(description="Django's SECRET_KEY.")
+    redis_password: Password = Field(description="The app's password of Redis.")
+    secret_key: SigningKey = Field(description="Django's SECRET_KEY.")
     env: Environment = Field({}, description="Further secret environment variables; written by hand.")
+    previous: AppPrevious = Field(
+        AppPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
+    )
+    logins: Logins = Field(Logins(), description="Which of two Postgres login roles is in force.")
 
 
 class Shared(Model):
@@ -85,7 +155,18 @@ class Shared(Model):
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; made when there is a replica."
     )
+    previous: SharedPrevious = Field(
+        SharedPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
+    )
+    logins: SharedLogins = Field(SharedLogins(), description="Which of two Postgres login roles is in force.")
     apps: dict[AppName, SharedApp] = Field(description="By app.")
+
+
+APP_KEYS = ("database_password", "owner_password", "redis_password", "secret_key", "env")
+
+
+def _given(part: Model) -> list[str]:
+    return [key for key, value in part if value is not None]
 
 
 def needed_sections(fleet: Fleet, host: str, apps: Iterable[str]) -> dict[str, list[str]]:
@@ -105,6 +186,7 @@ def needed_sections(fleet: Fleet, host: str, apps: Iterable[str]) -> dict[str, l
     top += ["replication_password"] if host in fleet.replicating else []
     keys = ["database_password"] if roles & {"postgres", *APP_ROLES} else []
     keys += ["owner_password"] if roles & {"postgres", "web"} else []
+    keys += ["redis_password"] if roles & {"redis", *APP_ROLES} else []
     keys += ["secret_key", "env"] if host in fleet.running_apps else []
     return {"top": top, "apps": apps if keys else [], "app": keys}
 
@@ -141,14 +223,32 @@ def check_secrets(
     ]
     problems += [_missing(document, "apps", name) for name in need["apps"] if name not in secrets.apps]
     problems += [_foreign(document, "apps", name) for name in secrets.apps if name not in need["apps"]]
+    problems += [_foreign(document, "previous", key) for key in _given(secrets.previous) if key not in need["top"]]
     for name in sorted(set(need["apps"]) & set(secrets.apps)):
         app = secrets.apps[name]
-        for key in ("owner_password", "secret_key"):
-            if key in need["app"] and getattr(app, key) is None:
-                problems.append(_missing(document, "apps", name, key))
-        held = [key for key in ("owner_password", "secret_key", "env") if getattr(app, key)]
+        problems += [
+            _missing(document, "apps", name, key) for key in need["app"] if key != "env" and getattr(app, key) is None
+        ]
+        held = [key for key in APP_KEYS if getattr(app, key)]
         problems += [_foreign(document, "apps", name, key) for key in held if key not in need["app"]]
+        old = [key for key in _given(app.previous) if key not in need["app"]]
+        problems += [_foreign(document, "apps", name, "previous", key) for key in old]
     return (None if problems else secrets), problems
+
+
+def as_pillar(secrets: Secrets) -> dict[str, Any]:
+    """Answers a host's secrets as plain data; which login roles are in force is told in any case.
+
+    Args:
+        secrets: the host's secrets.
+    """
+    plain = secrets.model_dump(exclude_none=True, exclude_defaults=True)
+    if secrets.replication_password:
+        plain["logins"] = secrets.logins.model_dump()
+    for name, app in secrets.apps.items():
+        if app.database_password:
+            plain["apps"][name]["logins"] = app.logins.model_dump()
+    return plain
 
 
 def _missing(document: Document, *key: str) -> Problem:

@@ -1,13 +1,16 @@
 """Makes the secrets that a site lacks, and gives each host a file with exactly those that its roles need.
 
-    secrets/shared.yaml     what several hosts must know alike: passwords, Django's keys. Never changed, only added to.
-    secrets/ca/             the fleet's certificate authority, ca.crt and ca.key.
+    secrets/shared.yaml     what several hosts must know alike: passwords, Django's keys.
+    secrets/ca/             the fleet's certificate authority, ca.crt and ca.key; for a while ca.next/, ca.previous/.
     secrets/<host>.sls      one host's part, read by Salt: copies from shared.yaml, and the host's certificates.
 
 Running it again renews what needs it, and else changes nothing. A certificate that the site's CA has made is made anew
 when less than 30 days are left, when the names it is for have changed (a new address, another host name of an app) or
 when the CA is another one. An edge certificate of another authority is the team's own and stays; so does a host's file
 that is not plain YAML any more (`#!yaml|gpg`): what it holds is then up to the team.
+
+A password that somebody has changed in shared.yaml is not just copied: hosts still have the old one, so it stays good
+beside the new one (overlap.py) until `site.rotate` finds that nobody uses it.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from __future__ import annotations
 import fcntl
 import grp
 import os
-import secrets as random
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +35,14 @@ from .errors import Problem, SiteError
 from .explain import explain
 from .layout import PLAIN, secrets_file
 from .load import Site
-from .secretfile import Shared, needed_sections
+from .overlap import KINDS, Held, begin, changed_by_hand, finish, fresh, held, is_due
+from .secretfile import Shared, SharedApp, needed_sections
 
-PASSWORD_BYTES = 32  # 256 bits, 43 characters
-SECRET_KEY_BYTES = 48  # Django's check --deploy wants 50 characters; this gives 64
-SIZES = {"database_password": PASSWORD_BYTES, "owner_password": PASSWORD_BYTES, "secret_key": SECRET_KEY_BYTES}
+# Where the certificate authorities are: the one that signs, the one that will, the one that has; all are trusted.
+CA, CA_NEXT, CA_PREVIOUS = "ca", "ca.next", "ca.previous"
 SHARED_HEAD = """\
 # What the hosts of this site must know alike. Keep it safe, keep a copy, never commit it.
+# Replace a password by `salt-call site.rotate`: the old one then stays good until nobody uses it.
 # Secret environment variables of an app go under apps.<app>.env; then run `salt-call site.generate_secrets` again.
 """
 HOST_HEAD = f"""\
@@ -46,7 +51,7 @@ HOST_HEAD = f"""\
 """
 
 
-def generate_secrets(site: Site, group: int | None = None) -> list[str]:
+def generate_secrets(site: Site, group: int | None = None, renew: Collection[str] = ()) -> list[str]:
     """Writes what is missing under the site's secrets/, and renews certificates; see the top of this file.
 
     Every file is 0600 in a 0700 directory and replaced by a rename, so that a killed run leaves each file old or new.
@@ -58,6 +63,7 @@ def generate_secrets(site: Site, group: int | None = None) -> list[str]:
     Args:
         site: the checked site.
         group: the number of that group; by default that of this machine's group `salt`, when the fleet has a master.
+        renew: certificates to make anew though they are good: `tls`, `edge`.
 
     Returns:
         What was done, one line each, without values; empty when all was there.
@@ -67,18 +73,24 @@ def generate_secrets(site: Site, group: int | None = None) -> list[str]:
 
     Example:
         >>> generate_secrets(load_site("site"))
-        ['ca/ca.crt: made', 'shared.yaml: redis_password, apps.demo made', 'app1.sls: written (tls, edge made)']
+        ['ca/ca.crt: made', 'shared.yaml: apps.demo made', 'app1.sls: written (tls, edge made)']
     """
+    with locked(site.path / "secrets"):
+        return distribute(site, group, renew)
+
+
+def distribute(site: Site, group: int | None = None, renew: Collection[str] = ()) -> list[str]:
+    """Does what `generate_secrets` does, for who holds the lock."""
     folder = site.path / "secrets"
     group = _masters_group(site) if group is None else group
-    with _locked(folder):
-        done: list[str] = []
-        ca = _ca(site, folder, done)
-        shared = _shared(site, folder, done)
-        for host in sorted(site.fleet.hosts):
-            _host_file(site, host, ca, shared, done)
-        _let_read([folder, *(secrets_file(site.path, host) for host in site.fleet.hosts)], group)
-        return done
+    done: list[str] = []
+    settle_ca(folder)
+    ca = _ca(site, folder, done)
+    shared = _shared(site, folder, done)
+    for host in sorted(site.fleet.hosts):
+        _host_file(site, host, ca, shared, renew, done)
+    _let_read([folder, *(secrets_file(site.path, host) for host in site.fleet.hosts)], group)
+    return done
 
 
 def _masters_group(site: Site) -> int | None:
@@ -112,7 +124,8 @@ def edge_names(site: Site) -> list[str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a site's secrets while the body runs; another run waits."""
     folder.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -141,24 +154,63 @@ def _write(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def _ca(site: Site, folder: Path, done: list[str]) -> Pair:
-    home = folder / "ca"
+@dataclass(frozen=True)
+class Authority:
+    """The certificate authority that signs, and the certificates of all that are trusted; its own comes first."""
+
+    pair: Pair
+    trusted: str
+
+
+def _ca(site: Site, folder: Path, done: list[str]) -> Authority:
+    home = folder / CA
     home.mkdir(mode=0o700, exist_ok=True)
     cert, key = home / "ca.crt", home / "ca.key"
-    # The key is written first: a run killed between leaves a key without a certificate, which nobody trusts yet.
-    if cert.exists():
-        if not key.exists():
-            text = "the CA's key is missing; put it back, or remove ca.crt for a new CA (then apply every host)"
-            raise SiteError([Problem(str(key), 0, "", text)])
-        return Pair(cert.read_text(encoding="utf-8"), key.read_text(encoding="utf-8"))
-    made = make_ca(site.fleet.name)
-    _write(key, made.key)
-    _write(cert, made.cert)
-    done.append("ca/ca.crt: made")
-    return made
+    if not cert.exists():
+        make_authority(home, site.fleet.name)
+        done.append("ca/ca.crt: made")
+    elif not key.exists():
+        text = "the CA's key is missing; put it back, or remove ca.crt for a new CA (then apply every host)"
+        raise SiteError([Problem(str(key), 0, "", text)])
+    pair = Pair(cert.read_text(encoding="utf-8"), key.read_text(encoding="utf-8"))
+    others = [folder / name / "ca.crt" for name in (CA_NEXT, CA_PREVIOUS)]
+    return Authority(pair, pair.cert + "".join(path.read_text(encoding="utf-8") for path in others if path.exists()))
 
 
-def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
+def make_authority(home: Path, name: str) -> None:
+    """Makes a certificate authority in a folder.
+
+    The key is written first: a run killed between leaves a key without a certificate, which nobody trusts yet.
+    """
+    home.mkdir(mode=0o700, exist_ok=True)
+    made = make_ca(name)
+    _write(home / "ca.key", made.key)
+    _write(home / "ca.crt", made.cert)
+
+
+def promote_ca(folder: Path) -> None:
+    """Lets the next authority sign from now on; the one that has signed is trusted still, and its key goes."""
+    previous = folder / CA_PREVIOUS
+    previous.mkdir(mode=0o700, exist_ok=True)
+    _write(previous / "ca.crt", (folder / CA / "ca.crt").read_text(encoding="utf-8"))
+    (folder / CA).rename(folder / "ca.gone")
+    settle_ca(folder)
+
+
+def settle_ca(folder: Path) -> None:
+    """Finishes what a killed `promote_ca` has left: without it, there would be no authority, and a third be made."""
+    if (folder / "ca.gone").exists():
+        if not (folder / CA).exists():
+            (folder / CA_NEXT).rename(folder / CA)
+        shutil.rmtree(folder / "ca.gone")
+
+
+def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
+    """Answers the content of shared.yaml, an empty mapping when it is yet to be made, and its document.
+
+    Raises:
+        SiteError: it cannot be read.
+    """
     path = folder / "shared.yaml"
     document = read_document(path) if path.exists() else Document(str(path), {})
     data = document.data or {}
@@ -166,32 +218,90 @@ def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
         raise SiteError(document.problems)
     if not isinstance(data, dict) or not isinstance(data.get("apps") or {}, dict):
         raise SiteError([document.problem((), "is not a mapping; allowed: the keys redis_password, apps")])
-    made = _complete(data, site)
+    return data, document
+
+
+def write_shared(folder: Path, data: dict[str, Any]) -> None:
+    """Replaces shared.yaml; what it was stays beside it, as shared.yaml.last."""
+    path = folder / "shared.yaml"
+    if path.exists():
+        _write(folder / "shared.yaml.last", path.read_text(encoding="utf-8"))
+    _write(path, SHARED_HEAD + _yaml(data))
+
+
+def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
+    data, document = read_shared(folder)
+    hosts = held_by_hosts(site)
+    if not data and any("apps" in host for host in hosts):
+        text = (
+            "is empty or missing, but hosts have passwords from it: new ones would cut off every app. Put a copy back "
+            "(shared.yaml.last is the one before the last change)"
+        )
+        raise SiteError([document.problem((), text)])
+    made = [f"{key} made" for key in _complete(data, site)]
+    changed, problems = _overlapped(data, document, hosts)
+    if problems:
+        raise SiteError(problems)
     try:
         shared = Shared.model_validate(data)
     except ValidationError as error:
         raise SiteError(explain(error, Shared, document)) from None
-    if made:
-        _write(path, SHARED_HEAD + _yaml(data))
-        done.append(f"shared.yaml: {', '.join(made)} made")
+    ended = [one for one in held(data) if one.kind.days and one.old(data) and is_due(data, one)]
+    for one in ended:
+        finish(data, one)
+        shared = Shared.model_validate(data)
+    notes = made + changed + [f"{one.key}: the old one has gone" for one in ended]
+    if notes:
+        write_shared(folder, data)
+        done.append(f"shared.yaml: {', '.join(notes)}")
     return shared
+
+
+def held_by_hosts(site: Site) -> list[dict[str, Any]]:
+    """Answers the section `secrets` of each host's file, as far as it is plain: what hosts were given last."""
+    found = []
+    for host in site.fleet.hosts:
+        path = secrets_file(site.path, host)
+        data = read_document(path).data if path.exists() else None
+        if isinstance(data, dict) and isinstance(data.get("secrets"), dict):
+            found.append(data["secrets"])
+    return found
+
+
+def _overlapped(
+    data: dict[str, Any], document: Document, hosts: list[dict[str, Any]]
+) -> tuple[list[str], list[Problem]]:
+    """Keeps what somebody has changed by hand good beside what it replaces; answers what was done, and what cannot."""
+    notes, problems = [], []
+    for one in list(held(data)):
+        known = {value for host in hosts if isinstance(value := one.place(host).get(one.kind.key), str)}
+        try:
+            old = changed_by_hand(data, one, known)
+        except ValueError as error:
+            problems.append(document.problem(one.key.split("."), str(error)))
+            continue
+        if old is not None:
+            begin(data, one, one.place(data)[one.kind.key], old)
+            notes.append(f"{one.key} was changed by hand, the old one stays good until: {one.command}")
+    return notes, problems
 
 
 def _complete(data: dict[str, Any], site: Site) -> list[str]:
     """Adds to the shared secrets what is missing; answers the keys that were added."""
     needed = ["redis_password", *(["replication_password"] if site.fleet.replicas else [])]
     made = [key for key in needed if key not in data]
-    data.update({key: random.token_urlsafe(PASSWORD_BYTES) for key in made})
+    data.update({key: fresh(KINDS[0]) for key in made})
     apps = data["apps"] = data.get("apps") or {}
     for name in sorted(site.apps):
         app = apps[name] = apps.get(name) or {}
-        for key in [key for key in SIZES if isinstance(app, dict) and key not in app]:
-            app[key] = random.token_urlsafe(SIZES[key])
-            made.append(f"apps.{name}.{key}")
+        for one in [Held(kind, name) for kind in KINDS if kind.of_app and isinstance(app, dict)]:
+            if one.kind.key not in app:
+                app[one.kind.key] = fresh(one.kind)
+                made.append(one.key)
     return made
 
 
-def _host_file(site: Site, host: str, ca: Pair, shared: Shared, done: list[str]) -> None:
+def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Collection[str], done: list[str]) -> None:
     path = secrets_file(site.path, host)
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     if old and old.split("\n", 1)[0].strip() != PLAIN:
@@ -204,12 +314,14 @@ def _host_file(site: Site, host: str, ca: Pair, shared: Shared, done: list[str])
     had = held if isinstance(held, dict) else {}
     notes: list[str] = []
     need = needed_sections(site.fleet, host, site.apps)
-    tls = _leaf(ca, had.get("tls"), host_names(site, host), "tls", document, notes)
-    new: dict[str, Any] = {"tls": {"ca": ca.cert, "cert": tls.cert, "key": tls.key}}
+    tls = _leaf(ca.pair, had.get("tls"), host_names(site, host), "tls", document, notes, "tls" in renew)
+    new: dict[str, Any] = {"tls": {"ca": ca.trusted, "cert": tls.cert, "key": tls.key}}
     if "edge" in need["top"]:
-        pair = _leaf(ca, had.get("edge"), edge_names(site), "edge", document, notes)
+        pair = _leaf(ca.pair, had.get("edge"), edge_names(site), "edge", document, notes, "edge" in renew)
         new["edge"] = {"cert": pair.cert, "key": pair.key}
     new |= {key: getattr(shared, key) for key in ("redis_password", "replication_password") if key in need["top"]}
+    if "replication_password" in need["top"]:
+        new |= _overlap_part(shared, ["replication_password"])
     if need["apps"]:
         new["apps"] = {name: _app_part(shared, name, need["app"]) for name in need["apps"]}
     if new != had or notes:
@@ -219,17 +331,26 @@ def _host_file(site: Site, host: str, ca: Pair, shared: Shared, done: list[str])
 
 
 def _app_part(shared: Shared, name: str, keys: list[str]) -> dict[str, Any]:
-    return {key: value for key in keys if (value := getattr(shared.apps[name], key))}
+    app = shared.apps[name]
+    return {key: value for key in keys if (value := getattr(app, key))} | _overlap_part(app, keys)
 
 
-def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, notes: list[str]) -> Pair:
+def _overlap_part(held: Shared | SharedApp, keys: list[str]) -> dict[str, Any]:
+    """What a host has to know of two secrets that are both good; nothing more than of those in force."""
+    previous = {key: value for key in keys if (value := getattr(held.previous, key, None))}
+    turns = [kind.name for kind in KINDS if kind.login and kind.key in keys]
+    logins = {name: getattr(held.logins, name) for name in turns}
+    return {**({"previous": previous} if previous else {}), **({"logins": logins} if logins else {})}
+
+
+def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, notes: list[str], anew: bool) -> Pair:
     if not isinstance(held, dict) or not isinstance(held.get("cert"), str) or not isinstance(held.get("key"), str):
         notes.append(f"{what} (new)")
         return _with_chain(make_leaf(ca, names), ca, what)
     pair = Pair(held["cert"], held["key"])
     try:
         own = what == "edge" and is_foreign(pair)
-        reason = "" if own else must_renew(ca.cert, pair, names)
+        reason = "" if own else must_renew(ca.cert, pair, names) or ("asked for" if anew else "")
     except ValueError:
         text = "no readable certificate with an EC key; take the section out and it is made anew"
         raise SiteError([document.problem(("secrets", what), text)]) from None

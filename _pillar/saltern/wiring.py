@@ -194,7 +194,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         secrets: the host's secrets.
     """
     app, keys = site.apps[name], secrets.apps[name]
-    if keys.secret_key is None or secrets.redis_password is None:
+    if keys.secret_key is None or keys.database_password is None or secrets.redis_password is None:
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
     database, cache = only(site, "postgres"), only(site, "redis")
     database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
@@ -202,10 +202,11 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
     origin_port = "" if https_port == 443 else f":{https_port}"
     cache_password = quote(secrets.redis_password, safe="")
     database_host, database_address = f"{database}.{site.fleet.domain}", address_seen(site, host, database)
+    user = login_of(str(app.database), keys.logins.database)
     return {
-        "database_url": database_url(site, host, name, str(app.database), keys.database_password),
+        "database_url": database_url(site, host, name, user, keys.database_password),
         "database_name": str(app.database),
-        "database_user": str(app.database),
+        "database_user": user,
         "database_password": keys.database_password,
         "database_host": database_host,
         "database_address": database_address,
@@ -214,6 +215,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "cache_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
         "broker_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/{app.broker_database}",
         "secret_key": keys.secret_key,
+        "secret_key_fallbacks": keys.previous.secret_key or "",
         "hostname": app.hostnames[0],
         "hostnames": ",".join(app.hostnames),
         "base_url": f"https://{app.hostnames[0]}{origin_port}",
@@ -225,6 +227,26 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
 def owner_of(database: str) -> str:
     """Answers the Postgres role that owns a database and migrates it; the app itself has another one."""
     return f"{database}_owner"
+
+
+def login_of(role: str, slot: int) -> str:
+    """Answers the Postgres role that logs in for another one: itself, or in the second slot its double.
+
+    Example:
+        >>> login_of("demo", 1), login_of("demo_owner", 2)
+        ('demo', 'demo_owner__2')
+    """
+    return role if slot == 1 else f"{role}__2"
+
+
+def roles_of(database: str) -> list[str]:
+    """Answers the names of all Postgres roles that a database has of its own.
+
+    Example:
+        >>> roles_of("demo")
+        ['demo', 'demo__2', 'demo_owner', 'demo_owner__2']
+    """
+    return [login_of(role, slot) for role in (database, owner_of(database)) for slot in (1, 2)]
 
 
 def database_url(site: Site, host: str, name: str, user: str, password: str, server: str = "") -> str:
@@ -249,7 +271,8 @@ def database_url(site: Site, host: str, name: str, user: str, password: str, ser
 
 def migration_environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
     """Answers what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
-    owner, password = owner_of(str(site.apps[name].database)), secrets.apps[name].owner_password
+    keys = secrets.apps[name]
+    owner, password = login_of(owner_of(str(site.apps[name].database)), keys.logins.owner), keys.owner_password
     if password is None:
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
     return {"DATABASE_URL": database_url(site, host, name, owner, password)}
@@ -257,7 +280,8 @@ def migration_environment(site: Site, host: str, name: str, secrets: Secrets) ->
 
 def replica_urls(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
     """Answers REPLICA_URLS, with commas, for an app on one host; nothing in a fleet without replicas."""
-    user, password = str(site.apps[name].database), secrets.apps[name].database_password
+    keys = secrets.apps[name]
+    user, password = login_of(str(site.apps[name].database), keys.logins.database), str(keys.database_password)
     urls = [database_url(site, host, name, user, password, replica) for replica in site.fleet.replicas]
     return {"REPLICA_URLS": ",".join(urls)} if urls else {}
 
@@ -284,6 +308,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         "CACHE_URL": known["cache_url"],
         "BROKER_URL": known["broker_url"],
         "SECRET_KEY": known["secret_key"],
+        **({"SECRET_KEY_FALLBACKS": fallbacks} if (fallbacks := known["secret_key_fallbacks"]) else {}),
         "ALLOWED_HOSTS": known["hostnames"],
         "CSRF_TRUSTED_ORIGINS": ",".join(f"https://{hostname}{origin_port}" for hostname in app.hostnames),
         "DJANGO_SETTINGS_MODULE": str(app.settings_module),

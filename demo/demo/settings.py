@@ -35,6 +35,8 @@ def comma_separated(name: str) -> list[str]:
     return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
 
 
+# While a new key replaces an old one, what was signed with the old one (such as sessions) is still good.
+SECRET_KEY_FALLBACKS = comma_separated("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = comma_separated("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = comma_separated("CSRF_TRUSTED_ORIGINS")
 

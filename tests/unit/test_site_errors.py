@@ -471,14 +471,15 @@ def test_a_hosts_secrets_are_exactly_what_its_roles_need(
     assert "a-good-long-password" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name, database", [("blog-owner", None), ("wiki", "blog_owner")])
-def test_a_database_may_not_be_called_as_the_role_that_owns_another(
-    tmp_path: Path, name: str, database: str | None
-) -> None:
+@pytest.mark.parametrize(
+    "name, database",
+    [("blog-owner", None), ("wiki", "blog_owner"), ("blog--2", None), ("wiki", "blog_owner__2")],
+)
+def test_a_database_may_not_be_called_as_a_role_of_another(tmp_path: Path, name: str, database: str | None) -> None:
     files = good()
     files[f"apps/{name}.yaml"] = {"source": {"directory": "shop"}, "hostnames": ["other.test"], "database": database}
     (problem,) = problems_of(tmp_path, files)
-    assert "blog_owner is the role that owns the database of app blog" in str(problem)
+    assert f"{database or name.replace('-', '_')} is a role of the database of app blog" in str(problem)
 
 
 @pytest.mark.parametrize("name", ["0003_prices", "shop/0003", "shop.0003 prices", 5])

@@ -73,8 +73,10 @@ def test_each_host_holds_what_its_roles_need(site: Site) -> None:
     assert {key for app in read(site, "data1")["apps"].values() for key in app} == {
         "database_password",
         "owner_password",
+        "redis_password",
+        "logins",
     }
-    needed = {"database_password", "owner_password", "secret_key"}
+    needed = {"database_password", "owner_password", "redis_password", "secret_key", "logins"}
     assert {key for app in read(site, "web1")["apps"].values() for key in app} == needed
 
 
@@ -90,8 +92,8 @@ def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
 def test_the_edge_has_no_password(site: Site) -> None:
     shared = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
     passwords = [shared["redis_password"], *(value for app in shared["apps"].values() for value in app.values())]
-    assert len(passwords) == 7
-    assert len(set(passwords)) == 7
+    assert len(passwords) == 9
+    assert len(set(passwords)) == 9
     assert all(len(password) >= 43 for password in passwords)
     content = (site.path / "secrets" / "front1.sls").read_text()
     assert not any(password in content for password in passwords)
@@ -121,7 +123,7 @@ def test_a_new_app_adds_its_secrets_and_keeps_the_old(site: Site, tmp_path: Path
     grown = load_site(site.path, repository=tmp_path)
     done = generate_secrets(grown)
     after = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
-    assert after["apps"].pop("wiki").keys() == {"database_password", "owner_password", "secret_key"}
+    assert after["apps"].pop("wiki").keys() == {"database_password", "owner_password", "redis_password", "secret_key"}
     assert after == before
     assert read(grown, "web1")["tls"]["key"] == key
     assert "wiki.test" in subject_names(read(grown, "front1")["edge"]["cert"])
