@@ -14,5 +14,5 @@ test:  ## every test, on lab hosts of their own (root)
 	bin/lab test
 
 lock:  ## resolve the requirements anew (needs uv on PATH)
-	for name in salt lab; do (cd requirements && uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in salt lab audit; do (cd requirements && uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --annotation-style line $$name.in -o $$name.txt); done

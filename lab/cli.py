@@ -204,6 +204,18 @@ def test(options: Options) -> None:
     sys.exit(tests.run(options.tier, options.keyword, [options.release] if options.release else None))
 
 
+def audit(options: Options) -> None:
+    """Let Lynis, ssh-audit, sslyze, systemd-analyze, OpenSCAP and debsums look at the hosts, and print their table."""
+    from lab.audit import run
+
+    lab = chosen(options)
+    hosts = [lab.host(options.host)] if options.host else lab.hosts()
+    with lab.locked():
+        rows = run.audit(lab, hosts, run.goals())
+    run.show(rows, options.json)
+    sys.exit(0 if all(row.passed for row in rows) else 1)
+
+
 def check(options: Options) -> None:
     """Run the linters and the tests that need no root."""
     from lab import tests
@@ -295,6 +307,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("tier", nargs="*", help="unit, compile, hosts, scenarios, fleet (default: all)")
     sub.add_argument("--release", choices=machine.known_releases(), help="hosts of this Debian release (default: both)")
     sub.add_argument("-k", dest="keyword", help="only tests whose name matches, as pytest's -k")
+    sub = command("audit", audit)
+    sub.add_argument("host", nargs="?", help="only this host")
+    sub.add_argument("--json", action="store_true", help="print the rows as JSON")
+    sub.epilog = "Goals, and what is left with its reason: lab/audit/goals.yaml. Exit code 1: a goal is missed."
     command("check", check)
     return top
 
