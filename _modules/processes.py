@@ -116,7 +116,6 @@ def service_text(
         f"WorkingDirectory={release}/src",
         f"EnvironmentFile={release}/env",
         *sandbox,
-        f"ReadWritePaths={DATA / app}",
         f"MemoryMax={what.get('memory_max_mb') or settings['memory_max_mb']}M",
         "TasksMax=512",
         "LimitNOFILE=65536",

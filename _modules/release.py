@@ -251,7 +251,7 @@ def sandbox(app: str) -> list[str]:
 
             salt-call release.sandbox demo
     """
-    found: list[str] = __utils__["appunits.sandbox"](__utils__["releases.settings"](__pillar__, app))
+    found: list[str] = __utils__["appunits.sandbox"](app, __utils__["releases.settings"](__pillar__, app))
     return found
 
 

@@ -30,6 +30,15 @@ SANDBOX = (
     "PrivateTmp=yes",
     "PrivateDevices=yes",
     "DevicePolicy=closed",
+    # A process sees its own app's directories and nothing else of ours; of /run only what carries its log and tells
+    # systemd that it is ready: no D-Bus (a logind that starts a user's own units, outside of here), no other socket.
+    "TemporaryFileSystem=/run:ro /srv:ro /var/lib/apps:ro",
+    "TemporaryFileSystem=/dev/shm:rw,nosuid,nodev,noexec,mode=1777",  # PrivateDevices= has the host's there
+    "InaccessiblePaths=-/dev/mqueue -/var/lib/saltern -/var/log -/var/spool -/var/backups -/var/cache/salt",
+    "InaccessiblePaths=-/etc/salt -/etc/ssh -/etc/nginx -/etc/haproxy -/etc/keepalived -/etc/redis -/etc/postgresql",
+    "InaccessiblePaths=-/opt/saltern -/var/lib/systemd -/var/lib/salt -/var/lib/nginx -/var/lib/redis",
+    "InaccessiblePaths=-/var/lib/postgresql",
+    "BindReadOnlyPaths=-/run/systemd/journal -/run/systemd/notify -/run/systemd/resolve",
     "PrivateUsers=yes",
     "PrivateIPC=yes",
     "RemoveIPC=yes",
@@ -82,8 +91,9 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
             f"ExecStart={release}/venv/bin/python -m gunicorn --config {release}/gunicorn.conf.py",
             f"WorkingDirectory={release}/src",
             f"EnvironmentFile={release}/env",
-            *sandbox(settings),
-            f"ReadWritePaths={RUN / app} {_writable(app, settings)}",
+            *sandbox(app, settings),
+            f"BindPaths={RUN / app}",
+            f"ReadWritePaths={RUN / app}",
             f"MemoryMax={settings['memory_max_mb']}M",
             "TasksMax=512",
             "LimitNOFILE=65536",
@@ -167,11 +177,11 @@ def one_off_command(
     """
     directory = APPS / app / "releases" / release
     properties = [
-        *sandbox(settings),
+        *sandbox(app, settings),
         f"WorkingDirectory={directory}/src",
         f"EnvironmentFile={directory}/env",  # read by PID 1, so the values are on no command line
         *([f"EnvironmentFile={environment}"] if environment else []),
-        f"ReadWritePaths={_writable(app, settings)} {writes}".strip(),
+        *([f"ReadWritePaths={writes}"] if writes else []),
         "RuntimeMaxSec=3600",
         *(["Nice=19"] if name in UNHURRIED else []),
     ]
@@ -199,17 +209,29 @@ def manage_arguments(app: str, release: str, settings: dict[str, Any]) -> list[s
     return rest if first == "python" else [str(APPS / app / "releases" / release / "venv/bin" / first)]
 
 
-def sandbox(settings: dict[str, Any]) -> list[str]:
-    """Answers the directives of systemd that every process of an app has: its user, and what it may do.
+def sandbox(app: str, settings: dict[str, Any]) -> list[str]:
+    """Answers the directives of systemd that every process of an app has: its user, what it sees, what it may do.
 
     Args:
-        settings: the app's settings from the pillar: user.
+        app: the app's name.
+        settings: the app's settings from the pillar: user, media_url.
 
     Example:
-        >>> sandbox({"user": "app-demo"})[:2]
+        >>> sandbox("demo", {"user": "app-demo", "media_url": None})[:2]
         ['User=app-demo', 'Group=app-demo']
     """
-    return [f"User={settings['user']}", f"Group={settings['user']}", *SANDBOX]
+    own = [DATA / app, *([APPS / app / "media"] if settings["media_url"] else [])]
+    own_text = " ".join(map(str, own))
+    return [
+        f"User={settings['user']}",
+        f"Group={settings['user']}",
+        *SANDBOX,
+        # Its account has no home (account.py), and most programs want one to write to.
+        f"Environment=HOME={DATA / app}",
+        f"BindReadOnlyPaths={APPS / app / 'releases'}",
+        f"BindPaths={own_text}",
+        f"ReadWritePaths={own_text}",
+    ]
 
 
 def is_ours(text: str) -> bool:
@@ -223,8 +245,3 @@ def is_ours(text: str) -> bool:
         False
     """
     return text.startswith(MARK)
-
-
-def _writable(app: str, settings: dict[str, Any]) -> str:
-    media = f" {APPS / app / 'media'}" if settings["media_url"] else ""
-    return f"{DATA / app}{media}"

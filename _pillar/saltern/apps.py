@@ -40,6 +40,7 @@ OWN_VARIABLES = (
 )  # fmt: skip
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
+    "salt", "sync", "games", "man", "lp", "news", "uucp", "proxy", "list", "irc", "messagebus", "polkitd", "tss",
 )  # fmt: skip
 SYSTEM_DATABASES = ("postgres", "template0", "template1")
 

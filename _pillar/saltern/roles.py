@@ -57,6 +57,9 @@ class Admin(Model):
         description="Public keys; there are no passwords, so at least one."
     )
     sudo: bool = Field(False, description="May run everything as root.")
+    forwarding: bool = Field(
+        False, description="May reach, through ssh (`ssh -L`), what the host reaches; nobody else may forward anything."
+    )
 
 
 class Base(Model):

@@ -3,6 +3,7 @@
 require "rubygems/package"
 require "stringio"
 require "tempfile"
+require "yaml"
 
 module Saltern
   REPOSITORY = File.expand_path("../..", __dir__)
@@ -79,7 +80,10 @@ module Saltern
         join("/root", "srv/saltern/bin/bootstrap minion --id #{id} --wheelhouse var/cache/saltern/wheelhouse")
         here.run("rm -r srv var", folder: "/root")
       end
-      master.run("salt-run state.orchestrate orch.apply") if !masters.empty? && id == config.hosts.keys.last
+      return if masters.empty? || id != config.hosts.keys.last
+
+      send_site(master) # with the login of every machine, for all are up now
+      master.run("salt-run state.orchestrate orch.apply")
     end
 
     private
@@ -104,7 +108,33 @@ module Saltern
     def send_repository
       here.run("find . -path ./site/secrets -prune -o -type f -exec rm {} +") if here_already?
       with_archive { |archive| here.unpack(pack_repository(archive), THERE) }
-      with_archive { |archive| here.unpack(pack_site(archive), "#{THERE}/site") }
+      send_site(here)
+    end
+
+    def send_site(shell)
+      with_archive { |archive| shell.unpack(pack_site(archive), "#{THERE}/site") }
+    end
+
+    # Only root and the site's admins may log in where the states were applied, so a box's own user becomes an admin.
+    def settings_with_logins(text)
+      user = @machine.ssh_info[:username]
+      return text if user == "root"
+
+      settings = YAML.safe_load(text) || {}
+      admins = ((settings["base"] ||= {})["admins"] ||= {})
+      admins[user] ||= { "ssh_keys" => login_keys, "sudo" => true }
+      YAML.dump(settings)
+    end
+
+    # The keys with which Vagrant logs in to the machines that are up; each has its own.
+    def login_keys
+      hosts = masters.empty? ? [id] : config.hosts.keys
+      machines = hosts.map { |name| @machine.env.machine(name.to_sym, @machine.provider_name) }
+      machines.select { |machine| machine.state.id == :running }.flat_map do |machine|
+        said = +""
+        machine.communicate.execute("cat ~/.ssh/authorized_keys") { |type, data| said << data if type == :stdout }
+        said.lines.map(&:strip).reject { |line| line.empty? || line.start_with?("#") }
+      end.uniq
     end
 
     def here_already?
@@ -130,10 +160,15 @@ module Saltern
 
     def pack_site(archive)
       files = Dir.glob("**/*", base: config.site).reject { |name| name.split("/").include?("secrets") }
+      files |= ["settings.yaml"]
       File.open(archive, "wb") do |out|
         tar = Gem::Package::TarWriter.new(out)
-        files.select { |name| File.file?(File.join(config.site, name)) }.each do |name|
-          text = File.binread(File.join(config.site, name))
+        files.each do |name|
+          path = File.join(config.site, name)
+          next unless File.file?(path) || name == "settings.yaml"
+
+          text = File.file?(path) ? File.binread(path) : ""
+          text = settings_with_logins(text) if name == "settings.yaml"
           tar.add_file_simple(name, 0o644, text.bytesize) { |entry| entry.write(text) }
         end
         tar.close

@@ -50,3 +50,13 @@ include:
         admins: {{ admins | json }}
     - require:
       - pkg: base packages
+
+# Nobody else gives cron or at work to do: an account of a service would have it done outside of its sandbox.
+{%- for file in ['/etc/cron.allow', '/etc/at.allow'] %}
+{{ file }}:
+  file.managed:
+    - contents: {{ (['root'] + admins | sort) | join('\n') | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+{%- endfor %}

@@ -1,12 +1,26 @@
+{%- set admins = pillar['base']['admins'] %}
+
 include:
   - base.packages
   - base.admins
+{%- set problem = '' if admins else salt['account.locked_out']() %}
+{%- if problem %}
+
+somebody can log in:
+  test.fail_without_changes:
+    - comment: {{ problem | json }}
+    - order: first
+    - failhard: True
+{%- endif %}
 
 # sshd keeps the first value that it reads, hence 00: cloud images bring files of their own. Its check wants /run/sshd,
 # which is missing while sshd is not running.
 /etc/ssh/sshd_config.d/00-saltern.conf:
   file.managed:
     - source: salt://base/files/sshd.conf
+    - template: jinja
+    - context:
+        admins: {{ admins | json }}
     - user: root
     - group: root
     - mode: '0644'

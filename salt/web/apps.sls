@@ -23,18 +23,8 @@ no other app runs here:
 {% for app, settings in pillar['apps'].items() %}
 {% set user = settings['user'] %}
 user of {{ app }}:
-  group.present:
+  account.service:
     - name: {{ user | json }}
-    - system: True
-  user.present:
-    - name: {{ user | json }}
-    - gid: {{ user | json }}
-    - system: True
-    - home: {{ ('/var/lib/apps/' ~ app) | json }}
-    - createhome: False
-    - shell: /usr/sbin/nologin
-    - require:
-      - group: user of {{ app }}
 
 # nginx may pass through, to the static files and the socket's link; nobody else's code reads the releases.
 {% for directory, group, mode in [
@@ -48,7 +38,7 @@ user of {{ app }}:
     - group: {{ group | json }}
     - mode: {{ mode | json }}
     - require:
-      - user: user of {{ app }}
+      - account: user of {{ app }}
       - file: /srv/apps
 {% endfor %}
 
@@ -58,7 +48,7 @@ user of {{ app }}:
     - group: {{ user | json }}
     - mode: "0700"
     - require:
-      - user: user of {{ app }}
+      - account: user of {{ app }}
       - file: /var/lib/apps
 
 {%- if settings['media_url'] %}
@@ -69,7 +59,7 @@ user of {{ app }}:
     - group: www-data
     - mode: "2750"
     - require:
-      - user: user of {{ app }}
+      - account: user of {{ app }}
       - file: /srv/apps/{{ app }}
     - require_in:
       - release: release of {{ app }}
@@ -80,7 +70,7 @@ user of {{ app }}:
     - group: www-data
     - mode: "0750"
     - require:
-      - user: user of {{ app }}
+      - account: user of {{ app }}
       - file: /run/apps
 
 {%- if settings['packages']['run'] %}
@@ -97,7 +87,7 @@ unit of {{ app }}:
   release.unit_present:
     - name: {{ app | json }}
     - require:
-      - user: user of {{ app }}
+      - account: user of {{ app }}
 {% endif %}
 
 release of {{ app }}:
@@ -107,7 +97,7 @@ release of {{ app }}:
       - pkg: web packages
       - file: /srv/apps/{{ app }}/releases
       - file: /var/lib/apps/{{ app }}
-      - user: user of {{ app }}
+      - account: user of {{ app }}
 {%- if 'builder' in pillar['host']['roles'] %}
       - build: build of {{ app }}
 {%- endif %}

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import reached
 
 from saltern.links import open_ports
@@ -37,6 +38,109 @@ def test_a_password_opens_nothing(host) -> None:
     asked = ["ssh", "-F", "none", *options, f"stranger@{host.addr_of_fleet}", "true"]
     said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20).stderr
     assert "Permission denied (publickey)." in said, said
+
+
+FORWARDING = """allowagentforwarding no
+allowstreamlocalforwarding no
+allowtcpforwarding no
+disableforwarding yes
+gatewayports no
+permittunnel no
+permituserenvironment no
+permituserrc no
+x11forwarding no"""
+
+
+def admins_of(site: Path) -> dict[str, dict]:
+    settings = yaml.safe_load((site / "settings.yaml").read_text()) if (site / "settings.yaml").exists() else {}
+    return ((settings or {}).get("base") or {}).get("admins") or {}
+
+
+def accounts(host) -> list[list[str]]:
+    return [line.split(":") for line in host.check_output("getent passwd").splitlines()]
+
+
+def test_only_admins_and_root_are_let_in_and_nobody_forwards_unasked(host, site: Path) -> None:
+    """As sshd itself sees each account of the host, other files of sshd_config.d and their Match blocks included."""
+    admins = admins_of(site)
+    names = [name for name, *_ in accounts(host)]
+    asked = "; ".join(
+        f"echo = {name}; sshd -T -C user={name},host=x,addr=192.0.2.1,laddr=192.0.2.2,lport=22" for name in names
+    )
+    for answer in host.check_output(asked).split("= ")[1:]:
+        name, *lines = answer.splitlines()
+        assert [line for line in lines if line.startswith("allowusers")] == [
+            f"allowusers {one}" for one in ["root", *sorted(admins)]
+        ], name
+        assert "authorizedkeysfile /etc/ssh/authorized_keys.d/%u /root/.ssh/authorized_keys" in lines, name
+        assert {"authorizedkeyscommand none", "trustedusercakeys none", "hostbasedauthentication no"} <= set(lines), (
+            name
+        )
+        if not admins.get(name, {}).get("forwarding"):
+            assert set(FORWARDING.splitlines()) <= set(lines), name
+    for folder in ("/etc/ssh", "/etc/ssh/sshd_config.d", "/etc/ssh/authorized_keys.d", "/root", "/root/.ssh"):
+        assert host.check_output(f"find {folder} -maxdepth 0 '(' -not -uid 0 -o -perm /022 ')'") == "", folder
+
+
+@pytest.mark.disturbs
+def test_a_key_in_somebodys_home_opens_nothing(host, site: Path, request: pytest.FixtureRequest) -> None:
+    """Each account below which a key can lie at all gets one, and is knocked at with it: those of services too."""
+    config = request.config.getoption("--ssh-config")
+    private = subprocess.run(["ssh", "-G", "-F", config, host.fleet_id], capture_output=True, text=True, check=True)
+    key = next(line.split()[1] for line in private.stdout.splitlines() if line.startswith("identityfile "))
+    public = Path(f"{key}.pub").read_text().strip()
+    host.check_output("useradd --create-home --shell /bin/bash stranger")
+    try:
+        homes = {
+            name: home for name, _, uid, _, _, home, _ in accounts(host) if uid != "0" and name not in admins_of(site)
+        }
+        homes = {name: home for name, home in homes.items() if host.run(f"test -d {home}").rc == 0 and len(home) > 8}
+        assert "stranger" in homes
+        # What used to be an app's home.
+        homes |= {one: f"/var/lib/apps/{one[4:]}" for one, *_ in accounts(host) if one.startswith("app-")}
+        for name, home in homes.items():
+            put = f"test -d {home}/.ssh || (install -d -o {name} -m 700 {home}/.ssh; touch {home}/.ssh/made)"
+            host.check_output(
+                f"{put}; echo {shlex.quote(public)} > {home}/.ssh/authorized_keys; chown {name} {home}/.ssh/*"
+            )
+        try:
+            for name in homes:
+                asked = ["ssh", "-F", config, "-o", "BatchMode=yes", "-N", "-l", name, host.fleet_id]
+                done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+                assert done.returncode == 255 and "Permission denied (publickey)" in done.stderr, (name, done)
+        finally:
+            for home in homes.values():
+                host.check_output(f"rm -f {home}/.ssh/authorized_keys; ! test -e {home}/.ssh/made || rm -r {home}/.ssh")
+    finally:
+        host.check_output("userdel --remove stranger")
+
+
+def test_no_way_leads_through_a_login(host, request: pytest.FixtureRequest) -> None:
+    """Root itself gets no tunnel to a port of the host, to a socket file, nor a port that listens there for it."""
+    config = request.config.getoption("--ssh-config")
+    base = ["ssh", "-F", config, "-o", "ExitOnForwardFailure=yes", "-o", "ControlPath=none"]
+    asked = [*base, "-W", "127.0.0.1:22", host.fleet_id]
+    through = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20, stdin=subprocess.DEVNULL)
+    assert through.returncode != 0 and "forwarding failed" in through.stderr, through
+    for back in ("-R47001:127.0.0.1:22", "-R/run/back.sock:127.0.0.1:22"):
+        asked = [*base, back, host.fleet_id, "true"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+        assert done.returncode != 0, back
+
+
+def test_accounts_of_services_have_no_way_out_of_their_units(host, site: Path, apps: dict) -> None:
+    """No home that they write to, no shell, and neither cron, at nor systemd runs anything for them."""
+    ours = {settings.get("user", f"app-{app}") for app, settings in apps.items()}
+    for name, _, _, _, _, home, shell in accounts(host):
+        if name not in ours and not name.startswith(("app-", "build-")):
+            continue
+        assert shell == "/usr/sbin/nologin", name
+        assert host.run(f"setpriv --reuid={name} --clear-groups test -w {home}").rc != 0, f"{name} can write to {home}"
+        for place in (f"/var/lib/systemd/linger/{name}", f"/var/spool/cron/crontabs/{name}"):
+            assert not host.file(place).exists, place
+    people = ["root", *sorted(admins_of(site))]
+    for file in ("/etc/cron.allow", "/etc/at.allow"):
+        assert host.check_output(f"cat {file}").split() == people, file
 
 
 def test_sudo_rules_are_valid(host) -> None:

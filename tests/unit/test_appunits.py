@@ -21,6 +21,18 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("media", [None, "/media/"])
+def test_a_process_sees_its_own_app_alone(media: str | None) -> None:
+    lines = appunits.sandbox("demo", SETTINGS | {"media_url": media})
+    hidden = " ".join(line for line in lines if line.startswith("TemporaryFileSystem=/run"))
+    assert {"/run:ro", "/srv:ro", "/var/lib/apps:ro"} <= set(hidden.partition("=")[2].split())
+    shown = [path for line in lines if line.startswith("Bind") for path in line.partition("=")[2].split()]
+    own = {"/srv/apps/demo/releases", "/var/lib/apps/demo", *(["/srv/apps/demo/media"] if media else [])}
+    assert {path for path in shown if not path.startswith("-/run/systemd/")} == own
+    assert not any("dbus" in path or "private" in path for path in shown)
+    assert "Environment=HOME=/var/lib/apps/demo" in lines
+
+
 def test_gunicorn_settings_are_python_that_says_what_was_asked() -> None:
     found: dict[str, Any] = {}
     exec(appunits.gunicorn_conf("demo", "abc-1", SETTINGS), found)
@@ -41,7 +53,10 @@ def test_unit_gives_requests_the_time_that_gunicorn_gives_them() -> None:
     assert unit["Service"]["User"] == "app-demo"
     assert unit["Service"]["MemoryMax"] == "512M"
     assert unit["Service"]["Restart"] == "always" and unit["Service"]["RestartSec"] == "1"
-    assert unit["Service"]["ReadWritePaths"] == "/run/apps/demo /var/lib/apps/demo"
+    writable = " ".join(
+        line.removeprefix("ReadWritePaths=") for line in text.splitlines() if line.startswith("ReadWrite")
+    )
+    assert set(writable.split()) == {"/run/apps/demo", "/var/lib/apps/demo"}
     assert "%i" in unit["Service"]["EnvironmentFile"]
 
 

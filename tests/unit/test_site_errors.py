@@ -335,6 +335,11 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": []}}),
         SETTINGS, "base.admins.ann.ssh_keys", ["is empty", "at least one"],
     ),
+    "forwarding as a word": (
+        put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["ssh-ed25519 AAAA ann"], "forwarding": "local"}}),
+        SETTINGS, "base.admins.ann.forwarding", ["true or false"],
+    ),
+    "app as the master": (put(SHOP, "user", value="salt"), SHOP, "user", ['"salt" is an account of the system']),
     "no public key": (
         put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["AAAA"]}}),
         SETTINGS, "base.admins.ann.ssh_keys.0", ["ssh-ed25519"],

@@ -1,0 +1,86 @@
+"""Accounts of services, and who would be locked out."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+from tests.unit.contracts import load
+
+GOOD = {"group": "app-a", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
+
+
+@pytest.fixture
+def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    own: Any = load("_modules", "account")
+    own.ran = []
+    own.answers = []
+
+    def run(argv: list[str]) -> str:
+        own.ran.append(argv)
+        if own.answers and (said := own.answers.pop(0)):
+            raise CommandExecutionError(said)
+        return ""
+
+    own.__utils__ = {"appfiles.run": run}
+    own.OUTSIDE = (tmp_path / "linger", tmp_path / "crontabs")
+    own._has_group = lambda name: True
+    return own
+
+
+def test_a_service_has_nothing_to_log_in_to(account: Any) -> None:
+    assert account.differences(GOOD, "app-a", []) == {}
+    assert account.differences(None, "app-a", []) == {"account": {"old": None, "new": "app-a"}}
+    other = {"group": "users", "home": "/home/a", "shell": "/bin/bash"}
+    assert account.differences(other, "app-a", []).keys() == {"group", "home", "shell"}
+
+
+def test_what_starts_its_processes_outside_of_its_units_goes(account: Any) -> None:
+    account._account = lambda name: GOOD
+    for folder in account.OUTSIDE:
+        folder.mkdir()
+        (folder / "app-a").touch()
+        (folder / "ann").touch()
+    assert set(account.service_differences("app-a")) == {str(folder / "app-a") for folder in account.OUTSIDE}
+    account.make_service("app-a")
+    assert account.service_differences("app-a") == {}
+    assert all((folder / "ann").exists() for folder in account.OUTSIDE)
+
+
+def test_one_that_has_processes_is_changed_all_the_same(account: Any) -> None:
+    account._account = lambda name: GOOD | {"home": "/var/lib/apps/a"}
+    account.answers = ["usermod --gid app-a ...: exit code 8\nusermod: user app-a is currently used by process 7"]
+    account.make_service("app-a")
+    assert account.ran[1][:4] == ["unshare", "--pid", "--fork", "--mount-proc"] and account.ran[1][4:] == account.ran[0]
+    account.answers = ["usermod --gid app-a ...: exit code 10\nno such group"]
+    with pytest.raises(CommandExecutionError, match="no such group"):
+        account.make_service("app-a")
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        ({}, []),
+        ({"root": "ssh-ed25519 AAAA"}, []),
+        ({"ann": "ssh-ed25519 AAAA", "root": "ssh-ed25519 AAAA"}, []),
+        ({"ann": "ssh-ed25519 AAAA"}, ["ann"]),
+        ({"ann": "ssh-ed25519 AAAA", "root": 'command="echo log in as ann" ssh-ed25519 AAAA'}, ["ann"]),
+        ({"ann": "# none\n", "app-a": "ssh-ed25519 AAAA"}, []),
+    ],
+)
+def test_nobody_is_locked_out_unsaid(account: Any, tmp_path: Path, keys: dict[str, str], names: list[str]) -> None:
+    shells = {"root": "/bin/bash", "ann": "/bin/bash", "app-a": "/usr/sbin/nologin"}
+    entries = [
+        types.SimpleNamespace(pw_name=name, pw_dir=str(tmp_path / name), pw_shell=shell)
+        for name, shell in shells.items()
+    ]
+    account.pwd = types.SimpleNamespace(getpwall=lambda: entries)
+    for name, text in keys.items():
+        (tmp_path / name / ".ssh").mkdir(parents=True)
+        (tmp_path / name / ".ssh/authorized_keys").write_text(text)
+    said = account.locked_out()
+    assert bool(said) == bool(names) and all(name in said for name in [*names, *(["base.admins"] if names else [])])
