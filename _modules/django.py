@@ -26,13 +26,6 @@ RUN = Path("/run/saltern")
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 300  # another host may be migrating; the longest migration that is waited for
 
-# A partitioned table has its bytes in its partitions.
-TABLE_SIZES = """
-SELECT c.relname,
-       coalesce((SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(c.oid)), pg_table_size(c.oid))::bigint
-FROM pg_class c WHERE c.relkind IN ('r', 'p', 'm') AND pg_table_is_visible(c.oid)
-"""
-
 
 # --- pure ---------------------------------------------------------------------------------------------------
 
@@ -283,7 +276,7 @@ def applied_since(app: str, release: str) -> list[str]:
     about = __salt__["release.manifest"](app, release)
     own = {(label, name) for label, name, _ in about["django"]["migrations"]}
     with _session(app, release) as connection:
-        later = "SELECT app, name FROM django_migrations WHERE applied > %s ORDER BY id"
+        later = __utils__["pgsql.query"]("migrations_since")
         rows = connection.execute(later, [about["when"]]).fetchall()
     return [f"{label}.{name}" for label, name in rows if (label, name) not in own]
 
@@ -363,7 +356,7 @@ def unsafe(app: str, release: str) -> list[dict[str, str]]:
             for one, answer in printed.items()
             if "error" in answer
         ]
-        sizes = dict(connection.execute(TABLE_SIZES).fetchall())
+        sizes = dict(connection.execute(__utils__["pgsql.query"]("table_sizes")).fetchall())
     return __utils__["migratelint.harmful"](found, sql, sizes, _columns_in_use(app))
 
 
@@ -408,13 +401,14 @@ def _run_migrate(app: str, release: str) -> None:
 
 @contextlib.contextmanager
 def _session(app: str, release: str) -> Iterator[Any]:
-    """A session on the app's database, with the release's own DATABASE_URL."""
+    """A session on the app's database, with the release's own DATABASE_URL, but begun as pgsession.py says."""
     import psycopg  # takes a moment, and not every command of this module needs it
 
     text = (_release(app, release) / "env").read_text()
     url = __utils__["envfile.values"](text)["DATABASE_URL"]
+    options = __utils__["pgsession.options"](0, "")
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options) as connection:
             yield connection
     except psycopg.Error as error:
         said = __salt__["release.redact"](str(error).strip())
@@ -426,9 +420,9 @@ def _pending(app: str, release: str, connection: Any) -> list[str]:
 
 
 def _applied(connection: Any) -> set[tuple[str, str]]:
-    # to_regclass: a database that was made just now has no such table yet.
-    if connection.execute("SELECT to_regclass('django_migrations')").fetchone()[0]:
-        return set(connection.execute("SELECT app, name FROM django_migrations").fetchall())
+    # A database that was made just now has no such table yet.
+    if connection.execute(__utils__["pgsql.query"]("has_migrations")).fetchone()[0]:
+        return set(connection.execute(__utils__["pgsql.query"]("migrations")).fetchall())
     return set()
 
 

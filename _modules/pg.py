@@ -1,7 +1,8 @@
 """PostgreSQL: its version and configuration on this host, and databases with their roles.
 
 ``databases`` and ``execute`` read and change a server over its Unix socket as root: pg_ident.conf lets root connect as
-``postgres``, so there is no ``su`` and no password. What is compared and written is decided by pure functions:
+``postgres`` and as ``saltern_reader``, so there is no ``su`` and no password. How a session begins stands in
+_utils/pgsession.py, what it asks in _utils/pgsql.py. What is compared and written is decided by pure functions:
 _utils/pgtuning.py, pgconf.py, pgplan.py and scram.py. pg_cluster.py is a part of this module, too.
 """
 
@@ -124,7 +125,7 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
 
 
 def ident() -> str:
-    """Return pg_ident.conf: root and postgres may act as ``postgres``, over the Unix socket only.
+    """Return pg_ident.conf: who may act as ``postgres`` and ``saltern_reader``, over the Unix socket only.
 
     Returns:
         The whole file.
@@ -213,13 +214,16 @@ def _not_running(error: Exception, port: int) -> str:
     return "down" if there else "absent"
 
 
-def select(query: str, port: int, parameters: list[Any] | None = None) -> list[dict[str, Any]] | str:
+def select(
+    query: str, port: int, parameters: list[Any] | None = None, superuser: bool = False
+) -> list[dict[str, Any]] | str:
     """Return what a query finds in database ``postgres``.
 
     Args:
-        query: SQL.
+        query: The name of a query in _utils/pgsql.py.
         port: The server's port.
         parameters: The values of its ``%s``.
+        superuser: Ask as ``postgres``; else as ``saltern_reader``, which sees statistics and settings, but no password.
 
     Returns:
         Rows by column; or ``down`` or ``absent`` for a server that does not run.
@@ -228,13 +232,13 @@ def select(query: str, port: int, parameters: list[Any] | None = None) -> list[d
         CommandExecutionError: The server answers, but not to us.
 
     Example:
-        salt-call pg.select 'SELECT pg_is_in_recovery()' 5432
+        salt-call pg.select receiving 5432
     """
     import psycopg
 
     try:
-        with _connect("postgres", port) as connection:
-            return _rows(connection, query, *(parameters or []))
+        with _connect("postgres", port) if superuser else _reading("postgres", port, {}) as connection:
+            return _rows(connection, _sql(query), *(parameters or []))
     except psycopg.OperationalError as error:
         return _not_running(error, port)
 
@@ -252,7 +256,7 @@ def roles(names: list[str], port: int) -> dict[str, dict[str, Any]]:
     Example:
         salt-call pg.roles '[demo]' 5432
     """
-    found = select(ROLES, port, [names])
+    found = select("roles", port, [names], superuser=True)
     return {row["rolname"]: row for row in found if isinstance(row, dict)}
 
 
@@ -279,10 +283,12 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
     found: dict[str, Any] = {"server": "up", "checksums": None, "roles": {}, "databases": {}}
     try:
         with _connect("postgres", port) as connection:
-            found["checksums"] = _one(connection, "SELECT current_setting('data_checksums') = 'on' AS on")["on"]
+            found["checksums"] = _one(connection, _sql("checksums"))["on"]
             roles = [entry[key] for entry in wanted.values() for key in ("user", "owner")]
-            found["roles"] = {row["rolname"]: row for row in _rows(connection, ROLES, roles)}
-            found["databases"] = {row["name"]: row for row in _rows(connection, DATABASES, list(wanted))}
+            found["roles"] = {row["rolname"]: row for row in _rows(connection, _sql("roles"), [*roles, *_our_roles()])}
+            found["databases"] = {row["name"]: row for row in _rows(connection, _sql("databases"), list(wanted))}
+            others = _others(connection)
+            found["settings"] = others["rows"]
         for name, row in found["databases"].items():
             if row["encoding"] != "UTF8":
                 raise CommandExecutionError(
@@ -292,9 +298,9 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
             row["grants"] = [(who, what) for who, what in row["grants"]]
             row["public_schema"], row["extensions"] = None, []
             if row["allows_connections"]:
-                with _connect(name, port) as connection:
-                    row["public_schema"] = next(iter(_rows(connection, PUBLIC_SCHEMA)), None)
-                    row["extensions"] = [entry["extname"] for entry in _rows(connection, EXTENSIONS)]
+                with _reading(name, port, others) as connection:
+                    row["public_schema"] = next(iter(_rows(connection, _sql("public_schema"))), None)
+                    row["extensions"] = [entry["extname"] for entry in _rows(connection, _sql("extensions"))]
                     row["objects"] = _objects(connection, wanted[name])
             else:
                 # It is looked into by the apply after the one that opens it again.
@@ -326,15 +332,7 @@ def execute(steps: list[dict[str, Any]], port: int) -> str:
     try:
         for step in steps:
             try:
-                if step["database"] not in connections:
-                    connections[step["database"]] = _connect(step["database"], port)
-                    # Verifiers must not reach the server's log, also not with a statement that fails or is slow.
-                    connections[step["database"]].execute(
-                        "SELECT set_config('log_statement', 'none', false),"
-                        " set_config('log_min_duration_statement', '-1', false),"
-                        " set_config('log_min_error_statement', 'panic', false)"
-                    )
-                connection = connections[step["database"]]
+                connection = _session(connections, step["database"], port)
                 with connection.transaction() if step["atomic"] else contextlib.nullcontext():
                     for statement in step["statements"]:
                         connection.execute(sql.Composed([_compose(sql, part) for part in statement]))
@@ -352,18 +350,69 @@ def _compose(sql: Any, part: Any) -> Any:
     return sql.Identifier(part["identifier"]) if "identifier" in part else sql.Literal(part["literal"])
 
 
-def _connect(database: str, port: int) -> Any:
+def _session(connections: dict[str, Any], database: str, port: int) -> Any:
+    """Return a superuser's session in a database; that in ``postgres``, where no app is, is opened first."""
+    if database not in connections:
+        home = database == "postgres"
+        others = {} if home else _others(_session(connections, "postgres", port))
+        connections[database] = _connect(database, port, others=others)
+        # Verifiers must not reach the server's log, also not with a statement that fails or is slow.
+        connections[database].execute(_sql("silent"))
+    return connections[database]
+
+
+def _connect(database: str, port: int, user: str = "postgres", others: dict[str, Any] | None = None) -> Any:
+    """Open a session that begins as _utils/pgsession.py says, whatever was set for the database and the role."""
     import psycopg  # here, because it takes 60 ms and only postgres hosts need it
 
+    set_by_others = __utils__["pgsession.untrusted"](others["rows"], database, user, others[user]) if others else {}
     return psycopg.connect(
         host=SOCKET_DIRECTORY,
         port=port,
-        user="postgres",
+        user=user,
         dbname=database,
         autocommit=True,
         connect_timeout=10,
         application_name="salt",
+        options=__utils__["pgsession.options"](version(), user, set_by_others),
     )
+
+
+def _reading(database: str, port: int, others: dict[str, Any]) -> Any:
+    """Open a session that only looks, as a role that could not do more.
+
+    Before the first apply, and where somebody has locked that role out, as the superuser: with the same settings, and
+    the same queries, which name everything in full.
+    """
+    import psycopg
+
+    reader = __utils__["pgsession.reader"]()
+    try:
+        return _connect(database, port, reader, others)
+    except psycopg.OperationalError:
+        return _connect(database, port, others=others)
+
+
+def _others(connection: Any) -> dict[str, Any]:
+    """Return what others have set for databases and roles, and what it would be without them, for each of our roles."""
+    rows = _rows(connection, _sql("role_settings"))
+    found = {"rows": [{**row, "name": row["setting"].partition("=")[0]} for row in rows], "postgres": {}}
+    found[__utils__["pgsession.reader"]()] = {}
+    if rows:
+        for row in _rows(connection, _sql("defaults")):
+            found["postgres"][row["name"]] = row["value"]
+            if row["context"] == "user":
+                found[__utils__["pgsession.reader"]()][row["name"]] = row["value"]
+    return found
+
+
+def _our_roles() -> list[str]:
+    return ["postgres", __utils__["pgsession.reader"]()]
+
+
+def _sql(name: str) -> str:
+    text: str = __utils__["pgsql.query"](name)
+    return text
 
 
 def _message(error: Any) -> str:
@@ -382,7 +431,7 @@ def _rows(connection: Any, query: str, *parameters: Any) -> list[dict[str, Any]]
 
 def _objects(connection: Any, roles: dict[str, Any]) -> dict[str, Any]:
     """Return what in the connection's database is not as its owner and its app need it."""
-    found = _rows(connection, OBJECTS, {"user": roles["user"], "owner": roles["owner"]})[0]
+    found = _rows(connection, _sql("objects"), {"user": roles["user"], "owner": roles["owner"]})[0]
     return {key: [tuple(one) for one in value] if key in _PAIRS else value for key, value in found.items()}
 
 
@@ -391,62 +440,3 @@ _PAIRS = ("strays", "closed", "default_privileges")
 
 def _one(connection: Any, query: str) -> dict[str, Any]:
     return _rows(connection, query)[0]
-
-
-ROLES = """
-SELECT rolname, rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolinherit,
-       rolconnlimit, rolpassword,
-       CASE WHEN rolvaliduntil < 'infinity' THEN rolvaliduntil::text END AS expires,
-       ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid
-             WHERE m.member = r.oid ORDER BY 1) AS member_of
-FROM pg_authid r WHERE rolname = ANY(%s)
-"""
-
-DATABASES = """
-SELECT datname AS name, pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding,
-       datallowconn AS allows_connections, datconnlimit AS connection_limit,
-       ARRAY(SELECT ARRAY[CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee)::text END, privilege_type]
-             FROM aclexplode(coalesce(datacl, acldefault('d', datdba)))) AS grants
-FROM pg_database WHERE datname = ANY(%s)
-"""
-
-PUBLIC_SCHEMA = """
-SELECT pg_get_userbyid(nspowner) AS owner,
-       ARRAY(SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee)::text END
-             FROM aclexplode(coalesce(nspacl, acldefault('n', nspowner)))
-             WHERE privilege_type = 'CREATE' ORDER BY 1) AS writers
-FROM pg_namespace WHERE nspname = 'public'
-"""
-
-EXTENSIONS = "SELECT extname FROM pg_extension"
-
-# Relations of the database itself: not Postgres' own, not an extension's; a column's sequence goes with its table.
-OBJECTS = """
-WITH roles AS (
-    SELECT (SELECT oid FROM pg_roles WHERE rolname = %(user)s) AS app,
-           (SELECT oid FROM pg_roles WHERE rolname = %(owner)s) AS owner
-), relations AS (
-    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, c.relowner, c.relacl,
-           EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                   AND c.relkind = 'S' AND d.deptype IN ('a', 'i')) AS of_a_column
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_depend d
-                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-)
-SELECT (SELECT count(*) FROM pg_shdepend, roles WHERE refclassid = 'pg_authid'::regclass AND refobjid = app
-        AND deptype = 'o' AND classid <> 'pg_default_acl'::regclass
-        AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())) AS owned_by_app,
-       ARRAY(SELECT ARRAY[schema, name] FROM relations, roles
-             WHERE relowner IS DISTINCT FROM owner AND relowner IS DISTINCT FROM app AND NOT of_a_column
-             ORDER BY 1) AS strays,
-       ARRAY(SELECT ARRAY[schema, name, kind] FROM relations, roles
-             WHERE relowner IS NOT DISTINCT FROM app
-                OR NOT EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = app) ORDER BY 1) AS closed,
-       ARRAY(SELECT nspname::text FROM pg_namespace, roles
-             WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-               AND NOT coalesce(has_schema_privilege(app, pg_namespace.oid, 'USAGE'), nspname = 'public')
-             ORDER BY 1) AS closed_schemas,
-       ARRAY(SELECT ARRAY[defaclobjtype::text, privilege_type] FROM pg_default_acl, roles, aclexplode(defaclacl)
-             WHERE defaclrole = owner AND defaclnamespace = 0 AND grantee = app) AS default_privileges
-"""

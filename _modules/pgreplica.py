@@ -123,7 +123,7 @@ def plan_slots(replicas: list[dict[str, Any]], slots: list[dict[str, Any]]) -> l
     there = {slot["name"]: slot for slot in slots}
     steps = []
     for name, host in wanted.items():
-        create = ["SELECT pg_create_physical_replication_slot(", {"literal": name}, ")"]
+        create = ["SELECT pg_catalog.pg_create_physical_replication_slot(", {"literal": name}, ")"]
         if name not in there:
             steps.append(_step(name, None, f"for {host}", create))
         elif there[name]["lost"]:
@@ -135,8 +135,12 @@ def plan_slots(replicas: list[dict[str, Any]], slots: list[dict[str, Any]]) -> l
 
 def _drop(slot: dict[str, Any]) -> list[list[Any]]:
     # A replica that still reads from it comes back by itself, to the new one.
-    end = [["SELECT pg_terminate_backend(", {"literal": slot["active_pid"]}, ", 5000)"]] if slot["active_pid"] else []
-    return [*end, ["SELECT pg_drop_replication_slot(", {"literal": slot["name"]}, ")"]]
+    end = (
+        [["SELECT pg_catalog.pg_terminate_backend(", {"literal": slot["active_pid"]}, ", 5000)"]]
+        if slot["active_pid"]
+        else []
+    )
+    return [*end, ["SELECT pg_catalog.pg_drop_replication_slot(", {"literal": slot["name"]}, ")"]]
 
 
 def _step(slot: str, old: Any, new: Any, *statements: list[Any]) -> dict[str, Any]:
@@ -199,12 +203,6 @@ def fault(found: dict[str, Any], primary: dict[str, Any], asked: dict[str, Any],
 # On the primary.
 
 
-SLOTS = """
-SELECT slot_name::text AS name, active_pid, coalesce(wal_status = 'lost', false) AS lost
-FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary AND slot_name ^@ %s ORDER BY 1
-"""
-
-
 def slots(port: int) -> dict[str, Any]:
     """Return what a primary keeps for replicas.
 
@@ -221,7 +219,7 @@ def slots(port: int) -> dict[str, Any]:
     Example:
         salt-call pgreplica.slots 5432
     """
-    found = __salt__["pg.select"](SLOTS, port, [SLOT_PREFIX])
+    found = __salt__["pg.select"]("slots", port, [SLOT_PREFIX])
     if isinstance(found, str):
         return {"server": found, "slots": [], "role": None}
     return {"server": "up", "slots": found, "role": __salt__["pg.roles"]([ROLE], port).get(ROLE)}
@@ -229,14 +227,6 @@ def slots(port: int) -> dict[str, Any]:
 
 # On the replica.
 
-
-RECEIVING = """
-SELECT pg_is_in_recovery() AS in_recovery,
-       CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused,
-       (SELECT system_identifier::text FROM pg_control_system()) AS system,
-       r.status, r.sender_host AS sender, coalesce(now() - a.backend_start > '1.5s', false) AS steady
-FROM (SELECT 1) one LEFT JOIN pg_stat_wal_receiver r ON true LEFT JOIN pg_stat_activity a USING (pid)
-"""
 
 # PostgreSQL's words for WAL that the primary has no more: up to 17, and from 18 on.
 LOST = ("has already been removed", "can no longer access replication slot")
@@ -260,7 +250,7 @@ def receiving(port: int) -> dict[str, Any]:
     Example:
         salt-call pgreplica.receiving 5432
     """
-    found = __salt__["pg.select"](RECEIVING, port)
+    found = __salt__["pg.select"]("receiving", port)
     return {"server": found} if isinstance(found, str) else {"server": "up", **found[0]}
 
 
@@ -293,7 +283,7 @@ def resume(port: int) -> str:
     Example:
         salt-call pgreplica.resume 5432
     """
-    step = {"subject": "replay", "database": "postgres", "statements": [["SELECT pg_wal_replay_resume()"]]}
+    step = {"subject": "replay", "database": "postgres", "statements": [["SELECT pg_catalog.pg_wal_replay_resume()"]]}
     return str(__salt__["pg.execute"]([{**step, "atomic": False}], port))
 
 

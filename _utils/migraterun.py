@@ -10,6 +10,7 @@ does, and leaves a broken index when it is cut short. A backend would have to be
 - ``lock_timeout`` on every session: who waits for a table's lock makes all later requests queue behind it.
 - All statements of a transaction together wait no longer than one: the locks of the first are held meanwhile.
 - A migration that got no lock is undone and tried again after a pause, for a limited time.
+- It names functions and operators of Postgres in full: as the owner's session, but perhaps not the owner's names.
 - Statements with CONCURRENTLY run without both timeouts. What a killed one left is removed, what it finished is kept.
 """
 
@@ -150,8 +151,9 @@ def _is_built(cursor: Any, text: str) -> bool:
     if not index:
         return False
     cursor.execute(
-        "SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " WHERE c.relname = %s AND i.indrelid = to_regclass(%s)",
+        "SELECT i.indisvalid FROM pg_catalog.pg_index i"
+        " JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid"
+        " WHERE c.relname OPERATOR(pg_catalog.=) %s AND i.indrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)",
         [index["name"], f'"{index["table"]}"'],
     )
     row = cursor.fetchone()
@@ -213,7 +215,7 @@ def _lock(guard: Any, key: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     with guard.cursor() as cursor:
         while True:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])
+            cursor.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [key])
             if cursor.fetchone()[0]:
                 return
             if time.monotonic() > until:

@@ -10,6 +10,8 @@ DEBIAN_VERSIONS = {12: 15, 13: 17}
 SOCKET_DIRECTORY = "/run/postgresql"
 #: The role that replicas copy with: it can read the whole cluster and change nothing.
 REPLICATION_ROLE = "saltern_replication"
+#: The role that root looks into databases with (pgsession.py).
+READER_ROLE = "saltern_reader"
 
 
 def server_version(debian_release: int) -> int:
@@ -138,13 +140,14 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
 
     Example:
         >>> client = {"database": "d", "user": "u", "owner": "o", "migrates": True, "address": "127.0.0.1/32"}
-        >>> print(hba([client]).splitlines()[3])
+        >>> print(hba([client]).splitlines()[4])
         hostssl "d" "u" 127.0.0.1/32 scram-sha-256
     """
     lines = [
         "# Written by Salt. Who may connect is derived from the fleet: change it there.",
         "# type database user address method",
         'local all "postgres" peer map=saltern',
+        f'local all "{READER_ROLE}" peer map=saltern',
     ]
     needs = [
         f"hostssl replication {_hba_quote(REPLICATION_ROLE)} {_hba_network(replica)} scram-sha-256"
@@ -182,7 +185,8 @@ def _hba_quote(name: str) -> str:
 def ident() -> str:
     """Return pg_ident.conf: root and postgres may act as ``postgres``, over the Unix socket only.
 
-    Root can become every user anyway; this way it needs no ``su`` for each query.
+    Root can become every user anyway; this way it needs no ``su`` for each query. For what needs no superuser it takes
+    a role that is none.
 
     Returns:
         The whole file.
@@ -191,4 +195,5 @@ def ident() -> str:
         >>> "saltern root postgres" in ident()
         True
     """
-    return "# Written by Salt.\n# map, system user, database user\nsaltern root postgres\nsaltern postgres postgres\n"
+    maps = ["root postgres", "postgres postgres", f"root {READER_ROLE}"]
+    return "# Written by Salt.\n# map, system user, database user\n" + "".join(f"saltern {one}\n" for one in maps)

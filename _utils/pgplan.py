@@ -15,6 +15,17 @@ ROLE_ATTRIBUTES = {
     "rolinherit": ("INHERIT", True),
 }
 
+#: Our own roles (pgsession.py), what each is, and the groups it is in. Root comes as them, so they have no password.
+READER = "saltern_reader"
+READER_GROUPS = ("pg_read_all_settings", "pg_read_all_stats")
+
+#: What sessions of our own roles begin with, whoever opens them; ``ALTER DATABASE ... SET`` cannot undo it. By name,
+#: the text that PostgreSQL keeps, and the values for SQL.
+OWN_SETTINGS = {
+    "search_path": ("pg_catalog, pg_temp", ("pg_catalog", "pg_temp")),
+    "role": ("none", ("none",)),
+}
+
 #: What an app may do with what its owner makes, by pg_default_acl's letter: the words for SQL, and the privileges.
 APP_PRIVILEGES = {
     "r": ("TABLES", ("SELECT", "INSERT", "UPDATE", "DELETE")),
@@ -78,8 +89,9 @@ def plan(
         >>> plan({}, {"roles": {}, "databases": {}}, {})
         []
     """
-    steps: list[dict[str, Any]] = []
     roles, present = current.get("roles", {}), current.get("databases", {})
+    steps = plan_role(READER, roles.get(READER), None, "can look, and change nothing", groups=READER_GROUPS, peer=True)
+    steps += _plan_settings({role: OWN_SETTINGS for role in ("postgres", READER)}, current.get("settings", []))
     for database, entry in databases.items():
         for key, new in (("user", "can log in, owns nothing"), ("owner", "can log in, owns the app's database only")):
             role = entry[key]
@@ -103,7 +115,13 @@ def _step(
 
 
 def plan_role(
-    role: str, there: dict[str, Any] | None, verifier: str | None, new: str, replication: bool = False
+    role: str,
+    there: dict[str, Any] | None,
+    verifier: str | None,
+    new: str,
+    replication: bool = False,
+    groups: tuple[str, ...] = (),
+    peer: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the steps by which a role can log in, and has no right of its own.
 
@@ -113,6 +131,8 @@ def plan_role(
         verifier: A new one; None when its password is right.
         new: What it will be, for the plan.
         replication: Whether it may copy the cluster.
+        groups: The roles that it is a member of, and of no other.
+        peer: Whether it comes over the socket only, and has no password.
 
     Returns:
         Steps as :func:`plan`.
@@ -124,10 +144,11 @@ def plan_role(
     subject = f"role {role}"
     attributes = {**ROLE_ATTRIBUTES, "rolreplication": ("REPLICATION", replication)}
     options = " ".join(word if on else f"NO{word}" for word, on in attributes.values())
-    secret = [" PASSWORD ", {"literal": verifier}]
+    secret = [" PASSWORD NULL"] if peer else [" PASSWORD ", {"literal": verifier}]
+    joins = {group: ["GRANT ", _name(group), " TO ", _name(role)] for group in groups}
     if there is None:
         create = ["CREATE ROLE ", _name(role), f" {options} CONNECTION LIMIT -1", *secret]
-        return [_step(subject, None, new, "postgres", create)]
+        return [_step(subject, None, new, "postgres", create, *joins.values(), atomic=True)]
     steps = []
     wrong = {word: there[column] for column, (word, on) in attributes.items() if there[column] != on}
     if there["rolconnlimit"] != -1:
@@ -138,20 +159,64 @@ def plan_role(
         old = ", ".join(f"{word} {value}" for word, value in sorted(wrong.items()))
         alter = ["ALTER ROLE ", _name(role), f" {options} CONNECTION LIMIT -1 VALID UNTIL 'infinity'"]
         steps.append(_step(f"{subject} attributes", old, options, "postgres", alter))
-    for group in there["member_of"]:
+    for group in sorted(set(there["member_of"]) - set(groups)):
         revoke = ["REVOKE ", _name(group), " FROM ", _name(role), " CASCADE"]
         steps.append(_step(f"{subject} member of {group}", True, False, "postgres", revoke))
-    if verifier:
+    steps += [
+        _step(f"{subject} member of {group}", False, True, "postgres", join)
+        for group, join in joins.items()
+        if group not in there["member_of"]
+    ]
+    if verifier or (peer and there["rolpassword"]):
         old = "another password" if there["rolpassword"] else "no password"
-        alter = ["ALTER ROLE ", _name(role), *secret]
-        steps.append(_step(f"{subject} password", old, "the password in the pillar", "postgres", alter))
+        new = "no password" if peer else "the password in the pillar"
+        steps.append(_step(f"{subject} password", old, new, "postgres", ["ALTER ROLE ", _name(role), *secret]))
     return steps
+
+
+def _plan_settings(wanted: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the steps by which these settings of roles are the only ones: a session begins with what the site says.
+
+    Values are not shown: somebody may have put a secret into one.
+    """
+    there: dict[tuple[str, str], dict[str, str]] = {(role, ""): {} for role in wanted}
+    for row in rows:
+        name, _, value = row["setting"].partition("=")
+        there.setdefault((row["role"], row["database"]), {})[name] = value
+    steps = []
+    for (role, database), found in there.items():
+        right = wanted.get(role, {}) if not database else {}
+        wrong = {name for name, value in found.items() if name in right and value != right[name][0]}
+        strange, lacking = sorted(set(found) - set(right)), sorted(set(right) - set(found) | wrong)
+        if not (strange or lacking):
+            continue
+        target: list[Any] = ["ALTER ROLE ", _name(role) if role else "ALL"]
+        target += [" IN DATABASE ", _name(database)] if role and database else []
+        target = ["ALTER DATABASE ", _name(database)] if database and not role else target
+        statements = [[*target, " RESET ", *_setting(name)] for name in strange]
+        statements += [[*target, " SET ", *_setting(name), " TO ", *_values(right[name][1])] for name in lacking]
+        old = ", ".join(f"{name} (another value)" if name in wrong else name for name in sorted(found)) or None
+        new = ", ".join(sorted(right)) or None
+        who = " in ".join([f"role {role}"] * bool(role) + [f"database {database}"] * bool(database)) or "all roles"
+        steps.append(_step(f"{who} settings", old, new, "postgres", *statements, atomic=True))
+    return steps
+
+
+def _setting(name: str) -> list[Any]:
+    """A name such as plpgsql.check_asserts is two names for SQL."""
+    first, *others = name.split(".")
+    return [_name(first), *(part for other in others for part in (".", _name(other)))]
+
+
+def _values(values: tuple[str, ...]) -> list[Any]:
+    first, *others = values
+    return [{"literal": first}, *(part for other in others for part in (", ", {"literal": other}))]
 
 
 def _plan_database(database: str, owner: str, user: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:
     subject = f"database {database}"
     revoke_public = ["REVOKE ALL ON DATABASE ", _name(database), " FROM PUBLIC CASCADE"]
-    let_in = ["GRANT CONNECT ON DATABASE ", _name(database), " TO ", _name(user)]
+    let_in = ["GRANT CONNECT ON DATABASE ", _name(database), " TO ", _name(user), ", ", _name(READER)]
     if there is None:
         # C.UTF-8 sorts by code point: no upgrade of the C library can ever make an index wrong.
         create = ["CREATE DATABASE ", _name(database), " OWNER ", _name(owner), " TEMPLATE template0 ENCODING 'UTF8'"]
@@ -167,7 +232,8 @@ def _plan_database(database: str, owner: str, user: str, there: dict[str, Any] |
     # both are done at once.
     changed = there["owner"] != owner
     grants = {(owner if changed and who == there["owner"] else who, what) for who, what in there["grants"]}
-    right = {(owner, what) for what in ("CONNECT", "CREATE", "TEMPORARY")} | {(user, "CONNECT")}
+    right = {(owner, what) for what in ("CONNECT", "CREATE", "TEMPORARY")}
+    right |= {(user, "CONNECT"), (READER, "CONNECT")}
     statements = []
     if changed:
         statements.append(["ALTER DATABASE ", _name(database), " OWNER TO ", _name(owner)])
@@ -273,8 +339,24 @@ def _qualified(one: list[str] | tuple[str, ...]) -> list[Any]:
 
 
 def _plan_extensions(database: str, extensions: list[str], there: dict[str, Any] | None) -> list[dict[str, Any]]:
-    missing = [name for name in extensions if there is None or name not in there["extensions"]]
+    """Return the steps by which the database has these extensions.
+
+    An extension's script runs as a superuser and finds what lies in the schema that it is made for. So it is made in a
+    new one, where nobody could lay anything, and moved afterwards; the name is PostgreSQL's to refuse when it is taken.
+    """
+    schema = _name("saltern_new_extension")
     return [
-        _step(f"database {database} extension {name}", None, "created", database, ["CREATE EXTENSION ", _name(name)])
-        for name in missing
+        _step(
+            f"database {database} extension {name}",
+            None,
+            "created",
+            database,
+            ["CREATE SCHEMA ", schema],
+            ["CREATE EXTENSION ", _name(name), " SCHEMA ", schema],
+            ["ALTER EXTENSION ", _name(name), " SET SCHEMA public"],
+            ["DROP SCHEMA ", schema],
+            atomic=True,
+        )
+        for name in extensions
+        if there is None or name not in there["extensions"]
     ]

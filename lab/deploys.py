@@ -105,7 +105,7 @@ class Demo:
 
     def notes(self, run: str) -> list[str]:
         """Return the texts of the notes that one run of lab/load.py wrote."""
-        query = f"SELECT text FROM notes_note WHERE text LIKE '{run} %'"  # noqa: S608  run is ours, hex digits
+        query = f"SELECT text FROM public.notes_note WHERE pg_catalog.starts_with(text, '{run} ')"  # noqa: S608  run is ours, hex digits
         command = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "demo", "-c", query]
         return self.host.execute(command, capture=True).stdout.splitlines()
 

@@ -68,6 +68,10 @@ def _account(value: str) -> str:
 def _database(value: str) -> str:
     if value in SYSTEM_DATABASES:
         raise ValueError(f'"{value}" is a database of Postgres itself; take the default or another name')
+    if value.startswith(("pg_", "saltern_")):
+        raise ValueError(
+            f'"{value}" could be a role of Postgres or of Saltern itself; take a name with another beginning'
+        )
     return value
 
 

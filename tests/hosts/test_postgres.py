@@ -19,8 +19,12 @@ def primary(host, fleet: dict, request: pytest.FixtureRequest):
     return reached(request.config, named) if named else None
 
 
+# Also against a server that no apply has made safe: names are Postgres' own, not those of who owns the database.
+PSQL = "PGOPTIONS=-csearch_path=pg_catalog runuser -u postgres -- psql -XAt"
+
+
 def sql(host, query: str) -> str:
-    return host.check_output(f"runuser -u postgres -- psql -XAtc {query!r}")
+    return host.check_output(f"{PSQL} -c {query!r}")
 
 
 def test_data_checksums_are_on(host) -> None:
@@ -48,7 +52,7 @@ def test_the_apps_role_reads_and_writes_but_owns_and_makes_nothing(host, apps: d
         tables += " and nspname !~ '^pg_' and nspname <> 'information_schema'"
 
         def ask(query: str, name: str = name) -> str:
-            return host.check_output(f"runuser -u postgres -- psql -XAt -d {name} -c {shlex.quote(query)}")
+            return host.check_output(f"{PSQL} -d {name} -c {shlex.quote(query)}")
 
         assert int(ask(f"select count(*) {tables}")) > 0
         assert ask(f"select distinct pg_get_userbyid(relowner) {tables}") == f"{name}_owner"
@@ -86,6 +90,22 @@ def test_a_stranger_is_refused(host, fleet: dict, how: str, said: str) -> None:
     assert re.search(said, tried.stderr), tried.stderr
 
 
+@pytest.mark.parametrize("role", ["postgres", "saltern_reader"])
+def test_our_own_sessions_take_no_names_from_others(host, role: str) -> None:
+    settings = "select current_setting('search_path'), current_user, session_user"
+    assert host.check_output(f"psql -XAt -U {role} -d postgres -c {shlex.quote(settings)}") == (
+        f"pg_catalog, pg_temp|{role}|{role}"
+    )
+
+
+def test_who_looks_into_the_apps_databases_can_do_nothing(host, apps: dict) -> None:
+    rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls or rolpassword is not null"
+    assert sql(host, f"select {rights} from pg_authid where rolname = 'saltern_reader'") == "f"
+    for name in databases(apps):
+        tried = host.run(f"psql -XAt -U saltern_reader -d {name} -c 'table public.django_migrations'")
+        assert tried.rc != 0 and "permission denied" in tried.stderr
+
+
 def test_another_user_of_the_host_is_refused(host) -> None:
     psql = '$(ls /usr/lib/postgresql/*/bin/psql) -X -h /run/postgresql -U postgres -d postgres -c "select 1"'
     tried = host.run(f"setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '{psql}'")
@@ -101,7 +121,7 @@ def test_a_replica_follows_and_takes_no_writes(host, primary) -> None:
     name = host.fleet_id.replace("-", "_")
     query = "select active, wal_status, s.ssl from pg_replication_slots p join pg_stat_ssl s on s.pid = p.active_pid"
     assert sql(primary, f"{query} where slot_name = 'saltern_{name}'") == "t|reserved|t"
-    refused = host.run("runuser -u postgres -- psql -XAtc 'create table replica_test (x int)'")
+    refused = host.run("runuser -u postgres -- psql -XAtc 'create table public.replica_test (x int)'")
     assert refused.rc != 0 and "read-only transaction" in refused.stderr
     stat = host.file("/etc/postgresql/replication.pass")
     assert (stat.user, stat.mode) == ("postgres", 0o600)

@@ -64,7 +64,9 @@ class Project:
 
     def columns(self) -> set[str]:
         return set(
-            self.sql("SELECT attname FROM pg_attribute WHERE attrelid = 'notes_note'::regclass AND attnum > 0").split()
+            self.sql(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 'public.notes_note'::regclass AND attnum > 0"
+            ).split()
         )
 
     def serving(self) -> str:
@@ -85,8 +87,8 @@ class Project:
         outcome = apply(self.host)
         assert outcome.ok, explain(outcome)
         # Afterwards: a release that knows these migrations and lacks them would tell the edge that it is ill.
-        self.sql("DROP INDEX IF EXISTS notes_author; ALTER TABLE notes_note DROP COLUMN IF EXISTS mood")
-        self.sql("DELETE FROM django_migrations WHERE app = 'notes' AND name <> '0001_initial'")
+        self.sql("DROP INDEX IF EXISTS public.notes_author; ALTER TABLE public.notes_note DROP COLUMN IF EXISTS mood")
+        self.sql("DELETE FROM public.django_migrations WHERE app = 'notes' AND name <> '0001_initial'")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def project(copy: Project) -> Project:
 @contextlib.contextmanager
 def reader(host: Host, seconds: int) -> Iterator[None]:
     """Somebody who has read the notes in a transaction that goes on, as a report or pg_dump does."""
-    query = f"BEGIN; SELECT count(*) FROM notes_note; SELECT pg_sleep({seconds})"
+    query = f"BEGIN; SELECT count(*) FROM public.notes_note; SELECT pg_sleep({seconds})"
     psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", "-d", "demo", "-c", query]
     process = subprocess.Popen(host.argv(psql), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -233,7 +235,7 @@ def test_a_migration_that_was_killed_is_done_by_the_next_apply(
 
 def test_an_index_is_built_concurrently_beside_a_reader_and_after_a_kill(lab: Lab, project: Project, one: Host) -> None:
     """It waits for old transactions, longer than lock_timeout, and blocks nobody; half of one is built anew."""
-    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('notes_author')"
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('public.notes_author')"
     project.migration("0002_index", INDEX, atomic=False)
     with reader(one, 120):
         begun = begin_apply(one)

@@ -28,7 +28,7 @@ def running(host: Host) -> set[str]:
 
 
 def test_roles_are_taken_and_given_back(lab: Lab, one: Host) -> None:
-    count = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "demo", "-c", "select count(*) from notes_note"]
+    count = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "demo", "-c", "select count(*) from public.notes_note"]
     before = one.execute(count, capture=True).stdout
     assert before.strip(), "there is no table, so nothing below proves that its rows stay"
     assert len(running(one)) >= 5

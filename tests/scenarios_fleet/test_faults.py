@@ -101,7 +101,7 @@ def test_pages_go_on_without(role: str, load: Load, with_role: WithRole, lab: La
 
 def counted(primary: Host, note: str) -> bool:
     """Whether a worker has counted the words of a note."""
-    query = f"SELECT words FROM words_wordcount JOIN notes_note ON id = note_id WHERE text = '{note}'"
+    query = f"SELECT words FROM public.words_wordcount JOIN public.notes_note ON id = note_id WHERE text = '{note}'"
     command = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "demo", "-c", query]
     return bool(primary.execute(command, capture=True).stdout.strip())
 

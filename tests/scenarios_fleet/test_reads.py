@@ -118,7 +118,8 @@ def test_a_task_finds_what_was_written_just_before_it_was_sent(primary: Host, re
     used(visit)
     sql(replica, "select pg_wal_replay_pause()")
     text = visit().write()
-    counted = f"select exists (select from words_wordcount join notes_note n on n.id = note_id where text = '{text}')"
+    both = "public.words_wordcount join public.notes_note n on n.id = note_id"
+    counted = f"select exists (select from {both} where text = '{text}')"
     assert comes_true(primary, counted, 15, "demo"), "the task did not find the note, or did not run"
     assert sql(replica, counted, "demo") == "f", "the replica had it, so this proves nothing"
 

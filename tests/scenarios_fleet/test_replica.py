@@ -18,9 +18,9 @@ from lab.lab import Lab
 @pytest.fixture
 def table(primary: Host) -> Iterator[str]:
     """A table that only this test has."""
-    sql(primary, "create table replica_test (id serial primary key, at timestamptz default now())")
-    yield "replica_test"
-    sql(primary, "drop table if exists replica_test")
+    sql(primary, "create table public.replica_test (id serial primary key, at timestamptz default now())")
+    yield "public.replica_test"
+    sql(primary, "drop table if exists public.replica_test")
 
 
 def copy_anew(primary: Host, replica: Host) -> None:
@@ -65,7 +65,7 @@ def test_a_replay_that_was_paused_goes_on(primary: Host, replica: Host) -> None:
 
 @pytest.mark.slow("fleet")
 def test_a_copy_that_was_killed_in_the_middle_is_made_by_the_next_apply(primary: Host, replica: Host) -> None:
-    sql(primary, "create table ballast as select repeat(md5(i::text), 30) t from generate_series(1, 600000) i")
+    sql(primary, "create table public.ballast as select repeat(md5(i::text), 30) t from generate_series(1, 600000) i")
     shell(replica, f"cd {replica.home} && salt-call pgreplica.discard")
     running = subprocess.Popen(
         replica.argv(["salt-call", "state.apply", "postgres"], replica.home),
@@ -81,7 +81,7 @@ def test_a_copy_that_was_killed_in_the_middle_is_made_by_the_next_apply(primary:
     )
     running.wait()
     assert partial == "0", "the copy went on without its apply, or was whole already"
-    sql(primary, "drop table ballast")
+    sql(primary, "drop table public.ballast")
     assert "main" in converged(replica).changed
     assert sql(replica, "select pg_is_in_recovery()") == "t"
     assert shell(replica, "ls -d /var/lib/postgresql/*/main.cloning 2>/dev/null || true") == ""

@@ -28,13 +28,13 @@ def rules(text: str) -> list[list[str]]:
 def test_hba_has_one_line_for_each_need_and_rejects_the_rest() -> None:
     other = {**DEMO, "address": "fd00::5/128"}
     found = rules(pgconf.hba([DEMO, other, DEMO]))
-    assert found[1:5] == [
+    assert found[2:6] == [
         ["hostssl", '"demo"', f'"{role}"', address, "scram-sha-256"]
         for address in ("10.0.0.5/32", "fd00::5/128")
         for role in ("demo", "demo_owner")
     ]
     assert found[-1] == ["host", "all", "all", "all", "reject"]
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def test_hba_trusts_nobody() -> None:
@@ -47,7 +47,7 @@ def test_hba_without_clients_is_closed() -> None:
 
 
 def test_hba_names_are_never_keywords() -> None:
-    line = rules(pgconf.hba([{**DEMO, "database": "all", "user": "replication"}]))[1]
+    line = rules(pgconf.hba([{**DEMO, "database": "all", "user": "replication"}]))[2]
     assert line[1:3] == ['"all"', '"replication"']
 
 

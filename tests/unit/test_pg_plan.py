@@ -33,17 +33,21 @@ def test_nothing_to_do() -> None:
 def test_bare_server() -> None:
     steps = plan({"roles": {}, "databases": {}}, {"demo": ["pg_trgm"]})
     assert [step["subject"] for step in steps] == [
+        "role saltern_reader",
+        "role postgres settings",
+        "role saltern_reader settings",
         "role demo",
         "role demo_owner",
         "database demo",
         "database demo default privileges",
         "database demo extension pg_trgm",
     ]
-    for line, name in zip(sql(steps), ("demo", "demo_owner"), strict=False):
-        assert line.startswith(f'CREATE ROLE "{name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION')
-    assert sql(steps)[2].startswith('CREATE DATABASE "demo" OWNER "demo_owner"')
+    for name in ("saltern_reader", "demo", "demo_owner"):
+        begins = f'CREATE ROLE "{name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION'
+        assert any(line.startswith(begins) for line in sql(steps))
+    assert any(line.startswith('CREATE DATABASE "demo" OWNER "demo_owner"') for line in sql(steps))
     assert 'REVOKE ALL ON DATABASE "demo" FROM PUBLIC CASCADE' in sql(steps)
-    assert [step["database"] for step in steps] == ["postgres"] * 3 + ["demo"] * 2
+    assert [step["database"] for step in steps] == ["postgres"] * 6 + ["demo"] * 2
 
 
 def role(**drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -52,6 +56,10 @@ def role(**drift: Any) -> Callable[[dict[str, Any]], None]:
 
 def database(**drift: Any) -> Callable[[dict[str, Any]], None]:
     return lambda current: current["databases"]["demo"].update(drift)
+
+
+def setting(role: str, database: str, text: str) -> Callable[[dict[str, Any]], None]:
+    return lambda current: current["settings"].append({"role": role, "database": database, "setting": text})
 
 
 def objects(**drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -82,7 +90,7 @@ GRANTS = converged()["databases"]["demo"]["grants"]
         (database(grants=[*GRANTS, ("PUBLIC", "CONNECT")]), "database demo grants", "FROM PUBLIC CASCADE"),
         (database(grants=[*GRANTS, ("eve", "CONNECT")]), "database demo grants", 'FROM "eve" CASCADE'),
         (database(grants=GRANTS[1:]), "database demo grants", 'GRANT ALL ON DATABASE "demo" TO "demo_owner"'),
-        (database(grants=GRANTS[:-1]), "database demo grants", 'GRANT CONNECT ON DATABASE "demo" TO "demo"'),
+        (database(grants=GRANTS[:-2]), "database demo grants", 'GRANT CONNECT ON DATABASE "demo" TO "demo"'),
         (database(grants=[*GRANTS, ("demo", "CREATE")]), "database demo grants", 'FROM "demo" CASCADE'),
         (objects(owned_by_app=3), "database demo objects", 'REASSIGN OWNED BY "demo" TO "demo_owner"'),
         (
@@ -117,6 +125,19 @@ GRANTS = converged()["databases"]["demo"]["grants"]
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         ),
         (database(public_schema=None), "database demo schema public", "CREATE SCHEMA public"),
+        (database(grants=[*GRANTS[:-1]]), "database demo grants", 'TO "demo", "saltern_reader"'),
+        (
+            setting("", "demo", "search_path=public"),
+            "database demo settings",
+            'ALTER DATABASE "demo" RESET "search_path"',
+        ),
+        (setting("demo", "", "a.b=x"), "role demo settings", 'ALTER ROLE "demo" RESET "a"."b"'),
+        (
+            setting("postgres", "demo", "search_path=public"),
+            "role postgres in database demo settings",
+            'ALTER ROLE "postgres" IN DATABASE "demo" RESET "search_path"',
+        ),
+        (setting("", "", "jit=on"), "all roles settings", 'ALTER ROLE ALL RESET "jit"'),
     ],
 )
 def test_drift(drift: Callable[[dict[str, Any]], None], subject: str, statement: str) -> None:
@@ -136,6 +157,21 @@ def test_changed_owner_keeps_its_grants_apart_from_strangers() -> None:
     steps = plan(current)
     assert [step["subject"] for step in steps] == ["database demo owner"]
     assert sql(steps) == ['ALTER DATABASE "demo" OWNER TO "demo_owner"']
+
+
+def test_a_setting_of_ours_that_was_changed_is_put_back_and_no_value_is_shown() -> None:
+    current = converged()
+    current["settings"][0]["setting"] = "search_path=secret"
+    steps = plan(current)
+    assert [step["subject"] for step in steps] == ["role postgres settings"]
+    assert sql(steps) == ["""ALTER ROLE "postgres" SET "search_path" TO '...', '...'"""]
+    assert "secret" not in repr(steps) and steps[0]["old"] != steps[0]["new"]
+
+
+def test_an_extension_is_made_where_nobody_could_lay_anything() -> None:
+    steps = [step for step in plan(converged(), {"demo": ["pg_trgm"]}) if "extension" in step["subject"]]
+    assert sql(steps)[1] == 'CREATE EXTENSION "pg_trgm" SCHEMA "saltern_new_extension"'
+    assert steps[0]["atomic"]
 
 
 def test_schema_of_the_owner_himself_is_fine() -> None:

@@ -92,8 +92,8 @@ class Systemd:
 # Salt joins the first four by their __virtualname__.
 RELEASE = ("release", "release_stage", "release_serve", "release_ledger")
 UTILS = (
-    "applock", "appunits", "envfile", "ledger", "migratelint", "migraterun", "releases", "rollback", "secrettext",
-    "steps",
+    "applock", "appunits", "envfile", "ledger", "migratelint", "migraterun", "pgsession", "pgsql", "releases",
+    "rollback", "secrettext", "steps",
 )  # fmt: skip
 
 

@@ -223,6 +223,9 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "system account": (put(SHOP, "user", value="root"), SHOP, "user", ['"root" is an account of the system']),
     "system database": (put(SHOP, "database", value="postgres"), SHOP, "database", ["database of Postgres itself"]),
+    "a role of Saltern": (
+        put(SHOP, "database", value="saltern_reader"), SHOP, "database", ["could be a role of Postgres or of Saltern"],
+    ),
     "database with a dash": (put(SHOP, "database", value="a-b"), SHOP, "database", ["plain SQL name"]),
     "true for a number": (put(SHOP, "workers", value=True), SHOP, "workers", ["true/false", "whole number, 1 to 64"]),
     "text for a number": (put(SHOP, "workers", value="2"), SHOP, "workers", ["is text", "quotes away"]),

@@ -19,7 +19,7 @@ def pg() -> ModuleType:
     module = load("_modules", "pg")
     module.__utils__ = {
         f"{name}.{key}": value
-        for name in ("pgconf", "pgplan", "pgtuning", "scram")
+        for name in ("pgconf", "pgplan", "pgsession", "pgsql", "pgtuning", "scram")
         for key, value in vars(load("_utils", name)).items()
         if callable(value)
     }
@@ -34,6 +34,12 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
         name: {**role, "rolpassword": scram.verifier(text, b"0123456789abcdef")}
         for name, text in (("demo", password), ("demo_owner", "secret of owner"))
     }
+    roles["saltern_reader"] = {**role, "member_of": list(pgplan.READER_GROUPS), "rolpassword": None}
+    settings = [
+        {"role": who, "database": "", "setting": f"{name}={stored}"}
+        for who in ("postgres", "saltern_reader")
+        for name, (stored, _) in pgplan.OWN_SETTINGS.items()
+    ]
     database = {
         "owner": "demo_owner",
         "allows_connections": True,
@@ -41,6 +47,7 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
         "grants": [
             *(("demo_owner", what) for what in ("CONNECT", "CREATE", "TEMPORARY")),
             ("demo", "CONNECT"),
+            ("saltern_reader", "CONNECT"),
         ],
         "public_schema": {"owner": "pg_database_owner", "writers": ["pg_database_owner"]},
         "extensions": ["plpgsql"],
@@ -52,12 +59,13 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
             "default_privileges": sorted(pgplan.default_privileges()),
         },
     }
-    return {"server": "up", "checksums": True, "roles": roles, "databases": {"demo": database}}
+    current = {"server": "up", "checksums": True, "roles": roles, "settings": settings}
+    return {**current, "databases": {"demo": database}}
 
 
 def server(broken: str = "", **current: Any) -> World:
     """Return a host whose server has this; its SQL fails with the text ``broken``."""
-    state = {"server": "up", "checksums": True, "roles": {}, "databases": {}, **current}
+    state = {"server": "up", "checksums": True, "roles": {}, "settings": [], "databases": {}, **current}
 
     def execute(steps: list[dict[str, Any]], port: int) -> str:
         if not broken:
