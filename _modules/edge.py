@@ -18,8 +18,72 @@ from salt.exceptions import CommandExecutionError
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
+IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
 LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
+
+
+def listen() -> list[str]:
+    """Answers how HAProxy listens on a port, with ``%s`` for it: by IPv4, and by IPv6 too when the host has it.
+
+    By two sockets: at one for both, visitors of IPv4 would have addresses such as ``::ffff:192.0.2.7``.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.listen
+    """
+    return [":%s", *([":::%s v6only"] if IPV6.exists() else [])]
+
+
+def client_headers(proxy: str) -> list[Any]:
+    """Answers what headers of clients a proxy takes away; see _utils/clientheaders.py.
+
+    Args:
+        proxy: ``haproxy`` or ``nginx``.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.client_headers nginx
+    """
+    return __utils__["clientheaders.at_the_edge" if proxy == "haproxy" else "clientheaders.by_nginx"]()
+
+
+def mark() -> str:
+    """Answers the header by which nginx tells an edge that an answer is its own, and no app's.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.mark
+    """
+    return __utils__["errorpages.mark"]()
+
+
+def pages() -> list[dict[str, Any]]:
+    """Answers the pages for visitors whom no app answers, as HAProxy takes them.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.pages
+    """
+    return __utils__["errorpages.pages"]()
+
+
+def hosts_map(apps: dict[str, Any]) -> str:
+    """Answers HAProxy's map from host names to apps.
+
+    Args:
+        apps: the pillar's apps.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.hosts_map "{demo: {hostnames: [demo.example.org]}}"
+    """
+    return "".join(f"{name} {app}\n" for app in sorted(apps) for name in apps[app]["hostnames"])
 
 
 def out() -> list[str]:
@@ -169,12 +233,12 @@ def _through_haproxy(name: str, path: str) -> tuple[int, str]:
 
 
 def _from_web(web: dict[str, Any], name: str, path: str) -> tuple[int, str]:
-    return _asked(http.client.HTTPConnection(web["address"], web["port"], timeout=ANSWER_SECONDS), name, path)
+    return _asked(__utils__["mutualtls.connection"](web["name"], web["address"], web["port"]), name, path)
 
 
 def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tuple[int, str]:
     try:
-        connection.request("GET", path, headers={"Host": name, "X-Forwarded-Proto": "https"})
+        connection.request("GET", path, headers={"Host": name})
         answer = connection.getresponse()
         return answer.status, answer.read(4096).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
@@ -189,7 +253,7 @@ def _write_out(hosts: set[str]) -> None:
     # HAProxy may start again before the next apply: it reads the very text here that the template would make.
     if CONFIG.is_file():
         line = lambda found: found[1] + (" disabled" if found[2] in hosts else "")  # noqa: E731
-        text = re.sub(r"(?m)^( +server (\S+) \S+)(?: disabled)?$", line, CONFIG.read_text())
+        text = re.sub(r"(?m)^( +server (\S+) .*?)(?: disabled)?$", line, CONFIG.read_text())
         __utils__["appfiles.write"](CONFIG, text, 0o644)
 
 

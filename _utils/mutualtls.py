@@ -29,6 +29,23 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self.tls.wrap_socket(plain, server_hostname=self.host)
 
 
+def connection(name: str, address: str, port: int) -> http.client.HTTPSConnection:
+    """Answers a connection, not yet opened, to another host of the fleet.
+
+    Args:
+        name: the full name that the host's certificate must have.
+        address: the host's address.
+        port: its port.
+
+    Raises:
+        OSError: this host has no certificate.
+
+    Example:
+        >>> connection("web1.example.org", "192.0.2.7", 8080).request("GET", "/", headers={"Host": "shop.example.org"})
+    """
+    return _Connection(name, address, port, _context())
+
+
 @contextlib.contextmanager
 def server(base: str, address: str) -> Iterator[Callable[..., bytes]]:
     """Opens a connection to another host of the fleet.

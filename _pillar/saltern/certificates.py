@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .layout import common_name
+
 ORGANIZATION = "Saltern"  # how its own certificates are told from a team's
 CA_DAYS = 3650
 # With the hour before: under the 398 days that browsers accept (CA/Browser Forum, ballot SC31).
@@ -65,8 +67,8 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
     issuer = x509.load_pem_x509_certificate(ca.cert.encode())
     issuer_key = _load_key(ca.key)
     key = ec.generate_private_key(ec.SECP256R1())
-    # A common name holds 64 characters; clients look at the alternative names only.
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    # Clients look at the alternative names; the common name is how nginx knows an edge (wiring.web).
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(names[0]))])
     end = min(_now() + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())

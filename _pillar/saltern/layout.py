@@ -26,6 +26,16 @@ PLAIN = "#!yaml"
 GENERATE = "salt-call site.generate_secrets"
 
 
+def common_name(name: str) -> str:
+    """Answers the common name of a certificate for a host: a common name holds 64 characters (X.520).
+
+    Example:
+        >>> common_name("edge1.example.org")
+        'edge1.example.org'
+    """
+    return name[:64]
+
+
 def secrets_file(site: Path, host: str) -> Path:
     """Answers the pillar file with one host's secrets."""
     return site / "secrets" / f"{host}.sls"

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .layout import APP_ROLES, REPOSITORY
+from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import clients_of, open_ports
 from .placeholders import fill
 
@@ -40,6 +40,11 @@ def only(site: Site, role: str) -> str:
 def address_seen(site: Site, client: str, server: str) -> str:
     """Answers the address by which a client reaches a server: loopback on the same host."""
     return LOOPBACK if client == server else site.fleet.hosts[server].address
+
+
+def _full_name(site: Site, host: str) -> str:
+    """The name by which a host's certificate is checked."""
+    return f"{host}.{site.fleet.domain}"
 
 
 def web_listen(site: Site, web: str) -> str:
@@ -140,14 +145,16 @@ def redis(site: Site, host: str) -> dict[str, Any]:
 
 
 def web(site: Site, host: str) -> dict[str, Any]:
-    """Answers where nginx listens, and the addresses its requests may come from.
+    """Answers where nginx listens, and whom it serves: by the names in their certificates, and the addresses that these
+    edges come from.
 
     An edge on the same host comes from the host's own address as soon as nginx listens there and not on loopback.
     """
     listen = web_listen(site, host)
     edges = _users(site, host, "pages", "edge")
     sources = [LOOPBACK] if listen == LOOPBACK else [site.fleet.hosts[edge].address for edge in edges]
-    return {"listen": listen, "edges": sources if edges else []}
+    subjects = [common_name(_full_name(site, edge)) for edge in edges]
+    return {"listen": listen, "edges": sources if edges else [], "edge_subjects": subjects}
 
 
 def worker(site: Site, host: str) -> dict[str, Any]:
@@ -180,7 +187,10 @@ def edge(site: Site, host: str) -> dict[str, Any]:
         # Two fleets in one network must differ in it; their addresses do.
         number = int(site.fleet.virtual_address.rpartition(".")[2]) or 255
         shared = {"address": site.fleet.virtual_address, "peers": _peers(site, host), "router_id": number}
-    webs = [{"host": web, "address": web_listen(site, web), "port": port} for web in site.fleet.with_role("web")]
+    webs = [
+        {"host": web, "name": _full_name(site, web), "address": web_listen(site, web), "port": port}
+        for web in site.fleet.with_role("web")
+    ]
     return {"webs": webs, "virtual_address": shared}
 
 

@@ -15,6 +15,7 @@ urlpatterns = [
     path("healthz", views.healthz, name="healthz"),
     path("-/serving", views.serving, name="serving"),
     path("-/version", views.version, name="version"),
+    path("-/request", views.request_seen, name="request"),
 ]
 
 handler500 = views.server_error

@@ -38,6 +38,24 @@ def version(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"release": settings.RELEASE_ID, "commit": settings.RELEASE_COMMIT})
 
 
+@never_cache
+@require_safe
+def request_seen(request: HttpRequest) -> JsonResponse:
+    """What the proxies in front say of this very request, without what the visitor keeps secret."""
+    seen = {name: str(request.META.get(name, "")) for name in ("REMOTE_ADDR", "REMOTE_USER", "SCRIPT_NAME")}
+    headers = {name: value for name, value in request.META.items() if name.startswith("HTTP_")}
+    for name in ("HTTP_COOKIE", "HTTP_AUTHORIZATION"):
+        headers.pop(name, None)
+    body = {
+        "scheme": request.scheme,
+        "host": request.get_host(),
+        "method": request.method,
+        **seen,
+        "headers": headers,
+    }
+    return JsonResponse(body)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """The 500 page; Django's own handler gives its template no request, so it could not show the id."""
     return render(request, "500.html", status=500)

@@ -352,6 +352,13 @@ class HealthTests(PageTestCase):
             response = self.client.get("/-/version")
         self.assertEqual(response.json(), {"release": "r42", "commit": "abc123"})
 
+    def test_a_visitor_sees_what_proxies_say_of_the_request_but_no_cookie(self) -> None:
+        headers = {"X-Forwarded-For": "192.0.2.1", "Cookie": "a=secret", "Authorization": "Basic secret"}
+        response = self.client.get("/-/request", headers=headers)
+        self.assertEqual(response.json()["headers"]["HTTP_X_FORWARDED_FOR"], "192.0.2.1")
+        self.assertEqual(response.json()["scheme"], "https")
+        self.assertNotIn("secret", response.text)
+
 
 class ClientTransport(xmlrpc.client.Transport):
     """Lets the stock ServerProxy talk to Django's test client."""

@@ -1,3 +1,6 @@
+include:
+  - base.tls
+
 haproxy:
   pkg.installed
 
@@ -20,6 +23,16 @@ haproxy:
     - require:
       - file: /etc/haproxy/tls
 
+# Which app a host name is of. HAProxy reads it when it starts.
+/etc/haproxy/hosts.map:
+  file.managed:
+    - contents: {{ salt['edge.hosts_map'](pillar['apps']) | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - require:
+      - pkg: haproxy
+
 /etc/haproxy/haproxy.cfg:
   file.managed:
     - source: salt://edge/files/haproxy.cfg
@@ -33,6 +46,14 @@ haproxy:
         webs: {{ pillar['wiring']['edge']['webs'] | json }}
         apps: {{ pillar['apps'] | json }}
         out: {{ salt['edge.out']() | json }}
+        listen: {{ salt['edge.listen']() | json }}
+        client_headers: {{ salt['edge.client_headers']('haproxy') | json }}
+        mark: {{ salt['edge.mark']() | json }}
+        pages: {{ salt['edge.pages']() | json }}
     - require:
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem
+      - file: /etc/haproxy/hosts.map
+      - file: /etc/saltern/tls/ca.crt
+      - file: /etc/saltern/tls/host.crt
+      - file: /etc/saltern/tls/host.key

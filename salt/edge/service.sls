@@ -15,10 +15,16 @@ haproxy.service:
     - reload: True
     - inputs:
       - /etc/haproxy/haproxy.cfg
+      - /etc/haproxy/hosts.map
       - /etc/haproxy/tls/edge.pem
+      - /etc/saltern/tls
     - require:
       - pkg: haproxy
     - watch:
       - file: /etc/systemd/system/haproxy.service.d/saltern.conf
       - file: /etc/haproxy/tls/edge.pem
+      - file: /etc/saltern/tls/ca.crt
+      - file: /etc/saltern/tls/host.crt
+      - file: /etc/saltern/tls/host.key
+      - file: /etc/haproxy/hosts.map
       - file: /etc/haproxy/haproxy.cfg

@@ -1,8 +1,5 @@
-{%- set serves_builds = pillar['wiring'].get('builder', {}).get('listen') %}
-{%- if serves_builds %}
 include:
   - base.tls
-{%- endif %}
 
 nginx:
   pkg.installed:
@@ -19,10 +16,8 @@ nginx:
     - check_cmd: /usr/sbin/nginx -t -q -c
     - require:
       - pkg: nginx
-      {%- if serves_builds %}
       - file: /etc/saltern/tls/host.key
       - file: /etc/saltern/tls/host.crt
-      {%- endif %}
 
 /etc/systemd/system/nginx.service.d/saltern.conf:
   file.managed:
@@ -37,17 +32,13 @@ nginx.service:
     - reload: True
     - inputs:
       - /etc/nginx/nginx.conf
-      {%- if serves_builds %}
       - /etc/saltern/tls
-      {%- endif %}
     - require:
       - pkg: nginx
       - file: /etc/nginx/nginx.conf
       - file: /etc/systemd/system/nginx.service.d/saltern.conf
     - watch:
-      {%- if serves_builds %}
       - file: /etc/saltern/tls/host.key
       - file: /etc/saltern/tls/host.crt
-      {%- endif %}
       - file: /etc/nginx/nginx.conf
       - file: /etc/systemd/system/nginx.service.d/saltern.conf

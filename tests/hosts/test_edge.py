@@ -17,6 +17,7 @@ import pytest
 from conftest import reached
 
 from lab.served import Connection, Page, ca_file, get, pages
+from tests.unit.contracts import load
 
 pytestmark = pytest.mark.role("edge")
 
@@ -66,6 +67,91 @@ def test_the_sandbox_of_keepalived_holds(host, fleet: dict) -> None:
         pytest.skip("the edges share no address")
     told = host.check_output("systemd-analyze security keepalived --no-pager")
     assert float(re.findall(r"exposure level for .*: ([\d.]+)", told)[0]) <= 4
+
+
+def test_the_list_of_headers_stops_all_that_a_client_says_of_itself(page: Page, tls: ssl.SSLContext, host) -> None:
+    """Through the whole stack, and each name as HTTP/1.1, HTTP/2 and WSGI could write it; twice, and as hop by hop."""
+    utils = load("_utils", "clientheaders")
+    names = utils.examples()
+    spelt = [*names, *(name.upper() for name in names), *(name.replace("-", "_") for name in names)]
+    for start in range(0, len(spelt), 40):  # HAProxy takes 101 headers
+        connection = Connection(page, tls)
+        connection.putrequest("GET", "/-/request")
+        connection.putheader("Connection", ", ".join(spelt[start : start + 40]))
+        for name in spelt[start : start + 40]:
+            connection.putheader(name, "forged")
+            connection.putheader(name, "forged.example")
+        connection.endheaders()
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == 200, text
+        assert "forged" not in text
+    seen = json.loads(text)
+    told = {name: seen["headers"].get(f"HTTP_{name.upper().replace('-', '_')}") for name in utils.OURS}
+    client = told.pop("X-Forwarded-For")
+    assert re.fullmatch(r"[0-9.]+", client) and client != host.addr_of_fleet
+    assert re.fullmatch(r"[0-9a-f-]{36}", told.pop("X-Request-ID"))
+    expected = {"Host": page.hostname, "Port": str(page.port), "Proto": "https"}
+    assert told == {f"X-Forwarded-{key}": value for key, value in expected.items()} | {"X-Real-IP": client}
+    assert (seen["scheme"], seen["host"], seen["SCRIPT_NAME"], seen["REMOTE_USER"]) == ("https", page.hostname, "", "")
+
+
+@pytest.mark.parametrize("path", ["/", "/no-such-page", "/static/no-such-file", "/admin/"])
+@pytest.mark.parametrize("name", ["", "stranger.example"], ids=["its name", "a stranger's"])
+def test_every_answer_has_the_headers_that_protect_a_visitor(
+    page: Page, tls: ssl.SSLContext, path: str, name: str
+) -> None:
+    answer, body = ask(page, tls, "GET", path, **({"Host": name} if name else {}))
+    assert answer.getheader("Strict-Transport-Security") == "max-age=63072000"
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer.getheader("X-Request-ID"))
+    if name or path.startswith("/static"):
+        assert "<!doctype html>" in body and "nginx" not in body and "HAProxy" not in body
+        assert answer.getheader("Content-Security-Policy").startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "status"),
+    [
+        ("/a?b=c", "{}", 301),
+        ("//evil.example/a", "{}", 301),
+        ("/", "{}:80", 301),
+        ("/", "{}:8443", 301),
+        ("http://{}/x", "{}", 301),
+        ("http://evil.example/", "evil.example", 421),
+        ("http://evil.example/", "{}", 400),
+        ("http://{}/", "evil.example", 400),
+        ("/", "evil.example", 421),
+        ("/", "{}.", 421),
+        ("/", "{}.evil.example", 421),
+        ("/", "evil.example:{}", 421),
+        ("/", "", 421),
+        ("/", "127.0.0.1", 421),
+        ("/", None, 421),
+    ],
+)
+def test_plain_http_leads_to_the_apps_own_names_only(page: Page, target: str, name: str | None, status: int) -> None:
+    connection = http.client.HTTPConnection(page.address, 80, timeout=5)
+    connection.putrequest("GET", target.format(page.hostname), skip_host=True)
+    if name is not None:
+        connection.putheader("Host", name.format(page.hostname))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == status
+    where = answer.getheader("Location")
+    assert where is None if status != 301 else where.startswith(f"https://{page.hostname}/")
+    if status != 400:  # what HAProxy cannot read it answers by itself
+        assert answer.getheader("X-Content-Type-Options") == "nosniff"
+
+
+def test_the_edge_listens_by_ipv6_too(host) -> None:
+    if not host.file("/proc/net/if_inet6").exists:
+        pytest.skip("the host has no IPv6")
+    for scheme, port in (("http", 80), ("https", 443)):
+        listening = host.check_output(f"ss -Hltn 'sport = :{port}' | awk '{{print $4}}' | sort -u").split()
+        assert listening == [f"0.0.0.0:{port}", f"[::]:{port}"]
+        asked = f"curl -sk -o /dev/null -w '%{{http_code}}' -H 'Host: stranger.example' {scheme}://[::1]:{port}"
+        assert host.run(asked).stdout == "421"
 
 
 def test_only_the_host_itself_may_ask_whether_it_answers(page: Page, tls: ssl.SSLContext) -> None:

@@ -7,21 +7,51 @@ import re
 import shlex
 
 import pytest
+from conftest import reached
 
 pytestmark = pytest.mark.role("web")
 REPOSITORY = "/srv/saltern"  # on a server, as docs/servers.md puts it
+CERTIFICATE = "--cert /etc/saltern/tls/host.crt --key /etc/saltern/tls/host.key"
 
 
-def test_static_files_come_from_nginx_and_may_be_kept_for_ever(host, apps: dict) -> None:
+@pytest.fixture
+def curl(host, fleet: dict, request: pytest.FixtureRequest):
+    """Asks nginx of this web host, from one of its edges; as another host, without a certificate, when told so."""
+    edges = [name for name, entry in fleet["hosts"].items() if "edge" in entry["roles"]]
+    listen = host.check_output("ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1")
+    name = f"{host.fleet_id}.{fleet['domain']}"
+
+    def ask(options: str, path: str, asking: str = "", certificate: str = CERTIFICATE, scheme: str = "https"):
+        asker = asking or (host.fleet_id if host.fleet_id in edges else edges[0])
+        place = f"--cacert /etc/saltern/tls/ca.crt --connect-to ::{listen}"
+        return reached(request.config, asker).run(
+            f"curl -s -m 5 {certificate} {place} {options} {scheme}://{name}:8080{path}"
+        )
+
+    return ask
+
+
+def test_nginx_serves_an_edge_and_nobody_else(host, fleet: dict, apps: dict, curl) -> None:
+    """Whoever can reach it, over loopback too, must show an edge's certificate; root alone can read one."""
+    asked = f"-o /dev/null -w %{{http_code}} -H 'Host: {next(iter(apps.values()))['hostnames'][0]}'"
+    assert curl(asked, "/").stdout not in ("000", "400", "403", "421")
+    assert curl(asked, "/", host.fleet_id, certificate="").stdout == "000"
+    assert curl(asked, "/", host.fleet_id, certificate="", scheme="http").stdout == "000"
+    if "edge" not in fleet["hosts"][host.fleet_id]["roles"]:
+        assert curl(asked, "/", host.fleet_id).stdout == "403"
+    assert host.check_output("stat -c '%U %a' /etc/saltern/tls/host.key") == "root 600"
+    assert curl(f"--tls-max 1.2 {asked}", "/").stdout == "000"
+
+
+def test_static_files_come_from_nginx_and_may_be_kept_for_ever(apps: dict, host, curl) -> None:
     for app, settings in apps.items():
         found = host.check_output(f"cd /srv/apps/{app}/static && find . -name '*.css' -printf '%P\\n'").split()
         hashed = [path for path in found if re.search(r"\.[0-9a-f]{12}\.css$", path)]
         plain = [path for path in found if path not in hashed]
         assert hashed or plain, app  # Bugsink does not hash its names
-        listen = host.check_output("ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1")
         for path in [*hashed[:1], *plain[:1]]:
-            url = f"http://{listen}{settings.get('static_url', '/static/')}{path}"
-            headers = host.check_output(f"curl -sI -H 'Host: {settings['hostnames'][0]}' {url}")
+            asked = f"{settings.get('static_url', '/static/')}{path}"
+            headers = curl(f"-I -H 'Host: {settings['hostnames'][0]}'", asked).stdout
             assert "200" in headers.splitlines()[0]
             assert ("immutable" in headers) == (path in hashed)
 
@@ -37,12 +67,8 @@ def test_the_app_runs_the_release_that_is_current(host, apps: dict) -> None:
         assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", answered["commit"])
 
 
-def test_a_wrong_host_name_is_refused_behind_the_edge_too(host) -> None:
-    listen = host.check_output("ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1")
-    assert (
-        host.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Host: stranger.example' http://{listen}/")
-        == "421"
-    )
+def test_a_wrong_host_name_is_refused_behind_the_edge_too(curl) -> None:
+    assert curl("-o /dev/null -w %{http_code} -H 'Host: stranger.example'", "/").stdout == "421"
 
 
 @pytest.mark.disturbs  # a line in the ledger

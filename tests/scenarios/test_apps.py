@@ -60,8 +60,7 @@ def test_media_is_served_and_cannot_run_scripts(lab: Lab, one: Host, demo: Path)
     pid=$(systemctl show -P MainPID "app-demo@$release")
     nsenter -t $pid -m -- setpriv --reuid=app-demo --regid=app-demo --clear-groups \\
         sh -c "umask 0027; mkdir -p $MEDIA_ROOT/a; echo hello > $MEDIA_ROOT/a/note.html"
-    listen=$(ss -Hltn 'sport = :8080' | awk '{print $4}' | head -1)
-    curl -s -D - -H 'Host: demo.saltern.test' http://$listen/media/a/note.html
+    curl -sk --resolve demo.saltern.test:443:127.0.0.1 -D - https://demo.saltern.test/media/a/note.html
     """
     answer = on(one, write)
     assert " 200 " in answer.splitlines()[0] and answer.endswith("hello")

@@ -19,6 +19,7 @@ from salt.exceptions import CommandExecutionError
 from tests.unit.contracts import ROOT, load
 
 CHECK_SECONDS = 2
+SETTINGS = {"http_port": 80, "https_port": 443}
 
 
 @dataclass
@@ -54,10 +55,8 @@ class Haproxy:
         """HAProxy's configuration as an apply writes it now."""
         app = {"hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200}
         names = sorted({host for _, host in self.servers})
-        webs = [{"host": host, "address": "192.0.2.1", "port": 80} for host in names]
-        template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
-        edge = {"http_port": 80, "https_port": 443}
-        return template.render(edge=edge, apps={"demo": app, "shop": app}, webs=webs, out=self.module.out())
+        webs = [{"host": host, "name": f"{host}.x.test", "address": "192.0.2.1", "port": 80} for host in names]
+        return haproxy_configuration({"demo": app, "shop": app}, webs, self.module.out())
 
     def of(self, host: str) -> list[Server]:
         return [server for (_, name), server in self.servers.items() if name == host]
@@ -92,6 +91,16 @@ class Haproxy:
         elif (what, to) == ("health", "down") and server.state != "maint":
             server.health = 0
         return "\n"
+
+
+def haproxy_configuration(apps: dict[str, Any], webs: list[dict[str, Any]], out: list[str]) -> str:
+    """HAProxy's configuration as the state renders it."""
+    template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
+    errors, headers = load("_utils", "errorpages"), load("_utils", "clientheaders")
+    return template.render(
+        edge=SETTINGS, apps=apps, webs=webs, out=out, listen=[":%s", ":::%s v6only"], mark=errors.mark(),
+        client_headers=headers.at_the_edge(), pages=errors.pages(),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -239,9 +239,12 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "primary": None,
             },
             "redis": {"listen": ["127.0.0.1"]},
-            "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"]},
+            "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"], "edge_subjects": ["app1.saltern.test"]},
             "worker": {"single": True},
-            "edge": {"webs": [{"host": "app1", "address": "127.0.0.1", "port": 8080}], "virtual_address": None},
+            "edge": {
+                "webs": [{"host": "app1", "name": "app1.saltern.test", "address": "127.0.0.1", "port": 8080}],
+                "virtual_address": None,
+            },
             "apps": {
                 "demo": {
                     "environment": {

@@ -36,10 +36,14 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
         for app, database in (("blog", "blog"), ("web-shop", "web_shop"))
         for address in ("10.0.0.2/32", "10.0.0.3/32")
     ]
-    assert pillar_of(site, "web1")["wiring"]["web"] == {"listen": "10.0.0.2", "edges": ["10.0.0.1"]}
+    assert pillar_of(site, "web1")["wiring"]["web"] == {
+        "listen": "10.0.0.2",
+        "edges": ["10.0.0.1"],
+        "edge_subjects": ["front1.shop.test"],
+    }
     assert pillar_of(site, "front1")["wiring"]["edge"]["webs"] == [
-        {"host": "web1", "address": "10.0.0.2", "port": 8080},
-        {"host": "web2", "address": "10.0.0.3", "port": 8080},
+        {"host": "web1", "name": "web1.shop.test", "address": "10.0.0.2", "port": 8080},
+        {"host": "web2", "name": "web2.shop.test", "address": "10.0.0.3", "port": 8080},
     ]
 
 
