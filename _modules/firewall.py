@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
@@ -34,19 +36,21 @@ table inet saltern {
 TAIL = """		meta l4proto tcp reject with tcp reset
 		reject with icmpx admin-prohibited
 	}
-}
 """
+RESOLVERS = Path("/etc/resolv.conf")
+DATA = Path("/var/lib/apps")  # a directory for each app, and each is its account's
 
 
 # --- pure ---------------------------------------------------------------------------------------------------
 
 
-def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = ()) -> str:
+def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = (), calls: str = "") -> str:
     """Writes the host's rules as a file for ``nft -f``, which replaces the old table in one step.
 
     Args:
         open_ports: ``port``, ``sources`` (addresses and networks; empty means anyone) and ``why`` of each.
         vrrp_from: addresses of the hosts that share an address with this one, and speak VRRP (IP protocol 112) to it.
+        calls: chains for what goes out (egressrules.py).
 
     Example:
         >>> "tcp dport 22 accept" in ruleset([{"port": 22, "sources": [], "why": "people"}])
@@ -57,7 +61,27 @@ def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = ()) -> 
         rules.append(
             f'ip saddr {{ {", ".join(vrrp_from)} }} ip protocol 112 accept comment "the edges\' shared address"'
         )
-    return HEAD + "".join(f"\t\t{line}\n" for line in rules) + TAIL
+    return HEAD + "".join(f"\t\t{line}\n" for line in rules) + TAIL + calls + "}\n"
+
+
+def name_servers(text: str) -> list[str]:
+    """Reads the addresses of the name servers from a resolv.conf(5), in order, each once.
+
+    Args:
+        text: the file.
+
+    Example:
+        >>> name_servers("search a.test\\nnameserver 10.0.0.2\\nnameserver fe80::1%eth0\\nnameserver x\\n")
+        ['10.0.0.2', 'fe80::1']
+    """
+    found = []
+    for words in (line.split() for line in text.splitlines()):
+        if words[:1] == ["nameserver"] and len(words) > 1:
+            try:
+                found.append(str(ipaddress.ip_address(words[1].partition("%")[0])))
+            except ValueError:
+                continue
+    return list(dict.fromkeys(found))
 
 
 def _rules(entry: dict[str, Any]) -> list[str]:
@@ -71,6 +95,41 @@ def _rules(entry: dict[str, Any]) -> list[str]:
 
 
 # --- on the host --------------------------------------------------------------------------------------------
+
+
+def wanted(wiring: Mapping[str, Any]) -> dict[str, Any]:
+    """Answers the rules that this host shall have, by what the fleet says and the accounts and name servers it has.
+
+    Accounts stand in them by number: with a name that is gone, the kernel would take none of the rules at boot.
+
+    Args:
+        wiring: ``open_ports``, ``vrrp_from`` and ``egress`` of the host (pillar ``wiring:base``).
+
+    Returns:
+        ``rules``, a file for ``nft -f``, and ``missing``: the accounts that are not there yet, and so not in it.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call firewall.wanted "$(salt-call pillar.get wiring:base --out=json | jq -c .local)"
+    """
+    users = [user for caller in wiring["egress"]["callers"] for user in caller["users"]]
+    uids = {user: uid for user in users if (uid := _uid(user)) is not None}
+    # Of what was an app's, and the fleet has taken away, nothing should run any more; what does calls nobody.
+    former = {path.lstat().st_uid for path in DATA.glob("*")} - {0, *uids.values()}
+    resolvers = name_servers(RESOLVERS.read_text(encoding="utf-8", errors="replace")) if RESOLVERS.is_file() else []
+    calls = __utils__["egressrules.chains"](wiring["egress"], uids, sorted(former), resolvers)
+    return {
+        "rules": ruleset(wiring["open_ports"], wiring["vrrp_from"], calls),
+        "missing": [user for user in users if user not in uids],
+    }
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
 def loaded() -> str | None:

@@ -82,7 +82,7 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
             MARK,
             "[Unit]",
             f"Description={app}, release %i",
-            "After=network.target postgresql.service redis-server.service",
+            "After=network.target nftables.service postgresql.service redis-server.service",
             "StartLimitIntervalSec=0",
             "",
             "[Service]",
@@ -225,6 +225,7 @@ def sandbox(app: str, settings: dict[str, Any]) -> list[str]:
     return [
         f"User={settings['user']}",
         f"Group={settings['user']}",
+        held_by_the_firewall(app),
         *SANDBOX,
         # Its account has no home (account.py), and most programs want one to write to.
         f"Environment=HOME={DATA / app}",
@@ -232,6 +233,22 @@ def sandbox(app: str, settings: dict[str, Any]) -> list[str]:
         f"BindPaths={own_text}",
         f"ReadWritePaths={own_text}",
     ]
+
+
+def held_by_the_firewall(app: str) -> str:
+    """Answers the directive that starts nothing where the kernel has no rules for what the app may call.
+
+    At boot, or when somebody flushed them. It runs as root, before the process and outside of its sandbox.
+
+    Args:
+        app: the app's name.
+
+    Example:
+        >>> held_by_the_firewall("web-shop")
+        "ExecStartPre=+/bin/sh -c '/usr/sbin/nft list chain inet saltern calls_web_shop >/dev/null'"
+    """
+    chain = f"calls_{app.replace('-', '_')}"  # as egressrules.py names it
+    return f"ExecStartPre=+/bin/sh -c '/usr/sbin/nft list chain inet saltern {chain} >/dev/null'"
 
 
 def is_ours(text: str) -> bool:

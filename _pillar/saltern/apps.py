@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .egress import Egress
 from .kinds import (
     Account,
     Allowed,
@@ -201,6 +202,11 @@ class App(Model):
         {}, description="What runs beside the web processes, on hosts with role worker."
     )
     timers: dict[ProcessName, Timer] = Field({}, description="What runs at given times, on one host with role worker.")
+    egress: Egress = Field(
+        "internet",
+        validate_default=True,
+        description="What its code may call besides DNS and its own links of the fleet.",
+    )
     broker_database: int = Field(
         1, ge=1, le=15, description="Number of the Redis database in BROKER_URL; 0 is the cache."
     )

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import BaseModel, ValidationError
 
 from .document import Document
@@ -52,6 +52,8 @@ def _message(detail: dict[str, Any], model: type[BaseModel]) -> str:
         return reason if ";" in reason or "?" in reason or ":" in reason else f"{reason}; allowed: {allowed}"
     if kind in ("too_short", "string_too_short"):
         return f"is empty; allowed: {allowed}"
+    if kind == "too_long":
+        return f"is too long; allowed: {allowed}"
     if kind.endswith("_type") or kind in ("int_from_float", "model_attributes_type"):
         return f"is {_yaml_kind(detail['input'])}{_hint(kind, detail['input'])}; allowed: {allowed}"
     return f"not allowed; allowed: {allowed}"
@@ -152,7 +154,8 @@ def _words(annotation: Any, metadata: Sequence[Any]) -> str:
     arguments = typing.get_args(annotation)
     if typing.get_origin(annotation) is list:
         least = "at least one" if any(isinstance(item, MinLen) for item in metadata) else "each"
-        return f"a list, {least}: {describe(arguments[0])}"
+        most = next((f", at most {item.max_length}" for item in metadata if isinstance(item, MaxLen)), "")
+        return f"a list, {least}{most}: {describe(arguments[0])}"
     if typing.get_origin(annotation) is dict:
         return f"a mapping; key: {describe(arguments[0])}; value: {describe(arguments[1])}"
     if _is_model(annotation):

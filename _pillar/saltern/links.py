@@ -31,6 +31,7 @@ class Service:
         clients: the roles whose hosts may use it, or `ANYONE`.
         why: what for, for people.
         only_for_apps: a site without apps has no need of it.
+        called_by_apps: the apps' own code calls it, not only what Saltern runs on their hosts.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Service:
     clients: tuple[str, ...]
     why: str
     only_for_apps: bool = True
+    called_by_apps: bool = False
 
 
 SERVICES = (
@@ -48,8 +50,15 @@ SERVICES = (
     Service("http", "edge", lambda settings: settings.edge.http_port, (ANYONE,), "redirected to HTTPS"),
     Service("https", "edge", lambda settings: settings.edge.https_port, (ANYONE,), "the apps"),
     Service("pages", "web", lambda settings: settings.web.port, ("edge",), "requests that an edge passes on"),
-    Service("postgres", "postgres", lambda settings: settings.postgres.port, APP_ROLES, "the apps' data"),
-    Service("redis", "redis", lambda settings: settings.redis.port, APP_ROLES, "cache and broker"),
+    Service(
+        "postgres",
+        "postgres",
+        lambda settings: settings.postgres.port,
+        APP_ROLES,
+        "the apps' data",
+        called_by_apps=True,
+    ),
+    Service("redis", "redis", lambda settings: settings.redis.port, APP_ROLES, "cache and broker", called_by_apps=True),
     Service("builds", "builder", lambda settings: settings.builder.port, APP_ROLES, "builds to install"),
 )
 
@@ -107,6 +116,36 @@ def clients_of(site: Site, server: str, service: str) -> list[str]:
         service: a name of the table.
     """
     return [link.client for link in links(site) if (link.server, link.service) == (server, service)]
+
+
+def called_by(site: Site, host: str) -> list[tuple[str, Service]]:
+    """Answers what the code of every app calls from a host: the id of the server, itself maybe, and the service.
+
+    Args:
+        site: the site.
+        host: the id of a host that runs apps.
+    """
+    return [
+        (server, service)
+        for service in SERVICES
+        if service.called_by_apps and set(service.clients) & set(site.fleet.hosts[host].roles)
+        for server in site.fleet.with_role(service.role)
+    ]
+
+
+def for_anyone(site: Site) -> dict[str, set[int]]:
+    """Answers the fleet's addresses on which some ports are open to everybody, and those ports.
+
+    Args:
+        site: the site.
+    """
+    found: dict[str, set[int]] = {}
+    for link in links(site):
+        if link.client == ANYONE:
+            found.setdefault(site.fleet.hosts[link.server].address, set()).add(link.port)
+            if site.fleet.virtual_address and "edge" in site.fleet.hosts[link.server].roles:
+                found.setdefault(site.fleet.virtual_address, set()).add(link.port)
+    return found
 
 
 def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:

@@ -6,14 +6,18 @@ a host or an app does not hide that another key clashes.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from .apps import App
 from .document import Document
+from .egress import LOOPBACK, Opening, inside
 from .errors import Problem, nearest
 from .roles import PORTS
 from .templates import problems as template_problems
@@ -70,6 +74,7 @@ def check(files: Files) -> list[Problem]:
         _workers,
         _units,
         _brokers,
+        _egress,
     )
     return [problem for rule in rules for problem in rule(files)]
 
@@ -270,6 +275,41 @@ def _brokers(files: Files) -> Iterator[Problem]:
         for app in apps[1:]:
             text = f"{number} is the database of app {apps[0]} too, and each would take the other's tasks; take another"
             yield files.apps[app].problem(("broker_database",), text)
+
+
+def _egress(files: Files) -> Iterator[Problem]:
+    """What an app may call of the fleet follows from the fleet: its file opens only what is there for everybody."""
+    hosts = {str(files.fleet.at("hosts", host, "address")): str(host) for host in files.fleet.names("hosts")}
+    edges = {address for address, host in hosts.items() if "edge" in files.roles(host)}
+    shared = files.fleet.at("virtual_address")
+    if isinstance(shared, str):
+        hosts[shared] = "virtual_address"
+        edges.add(shared)
+    written = [(files.merged.get(role, {}).get(key), f"{role}.{key}") for role, key in PORTS]
+    ports = {port: name for port, name in written if isinstance(port, int)}
+    public = {port for port, name in ports.items() if name.startswith("edge.")}
+    for app, number, opening in _openings(files):
+        address = opening.to.removesuffix("/32")
+        asked = {*opening.ports} if opening.ports else None
+        if address in hosts and not (address in edges and asked is not None and asked <= public):
+            allowed = f"port {', '.join(map(str, sorted(public)))} of a host with role edge"
+            text = (
+                f"{address} is {hosts[address]} of the fleet, what apps call there follows from it; allowed: {allowed}"
+            )
+        elif opening.network and inside(opening.network, LOOPBACK) and (taken := sorted((asked or set()) & {*ports})):
+            text = f"{taken[0]} is {ports[taken[0]]}: what apps call of it follows from the fleet; take the port out"
+        else:
+            continue
+        yield files.apps[app].problem(("egress", number, "to"), text)
+
+
+def _openings(files: Files) -> Iterator[tuple[str, int, Opening]]:
+    """Each entry of an app's `egress` that has the right form; the model tells of the others."""
+    for app, file in files.apps.items():
+        written = file.at("egress")
+        for number, entry in enumerate(written if isinstance(written, list) else []):
+            with contextlib.suppress(ValidationError):
+                yield app, number, Opening.model_validate({"to": entry} if isinstance(entry, str) else entry)
 
 
 def _ports(files: Files) -> Iterator[Problem]:

@@ -9,8 +9,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
-from .links import clients_of, open_ports
+from .links import called_by, clients_of, for_anyone, open_ports
 from .placeholders import fill
 
 if TYPE_CHECKING:
@@ -65,9 +66,44 @@ def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets in: ports, and the edges with which it shares an address."""
+    """Answers what the host's firewall lets in (ports, and the edges with which it shares an address) and out."""
     shared = bool(site.fleet.virtual_address) and "edge" in site.fleet.hosts[host].roles
-    return {"open_ports": open_ports(site, host), "vrrp_from": _peers(site, host) if shared else []}
+    return {
+        "open_ports": open_ports(site, host),
+        "vrrp_from": _peers(site, host) if shared else [],
+        "egress": egress(site, host),
+    }
+
+
+def egress(site: Site, host: str) -> dict[str, Any]:
+    """Answers what the host's firewall lets out, by whose process it is.
+
+    Args:
+        site: the site.
+        host: the host's id.
+
+    Returns:
+        `callers`: for each app, the accounts that its code runs as, the `links` of the fleet that it calls, and what
+        its file opens, by the place among the rules (egress.py). `fleet`, `metadata` and `not_public`: what is closed
+        to all of them but for that. All is empty on a host that runs no app.
+    """
+    if host not in site.fleet.running_apps or not site.apps:
+        return {"callers": [], "fleet": [], "metadata": [], "not_public": []}
+    anyone = for_anyone(site)
+    reached = [
+        {"to": address_seen(site, host, server), "ports": [service.port(site.settings)], "protocol": "tcp"}
+        for server, service in called_by(site, host)
+    ]
+    shared = [site.fleet.virtual_address] if site.fleet.virtual_address else []
+    return {
+        "callers": [
+            {"name": name, "users": [str(app.user)], "links": reached, **parts(app.egress, anyone)}
+            for name, app in sorted(site.apps.items())
+        ],
+        "fleet": sorted({entry.address for entry in site.fleet.hosts.values()} | {*shared}),
+        "metadata": list(METADATA),
+        "not_public": list(NOT_PUBLIC),
+    }
 
 
 def _peers(site: Site, host: str) -> list[str]:

@@ -1,5 +1,10 @@
 {%- set wiring = pillar['wiring']['base'] %}
-{%- set rules = salt['firewall.ruleset'](wiring['open_ports'], wiring['vrrp_from']) %}
+{%- set users = wiring['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
+{#- Who runs apps is known by number, so the accounts come first; nothing runs as one before the rules are loaded. #}
+{%- if users %}
+include:
+  - web.users
+{%- endif %}
 
 nftables:
   pkg.installed:
@@ -7,13 +12,17 @@ nftables:
 
 /etc/nftables.conf:
   file.managed:
-    - contents: {{ rules | json }}
+    - source: salt://base/files/nftables.conf.jinja
+    - template: jinja
     - user: root
     - group: root
     - mode: '0644'
     - check_cmd: /usr/sbin/nft -c -f
     - require:
       - pkg: nftables
+      {%- for user in users %}
+      - account: {{ user | json }}
+      {%- endfor %}
 
 # Debian's unit would take everybody's rules away when it stops.
 /etc/systemd/system/nftables.service.d/saltern.conf:
@@ -26,7 +35,7 @@ nftables:
 
 the firewall:
   firewall.enforced:
-    - rules: {{ rules | json }}
+    - wiring: {{ wiring | json }}
     - require:
       - file: /etc/nftables.conf
 

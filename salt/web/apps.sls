@@ -2,6 +2,8 @@
 # systemd-run speaks to systemd over the bus; python3 is what the apps run on.
 include:
   - builder.python
+  - base.firewall
+  - web.users
 
 web packages:
   pkg.installed:
@@ -22,10 +24,6 @@ no other app runs here:
 
 {% for app, settings in pillar['apps'].items() %}
 {% set user = settings['user'] %}
-user of {{ app }}:
-  account.service:
-    - name: {{ user | json }}
-
 # nginx may pass through, to the static files and the socket's link; nobody else's code reads the releases.
 {% for directory, group, mode in [
   ('/srv/apps/' ~ app, 'root', '0711'),
@@ -90,11 +88,13 @@ unit of {{ app }}:
       - account: user of {{ app }}
 {% endif %}
 
+# None of its code runs, not even to see whether Django starts, before the firewall holds it.
 release of {{ app }}:
   release.staged:
     - name: {{ app | json }}
     - require:
       - pkg: web packages
+      - firewall: the firewall
       - file: /srv/apps/{{ app }}/releases
       - file: /var/lib/apps/{{ app }}
       - account: user of {{ app }}

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from conftest import reached
 
-from saltern.links import open_ports
-from saltern.load import load_site
+from saltern.links import called_by, open_ports
+from saltern.load import Site, load_site
+from saltern.wiring import address_seen
 
 pytestmark = pytest.mark.role("base")
 BACK_WITHIN = 10  # seconds; the promise for every daemon
@@ -221,6 +222,66 @@ def test_from_outside_the_fleet_only_what_is_for_anyone_is_open(host, site: Path
     done = subprocess.run(["python3", "-c", SCAN], input=asked, capture_output=True, text=True, check=True, timeout=60)
     anyone = {port["port"] for port in open_ports(load_site(site), host.fleet_id) if not port["sources"]}
     assert set(json.loads(done.stdout)[host.addr_of_fleet]) == anyone
+
+
+# Prints how each connection ended: {"address port": "open", "refused" or "late"}. What has no route is refused too.
+CALL = """
+import asyncio, json, sys
+async def main(addresses, ports, closed):
+    pairs = [(address, port) for address in addresses for port in ports] + [(address, 80) for address in closed]
+    limit, found = asyncio.Semaphore(200), {}
+    async def call(address, port):
+        async with limit:
+            try:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 3)
+                writer.close()
+                found[f"{address} {port}"] = "open"
+            except asyncio.TimeoutError:
+                found[f"{address} {port}"] = "late"
+            except OSError:
+                found[f"{address} {port}"] = "refused"
+    await asyncio.gather(*(call(*pair) for pair in pairs))
+    print(json.dumps(found))
+asyncio.run(main(*json.load(sys.stdin)))
+"""
+# One of each kind that no app reaches by default: metadata, private, link-local, shared, reserved, and the forms of
+# IPv6 that hold an IPv4 address.
+CLOSED = (
+    "169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "10.0.0.1", "172.16.0.1", "192.168.1.1",
+    "100.64.0.1", "198.18.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1", "0.0.0.0", "127.1.2.3", "224.0.0.1",
+    "240.0.0.1", "255.255.255.255", "::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1",
+    "fd00:ec2::254", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1", "100::1",
+)  # fmt: skip
+
+
+def declared(site: Site, host: str, app: str) -> set[tuple[str, int]]:
+    """Where an app's own code gets to: its links, and what its file opens besides."""
+    found = {
+        (address_seen(site, host, server), service.port(site.settings)) for server, service in called_by(site, host)
+    }
+    opened = [opening for opening in site.apps[app].egress if opening.network and opening.network.num_addresses == 1]
+    return found | {(str(one.network.network_address), port) for one in opened for port in one.ports or []}
+
+
+def test_each_app_calls_what_is_declared_for_it_and_nothing_else(
+    host, fleet: dict, site: Path, ports_in_use: list[int]
+) -> None:
+    """As the app's account, to all that listens in the fleet, over loopback too; and to what is nobody's business."""
+    checked = load_site(site)
+    if host.fleet_id not in checked.fleet.running_apps:
+        assert "chain output" not in host.run("nft list table inet saltern").stdout
+        return
+    shared = [checked.fleet.virtual_address] if checked.fleet.virtual_address else []
+    addresses = ["127.0.0.1", *shared, *(entry["address"] for entry in fleet["hosts"].values())]
+    asked = json.dumps([addresses, ports_in_use, CLOSED])
+    for name, app in checked.apps.items():
+        become = f"setpriv --reuid={app.user} --regid={app.user} --clear-groups"
+        answer = json.loads(host.check_output(f"echo '{asked}' | {become} python3 -c '{CALL}'"))
+        wanted = {f"{address} {port}" for address, port in declared(checked, host.fleet_id, name)}
+        assert {pair for pair, end in answer.items() if end == "open"} == wanted & {*answer}, (
+            f"{name} on {host.fleet_id}"
+        )
+        assert not [pair for pair, end in answer.items() if end == "late"], "refused at once, and not by a timeout"
 
 
 @pytest.mark.disturbs

@@ -158,6 +158,81 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "a virtual address that is none": (
         put(FLEET, "virtual_address", value="10.0.0.10/24"), FLEET, "virtual_address", ["not an IPv4 address"],
     ),
+    "egress to a name": (
+        put(SHOP, "egress", value=["api.example.org"]), SHOP, "egress.0.to", ["addresses, not names", "internet, or"],
+    ),
+    "egress to no address": (
+        put(SHOP, "egress", value=["10.0.0.300"]), SHOP, "egress.0.to", ["not an address"],
+    ),
+    "egress to a network with bits beyond it": (
+        put(SHOP, "egress", value=[{"to": "203.0.114.1/24"}]), SHOP, "egress.0.to", ["not a network"],
+    ),
+    "egress as another word": (put(SHOP, "egress", value="all"), SHOP, "egress", ["is text", "none, internet, or"]),
+    "egress as a switch": (put(SHOP, "egress", value=False), SHOP, "egress", ["true/false", "none, internet, or"]),
+    "egress empty": (put(SHOP, "egress", value=None), SHOP, "egress", ["empty (null)", "none, internet, or"]),
+    "egress to metadata": (
+        put(SHOP, "egress", value=[{"to": "169.254.169.254", "ports": [80]}]), SHOP, "egress.0.to", ["metadata"],
+    ),
+    "egress to metadata elsewhere": (
+        put(SHOP, "egress", value=[{"to": "fd00:ec2::254", "ports": [80]}]), SHOP, "egress.0.to", ["metadata"],
+    ),
+    "egress to everything": (
+        put(SHOP, "egress", value=["0.0.0.0/0"]), SHOP, "egress.0.to", ["169.254.0.0/16", "not the internet"],
+    ),
+    "egress to all of IPv6": (put(SHOP, "egress", value=["::/0"]), SHOP, "egress.0.to", ["not the internet"]),
+    "egress to a reserved range": (
+        put(SHOP, "egress", value=["198.18.0.1"]), SHOP, "egress.0.to", ["198.18.0.0/15", "not the internet"],
+    ),
+    "egress to IPv4 inside IPv6": (
+        put(SHOP, "egress", value=["::ffff:10.0.5.7"]), SHOP, "egress.0.to", ["not the internet"],
+    ),
+    "egress by NAT64": (put(SHOP, "egress", value=["64:ff9b::/96"]), SHOP, "egress.0.to", ["not the internet"]),
+    "egress to a private network without ports": (
+        put(SHOP, "egress", value=["10.0.5.0/24"]), SHOP, "egress.0", ["10.0.5.0/24 is private", "which ports"],
+    ),
+    "egress with no port": (
+        put(SHOP, "egress", value=[{"to": "internet", "ports": []}]), SHOP, "egress.0.ports", ["is empty", "65535"],
+    ),
+    "egress to port 0": (
+        put(SHOP, "egress", value=[{"to": "internet", "ports": [0]}]), SHOP, "egress.0.ports.0", ["1 to 65535"],
+    ),
+    "egress to a port twice": (
+        put(SHOP, "egress", value=[{"to": "internet", "ports": [25, 25]}]), SHOP, "egress.0.ports", ["named twice: 25"],
+    ),
+    "egress to too many ports": (
+        put(SHOP, "egress", value=[{"to": "internet", "ports": list(range(1, 40))}]),
+        SHOP, "egress.0.ports", ["at most 32"],
+    ),
+    "egress to too many": (
+        put(SHOP, "egress", value=[f"8.8.{number}.0/24" for number in range(65)]), SHOP, "egress", ["at most 64"],
+    ),
+    "egress by another protocol": (
+        put(SHOP, "egress", value=[{"to": "internet", "protocol": "icmp"}]), SHOP, "egress.0.protocol", ["tcp or udp"],
+    ),
+    "unknown key of egress": (
+        put(SHOP, "egress", value=[{"to": "internet", "port": 25}]), SHOP, "egress.0.port", ['did you mean "ports"'],
+    ),
+    "egress with keys of its own": (
+        put(SHOP, "egress", value={"to": "internet"}), SHOP, "egress", ["a mapping", "none, internet, or a list"],
+    ),
+    "egress twice": (
+        put(SHOP, "egress", value=["internet", "8.8.8.0/24"]), SHOP, "egress", ["internet and 8.8.8.0/24 overlap"],
+    ),
+    "egress that overlaps": (
+        put(SHOP, "egress", value=["8.8.0.0/16", {"to": "8.8.8.8", "ports": [53]}]),
+        SHOP, "egress", ["8.8.0.0/16 and 8.8.8.8/32 overlap"],
+    ),
+    "egress to the fleet's database": (
+        put(SHOP, "egress", value=[{"to": "10.0.0.4", "ports": [5433]}]),
+        SHOP, "egress.0.to", ["10.0.0.4 is data1", "port 80, 443 of a host with role edge"],
+    ),
+    "egress to ssh of an edge": (
+        put(SHOP, "egress", value=[{"to": "10.0.0.1", "ports": [22]}]), SHOP, "egress.0.to", ["10.0.0.1 is front1"],
+    ),
+    "egress to a daemon over loopback": (
+        put(SHOP, "egress", value=[{"to": "127.0.0.1", "ports": [11211, 5433]}]),
+        SHOP, "egress.0.to", ["5433 is postgres.port", "take the port out"],
+    ),
     "number for text": (
         put(FLEET, "hosts", "web1", "purpose", value=1.10),
         FLEET, "hosts.web1.purpose", ["a number for YAML", "put it in quotes"],

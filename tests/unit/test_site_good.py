@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from saltern.compiled import host_pillar
+from saltern.egress import METADATA, NOT_PUBLIC
 from saltern.errors import SiteError
 from saltern.load import Site, load_site
 from saltern.secrets import generate_secrets
@@ -208,6 +209,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "memory_max_mb": None,
                     }
                 },
+                "egress": [{"to": "internet", "ports": None, "protocol": None}],
                 "broker_database": 1,
             }
         },
@@ -219,6 +221,24 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     {"port": 443, "sources": [], "why": "the apps"},
                 ],
                 "vrrp_from": [],
+                "egress": {
+                    "callers": [
+                        {
+                            "name": "demo",
+                            "users": ["app-demo"],
+                            "links": [
+                                {"to": "127.0.0.1", "ports": [5432], "protocol": "tcp"},
+                                {"to": "127.0.0.1", "ports": [6379], "protocol": "tcp"},
+                            ],
+                            "here": [],
+                            "private": [],
+                            "public": [{"to": "internet", "ports": None, "protocol": None}],
+                        }
+                    ],
+                    "fleet": ["10.77.0.11"],
+                    "metadata": list(METADATA),
+                    "not_public": list(NOT_PUBLIC),
+                },
             },
             "together": False,
             "builder": {"listen": None},

@@ -69,8 +69,9 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     files = good()
     files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
     ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
+    egress = {"callers": [], "fleet": [], "metadata": [], "not_public": []}
     assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
-        "base": {"open_ports": [ssh], "vrrp_from": []}
+        "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress}
     }
 
 
@@ -217,6 +218,38 @@ def test_the_firewall_lets_in_whom_the_daemons_expect_and_nobody_else(tmp_path: 
     for host, pillar in told.items():
         anyone = {entry["port"] for entry in pillar["wiring"]["base"]["open_ports"] if not entry["sources"]}
         assert anyone == ({22, 80, 443} if "edge" in site.fleet.hosts[host].roles else {22})
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_an_apps_firewall_lets_out_what_its_environment_names_and_nothing_else(tmp_path: Path, seed: int) -> None:
+    """Worked out here from what the app itself is told to call."""
+    site = _random_site(tmp_path, seed)
+    for host in site.fleet.hosts:
+        wiring = pillar_of(site, host)["wiring"]
+        told: dict[str, set[tuple[str, int]]] = {}
+        for app, part in wiring.get("apps", {}).items():
+            variables = part["environment"]
+            databases = [variables["DATABASE_URL"], *filter(None, variables.get("REPLICA_URLS", "").split(","))]
+            split = [urlsplit(url) for url in databases]
+            told[app] = {(parse_qs(url.query)["hostaddr"][0], int(url.port or 0)) for url in split}
+            caches = [urlsplit(variables[name]) for name in ("CACHE_URL", "BROKER_URL")]
+            told[app] |= {(str(url.hostname), int(url.port or 0)) for url in caches}
+        callers = wiring["base"]["egress"]["callers"]
+        assert {
+            c["name"]: {(link["to"], port) for link in c["links"] for port in link["ports"]} for c in callers
+        } == told
+        assert all(entry.address in wiring["base"]["egress"]["fleet"] for entry in site.fleet.hosts.values() if callers)
+
+
+def test_what_an_app_opens_has_its_place_among_the_rules(tmp_path: Path) -> None:
+    files = good()
+    opened = ["internet", {"to": "10.9.0.0/16", "ports": [25]}, {"to": "10.0.0.1", "ports": [443]}]
+    files["apps/blog.yaml"]["egress"] = [*opened, {"to": "127.0.0.1", "ports": [11211]}]
+    files["apps/web-shop.yaml"]["egress"] = "none"
+    callers = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["base"]["egress"]["callers"]
+    blog, shop = ({place: [one["to"] for one in c[place]] for place in ("here", "private", "public")} for c in callers)
+    assert blog == {"here": ["10.0.0.1/32", "127.0.0.1/32"], "private": ["10.9.0.0/16"], "public": ["internet"]}
+    assert shop == {"here": [], "private": [], "public": []}
 
 
 def test_random_fleets_are_of_different_shapes(tmp_path: Path) -> None:

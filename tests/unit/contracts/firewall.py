@@ -19,6 +19,7 @@ def world(problem: str = "") -> World:
         state.update(rules=rules)
 
     functions = {
+        "firewall.wanted": lambda wiring: {"rules": wiring["rules"], "missing": []},
         "firewall.loaded": lambda: state["rules"],
         "firewall.understood": lambda rules: rules,
         "firewall.load": load,
@@ -32,7 +33,7 @@ def _open(tmp_path: Path) -> World:
 
 CONTRACTS = {
     "enforced": Contract(
-        arguments={"name": "the firewall", "rules": "table inet saltern {}"},
+        arguments={"name": "the firewall", "wiring": {"rules": "table inet saltern {}"}},
         world=_open,
         broken_world=lambda tmp_path: world("nft does not accept the rules"),
         reason="does not accept",

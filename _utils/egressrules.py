@@ -1,0 +1,108 @@
+"""The part of the host's rules that says what processes may call, by whose they are. Text for nft; nothing is loaded.
+
+A packet of an app's process that begins a connection, or goes on with one, passes its app's chain: what was opened
+once does not go on when the rules have changed. Only answers to others' calls pass by the connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# By TCP's own word, as for what comes in: a `connect` fails at once, and so does a datagram's `send`.
+REFUSED = """	chain refused {
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx admin-prohibited
+	}
+"""
+# A connection that is taken up in its middle has the direction of the first packet that was seen: a SYN is no answer.
+ANSWERS = ("ct direction reply tcp flags & (syn | ack) != syn accept", "ct direction reply meta l4proto udp accept")
+
+
+def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[int], resolvers: Sequence[str]) -> str:
+    """Writes the chains of a host's callers, and the one that sends each packet to its caller's.
+
+    Args:
+        egress: ``callers``, ``fleet``, ``metadata`` and ``not_public`` (saltern.wiring).
+        uids: the number of each account; one that is missing has no process yet.
+        former: the numbers of accounts that were a caller's once; they call nobody.
+        resolvers: the addresses of the host's name servers.
+
+    Returns:
+        Nothing when there is no caller.
+
+    Example:
+        >>> egress = {"callers": [], "fleet": [], "metadata": [], "not_public": []}
+        >>> chains(egress, {}, [], [])
+        ''
+        >>> "meta skuid vmap { 990 : goto refused }" in chains(egress, {}, [990], [])
+        True
+    """
+    callers = egress["callers"]
+    numbers = {uids[user]: chain_of(c["name"]) for c in callers for user in c["users"] if user in uids}
+    numbers |= dict.fromkeys(former, "refused")
+    if not numbers:
+        return ""
+    closed = {
+        "fleet": [
+            'oif "lo" goto refused',
+            *_to(egress["fleet"], "goto refused"),
+            *_to(egress["metadata"], "goto refused"),
+        ],
+        "not_public": _to(egress["not_public"], "goto refused"),
+    }
+    owners = ", ".join(f"{uid} : goto {name}" for uid, name in sorted(numbers.items()))
+    text = REFUSED + "".join(_chain(f"closed_{name}", rules) for name, rules in closed.items())
+    text += "".join(_chain(chain_of(caller["name"]), _caller(caller, resolvers)) for caller in callers)
+    head = "type filter hook output priority filter; policy accept;"
+    return text + _chain("output", [head, f"meta skuid vmap {{ {owners} }}"])
+
+
+def chain_of(caller: str) -> str:
+    """Answers the name of a caller's chain; nft has no ``-`` in names.
+
+    Args:
+        caller: such as an app's name, which has no ``_``.
+
+    Example:
+        >>> chain_of("web-shop")
+        'calls_web_shop'
+    """
+    return f"calls_{caller.replace('-', '_')}"
+
+
+def _chain(name: str, rules: Sequence[str]) -> str:
+    return f"\tchain {name} {{\n" + "".join(f"\t\t{rule}\n" for rule in rules) + "\t}\n"
+
+
+def _caller(caller: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
+    dns = [{"to": address, "ports": [53], "protocol": None} for address in resolvers]
+    return [
+        *ANSWERS,
+        *[rule for opening in (*dns, *caller["links"], *caller["here"]) for rule in _accept(opening)],
+        "jump closed_fleet",
+        *[rule for opening in caller["private"] for rule in _accept(opening)],
+        "jump closed_not_public",
+        *[rule for opening in caller["public"] for rule in _accept(opening)],
+        "goto refused",
+    ]
+
+
+def _accept(opening: Mapping[str, Any]) -> list[str]:
+    protocols = [opening["protocol"]] if opening["protocol"] else ["tcp", "udp"]
+    match = f"meta l4proto {{ {', '.join(protocols)} }}"
+    if opening["ports"]:
+        match += f" th dport {{ {', '.join(map(str, sorted(opening['ports'])))} }}"
+    return [f"{match} accept"] if opening["to"] == "internet" else _to([opening["to"]], f"{match} accept")
+
+
+def _to(networks: Sequence[str], then: str) -> list[str]:
+    """One rule for each family that is among the networks."""
+    known = [ipaddress.ip_network(network) for network in networks]
+    # Ranges that touch or overlap would be an error within one set.
+    found = {
+        "ip": list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv4Network))),
+        "ip6": list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv6Network))),
+    }
+    return [f"{word} daddr {{ {', '.join(map(str, some))} }} {then}" for word, some in found.items() if some]

@@ -1,0 +1,142 @@
+"""What processes may call: the ranges, and the rules as nft understands them."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from pathlib import Path
+
+import pytest
+
+from saltern.egress import LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
+from tests.unit.contracts import load
+
+rules, firewall, units = load("_utils", "egressrules"), load("_modules", "firewall"), load("_utils", "appunits")
+firewall.__utils__ = {"egressrules.chains": rules.chains}
+
+ANYWHERE = {"to": "internet", "ports": None, "protocol": None}
+CALLER = {
+    "name": "web-shop",
+    "users": ["app-web-shop"],
+    "links": [{"to": "127.0.0.1", "ports": [5432], "protocol": "tcp"}],
+    "here": [],
+    "private": [{"to": "10.9.0.0/16", "ports": [25, 465], "protocol": "tcp"}],
+    "public": [ANYWHERE],
+}
+EGRESS = {
+    "callers": [CALLER],
+    "fleet": ["10.0.0.1", "10.0.0.2"],
+    "metadata": list(METADATA),
+    "not_public": list(NOT_PUBLIC),
+}
+
+
+def test_what_is_not_public_is_what_python_takes_for_not_global() -> None:
+    """Another list of the same: each of its addresses that is not global is closed, and hardly any other."""
+    pick = random.Random(10)
+    for _ in range(20000):
+        for bits, kind in ((32, ipaddress.IPv4Address), (128, ipaddress.IPv6Address)):
+            address = kind(pick.getrandbits(bits))
+            if not address.is_global or address.is_multicast:
+                assert inside(ipaddress.ip_network(address), NOT_PUBLIC), address
+    for public in ("1.1.1.1", "9.9.9.9", "93.184.216.34", "223.255.255.1", "2606:4700::1111", "2a00:1450::1"):
+        assert not inside(ipaddress.ip_network(public), NOT_PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "168.63.129.16",
+        "100.127.255.255",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "fe80::a9fe:a9fe",
+        "::ffff:169.254.169.254",
+        "::a9fe:a9fe",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a",
+        "2002:a9fe:a9fe::1",
+        "2001:0:a9fe::1",
+        "5f00::1",
+    ],
+)
+def test_each_form_of_what_nobody_reaches_is_closed(address: str) -> None:
+    assert inside(ipaddress.ip_network(address), NOT_PUBLIC)
+
+
+def test_nothing_that_may_be_opened_is_part_of_what_is_only_reserved() -> None:
+    for text in (*PRIVATE, *LOOPBACK):
+        assert inside(ipaddress.ip_network(text), NOT_PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "one, other, both",
+    [
+        ({"to": "internet"}, {"to": "8.8.8.0/24"}, True),
+        ({"to": "internet", "ports": [443]}, {"to": "8.8.8.0/24", "ports": [25]}, False),
+        ({"to": "internet"}, {"to": "10.0.0.0/8", "ports": [25]}, False),
+        ({"to": "10.0.0.0/8", "ports": [25]}, {"to": "10.1.0.0/16", "ports": [25], "protocol": "udp"}, True),
+        (
+            {"to": "10.0.0.0/8", "ports": [53], "protocol": "tcp"},
+            {"to": "10.1.1.1", "ports": [53], "protocol": "udp"},
+            False,
+        ),
+        ({"to": "8.8.8.8"}, {"to": "2606:4700::/32"}, False),
+        ({"to": "internet", "ports": [80]}, {"to": "internet", "ports": [443]}, False),
+        ({"to": "internet"}, {"to": "internet", "ports": [443]}, True),
+    ],
+)
+def test_two_openings_overlap_when_a_packet_can_be_of_both(one: dict, other: dict, both: bool) -> None:
+    first, second = Opening.model_validate(one), Opening.model_validate(other)
+    assert first.overlaps(second) is both and second.overlaps(first) is both
+
+
+def test_an_apps_packets_pass_its_chain_in_this_order() -> None:
+    text = rules.chains(EGRESS, {"app-web-shop": 990}, [], ["10.0.0.53", "fe80::1"])
+    chain = text.partition("chain calls_web_shop {\n")[2].partition("\t}")[0].split("\n\t\t")
+    assert [line.strip() for line in chain] == [
+        *rules.ANSWERS,
+        "ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport { 53 } accept",
+        "ip6 daddr { fe80::1/128 } meta l4proto { tcp, udp } th dport { 53 } accept",
+        "ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } accept",
+        "jump closed_fleet",
+        "ip daddr { 10.9.0.0/16 } meta l4proto { tcp } th dport { 25, 465 } accept",
+        "jump closed_not_public",
+        "meta l4proto { tcp, udp } accept",
+        "goto refused",
+    ]
+    assert "meta skuid vmap { 990 : goto calls_web_shop }" in text
+
+
+def test_an_account_that_is_not_there_yet_has_no_rule_and_one_that_was_an_apps_calls_nobody() -> None:
+    assert "skuid" not in rules.chains(EGRESS, {}, [], [])
+    assert "meta skuid vmap { 991 : goto refused }" in rules.chains(EGRESS, {}, [991], [])
+
+
+def test_several_accounts_of_a_caller_have_one_chain() -> None:
+    egress = EGRESS | {"callers": [CALLER | {"users": ["build-shop", "fetch-shop"]}]}
+    text = rules.chains(egress, {"build-shop": 5, "fetch-shop": 6}, [], [])
+    assert "vmap { 5 : goto calls_web_shop, 6 : goto calls_web_shop }" in text
+
+
+def test_an_apps_processes_start_only_where_the_kernel_has_its_chain() -> None:
+    for app in ("demo", "web-shop"):
+        (check,) = [
+            line for line in units.sandbox(app, {"user": "x", "media_url": None}) if line.startswith("ExecStartPre=")
+        ]
+        assert f" inet saltern {rules.chain_of(app)} " in check
+
+
+def test_the_hosts_rules_name_accounts_by_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uids = {"app-web-shop": 990}
+    monkeypatch.setattr(firewall, "_uid", uids.get)
+    monkeypatch.setattr(firewall, "RESOLVERS", tmp_path / "resolv.conf")
+    monkeypatch.setattr(firewall, "DATA", tmp_path / "apps")
+    (tmp_path / "resolv.conf").write_text("# DHCP\nnameserver 10.0.0.53\nnameserver nonsense\nnameserver\n")
+    found = firewall.wanted({"open_ports": [], "vrrp_from": [], "egress": EGRESS})
+    assert found["missing"] == [] and "vmap { 990 : goto calls_web_shop }" in found["rules"]
+    assert "ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport { 53 } accept" in found["rules"]
+    uids.clear()
+    found = firewall.wanted({"open_ports": [], "vrrp_from": [], "egress": EGRESS})
+    assert found["missing"] == ["app-web-shop"] and "skuid" not in found["rules"]
