@@ -154,16 +154,18 @@ def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | Non
 def plan(
     databases: dict[str, dict[str, Any]],
     current: dict[str, Any],
-    passwords: dict[str, str],
+    passwords: dict[str, str | None],
     salts: dict[str, bytes],
+    extra_roles: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the steps from what is there to what should be there.
 
     Args:
         databases: From :func:`wanted`.
         current: From :func:`databases`. Empty for a server that is yet to come.
-        passwords: By role.
+        passwords: By login role, from :func:`logins`; None for one that is closed.
         salts: Random bytes for new verifiers, by role.
+        extra_roles: Roles of the site beyond those of its apps.
 
     Returns:
         Steps in their order, for :func:`execute`; with SCRAM verifiers, never with a password.
@@ -172,35 +174,73 @@ def plan(
         salt-call pg.plan '{}' '{}' '{}' '{}'
     """
     stored = {role: about["rolpassword"] for role, about in current.get("roles", {}).items()}
-    wrong = [role for role in passwords if not __utils__["scram.matches"](passwords[role], stored.get(role))]
-    verifiers = {role: __utils__["scram.verifier"](passwords[role], salts[role]) for role in wrong}
-    steps: list[dict[str, Any]] = __utils__["pgplan.plan"](databases, current, verifiers)
-    return steps
+    good = {role: password for role, password in passwords.items() if password is not None}
+    wrong = [role for role in good if not __utils__["scram.matches"](good[role], stored.get(role))]
+    verifiers = {role: __utils__["scram.verifier"](good[role], salts[role]) for role in wrong}
+    steps: list[dict[str, Any]] = __utils__["pgroles.plan"](
+        databases, current, verifiers, list(good), extra_roles or []
+    )
+    return steps + list(__utils__["pgplan.plan"](databases, current))
 
 
-def plan_role(
-    role: str, there: dict[str, Any] | None, password: str, salt: bytes, new: str, replication: bool = False
-) -> list[dict[str, Any]]:
-    """Return the steps by which a role can log in with this password, and has no right of its own.
-
-    Args:
-        role: The role's name.
-        there: What :func:`roles` found of it; None for a role that is yet to come.
-        password: The password.
-        salt: Random bytes for a new verifier.
-        new: What it will be, for the plan.
-        replication: Whether it may copy the cluster.
-
-    Returns:
-        Steps for :func:`execute`; with a SCRAM verifier, never with the password.
+def logins(role: str, password: str, slot: int = 1, previous: str | None = None) -> dict[str, str | None]:
+    """Return who can log in for a role: ``logins`` of _utils/pgroles.py, for states, which reach it only here.
 
     Example:
-        salt-call pg.plan_role demo None ...
+        salt-call pg.logins demo ...
     """
-    right = __utils__["scram.matches"](password, there["rolpassword"] if there else None)
-    verifier = None if right else __utils__["scram.verifier"](password, salt)
-    steps: list[dict[str, Any]] = __utils__["pgplan.plan_role"](role, there, verifier, new, replication)
+    found: dict[str, str | None] = __utils__["pgroles.logins"](role, password, slot, previous)
+    return found
+
+
+def plan_logins(
+    there: dict[str, dict[str, Any]], passwords: dict[str, str | None], salt: bytes, new: str
+) -> list[dict[str, Any]]:
+    """Return the steps by which a replication role can log in, or its double, and neither has a right beyond copying.
+
+    Args:
+        there: What :func:`roles` found of both.
+        passwords: From :func:`logins`.
+        salt: Random bytes for new verifiers.
+        new: What it will be, for the plan.
+
+    Returns:
+        Steps for :func:`execute`; with SCRAM verifiers, never with a password.
+
+    Example:
+        salt-call pg.plan_logins '{}' ...
+    """
+    steps: list[dict[str, Any]] = []
+    for name, password in passwords.items():
+        found = there.get(name)
+        if password is None and found is None:
+            continue
+        right = password is None or __utils__["scram.matches"](password, found["rolpassword"] if found else None)
+        verifier = None if right else __utils__["scram.verifier"](password, salt)
+        own = {"replication": True, "login": password is not None}
+        steps += __utils__["pgroles.plan_role"](name, found, verifier, new, **own)
     return steps
+
+
+def sessions(roles: list[str], port: int = 5432) -> dict[str, int]:
+    """Return how many sessions each login role has on this server, in all databases; who copies the cluster counts too.
+
+    Args:
+        roles: Names of roles.
+        port: The server's port.
+
+    Raises:
+        CommandExecutionError: The server does not answer.
+
+    Example:
+        salt-call pg.sessions '[demo, demo__2]'
+    """
+    from salt.exceptions import CommandExecutionError
+
+    found = select("sessions", port, [roles])
+    if isinstance(found, str):
+        raise CommandExecutionError(f"PostgreSQL on port {port} is {found}")
+    return {**dict.fromkeys(roles, 0), **{row["role"]: row["sessions"] for row in found}}
 
 
 def _not_running(error: Exception, port: int) -> str:
@@ -284,8 +324,7 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
     try:
         with _connect("postgres", port) as connection:
             found["checksums"] = _one(connection, _sql("checksums"))["on"]
-            roles = [entry[key] for entry in wanted.values() for key in ("user", "owner")]
-            found["roles"] = {row["rolname"]: row for row in _rows(connection, _sql("roles"), [*roles, *_our_roles()])}
+            found["roles"] = {row["rolname"]: row for row in _rows(connection, _sql("all_roles"))}
             found["databases"] = {row["name"]: row for row in _rows(connection, _sql("databases"), list(wanted))}
             others = _others(connection)
             found["settings"] = others["rows"]
@@ -404,10 +443,6 @@ def _others(connection: Any) -> dict[str, Any]:
             if row["context"] == "user":
                 found[__utils__["pgsession.reader"]()][row["name"]] = row["value"]
     return found
-
-
-def _our_roles() -> list[str]:
-    return ["postgres", __utils__["pgsession.reader"]()]
 
 
 def _sql(name: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 CLUSTERS = Path("/var/lib/postgresql")
 PASSFILE = "/etc/postgresql/replication.pass"
+#: Beside postgresql.conf, on a replica: what is read anew without a restart when the password's role is another one.
+PRIMARY_FILE = "primary.conf"
 CA_FILE = "/etc/saltern/tls/ca.crt"
 ROLE = "saltern_replication"
 
@@ -33,14 +35,15 @@ def conninfo(primary: dict[str, Any], replica: str) -> str:
     """Return how a replica connects to its primary; the password is in a file.
 
     Args:
-        primary: ``wiring.postgres.primary`` of the pillar: ``name``, ``address`` and ``port``.
+        primary: ``wiring.postgres.primary`` of the pillar: ``name``, ``address``, ``port`` and ``user``.
         replica: The replica's host id, by which the primary shows it.
 
     Returns:
         A connection string of libpq.
 
     Example:
-        >>> conninfo({"name": "db1.x.test", "address": "10.0.0.4", "port": 5432}, "db2").split()[0]
+        >>> primary = {"name": "db1.x.test", "address": "10.0.0.4", "port": 5432, "user": "saltern_replication"}
+        >>> conninfo(primary, "db2").split()[0]
         "host='db1.x.test'"
     """
     values = {
@@ -48,7 +51,7 @@ def conninfo(primary: dict[str, Any], replica: str) -> str:
         "host": primary["name"],
         "hostaddr": primary["address"],
         "port": primary["port"],
-        "user": ROLE,
+        "user": primary["user"],
         "passfile": PASSFILE,
         "sslmode": "verify-full",
         "sslrootcert": CA_FILE,
@@ -71,27 +74,27 @@ def passfile_entry(primary: dict[str, Any]) -> str:
         The line up to the password.
 
     Example:
-        >>> passfile_entry({"name": "db1.x.test", "port": 5432})
+        >>> passfile_entry({"name": "db1.x.test", "port": 5432, "user": "saltern_replication"})
         'db1.x.test:5432:replication:saltern_replication:'
     """
-    return f"{primary['name']}:{primary['port']}:replication:{ROLE}:"
+    return f"{primary['name']}:{primary['port']}:replication:{primary['user']}:"
 
 
-def settings(primary: dict[str, Any], replica: str) -> dict[str, Any]:
+def settings(primary: dict[str, Any], directory: str) -> dict[str, Any]:
     """Return what postgresql.conf has on a replica beyond what every server has.
 
     Args:
         primary: As for :func:`conninfo`, and ``slot``.
-        replica: The replica's host id.
+        directory: Where postgresql.conf is.
 
     Returns:
         Settings by name.
 
     Example:
-        salt-call pgreplica.settings '{name: db1.x.test, address: 10.0.0.4, port: 5432, slot: saltern_db2}' db2
+        salt-call pgreplica.settings '{name: db1.x.test, ..., slot: saltern_db2}' /etc/postgresql/17/main
     """
     return {
-        "primary_conninfo": conninfo(primary, replica),
+        "include_if_exists": f"{directory}/{PRIMARY_FILE}",
         "primary_slot_name": primary["slot"],
         "hot_standby": True,
         # The primary keeps rows that a query here still reads; else vacuum there would end the query here.
@@ -148,24 +151,41 @@ def _step(slot: str, old: Any, new: Any, *statements: list[Any]) -> dict[str, An
     return {"subject": f"slot {slot}", "old": old, "new": new, **where}
 
 
-def plan_end_of_role(there: dict[str, Any] | None) -> list[dict[str, Any]]:
+def plan_end_of_roles(there: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the steps by which there is no replication role, in a fleet without replicas.
 
     Args:
-        there: What ``pg.roles`` found of it, or None.
+        there: What ``pg.roles`` found of it and of its double.
 
     Returns:
         Steps as ``pg.plan``.
 
     Example:
-        >>> plan_end_of_role(None)
+        >>> plan_end_of_roles({})
         []
     """
-    if there is None:
-        return []
-    drop = ["DROP ROLE ", {"identifier": ROLE}]
-    step = {"subject": f"role {ROLE}", "old": "can copy the cluster", "new": None}
-    return [{**step, "database": "postgres", "statements": [drop], "atomic": False}]
+    steps = []
+    for role in sorted(there):
+        step = {"subject": f"role {role}", "old": "can copy the cluster", "new": None, "database": "postgres"}
+        steps.append({**step, "statements": [["DROP ROLE ", {"identifier": role}]], "atomic": False})
+    return steps
+
+
+def primary_conf(primary: dict[str, Any], replica: str) -> str:
+    """Return the text of the file beside postgresql.conf that says whom a replica follows, and as which role.
+
+    Args:
+        primary: As for :func:`conninfo`.
+        replica: The replica's host id.
+
+    Returns:
+        The whole file.
+
+    Example:
+        salt-call pgreplica.primary_conf '{name: db1.x.test, ...}' db2
+    """
+    text: str = __utils__["pgconf.config"]({"primary_conninfo": conninfo(primary, replica)})
+    return text
 
 
 def fault(found: dict[str, Any], primary: dict[str, Any], asked: dict[str, Any], log: str) -> tuple[str, bool]:
@@ -210,8 +230,8 @@ def slots(port: int) -> dict[str, Any]:
         port: The server's port.
 
     Returns:
-        ``server`` (``up``, ``down`` or ``absent``), ``slots`` (``name``, ``active_pid`` and ``lost`` each) and ``role``
-        (what ``pg.roles`` tells of the replication role, or None).
+        ``server`` (``up``, ``down`` or ``absent``), ``slots`` (``name``, ``active_pid`` and ``lost`` each) and
+        ``roles`` (what ``pg.roles`` tells of the replication role and its double).
 
     Raises:
         CommandExecutionError: The server answers, but not to us.
@@ -221,8 +241,8 @@ def slots(port: int) -> dict[str, Any]:
     """
     found = __salt__["pg.select"]("slots", port, [SLOT_PREFIX])
     if isinstance(found, str):
-        return {"server": found, "slots": [], "role": None}
-    return {"server": "up", "slots": found, "role": __salt__["pg.roles"]([ROLE], port).get(ROLE)}
+        return {"server": found, "slots": [], "roles": {}}
+    return {"server": "up", "slots": found, "roles": __salt__["pg.roles"]([ROLE, f"{ROLE}__2"], port)}
 
 
 # On the replica.

@@ -63,11 +63,16 @@ def cluster_present(name: str, version: int, port: int) -> dict[str, Any]:
 
 
 def databases_present(
-    name: str, clients: list[dict[str, Any]], port: int, extensions: dict[str, list[str]] | None = None
+    name: str,
+    clients: list[dict[str, Any]],
+    port: int,
+    extensions: dict[str, list[str]] | None = None,
+    extra_roles: list[str] | None = None,
 ) -> dict[str, Any]:
     """Give each app one database, a role that owns and migrates it and a role that works in it; keep others out.
 
-    Both roles can log in and have no other attribute and no membership. CONNECT is revoked from PUBLIC, schema
+    Both roles can log in and have no other attribute and no membership. While a password is replaced, each has a double
+    that can log in as well. Other roles of the server can do nothing, or go. CONNECT is revoked from PUBLIC, schema
     ``public`` belongs to the owner and nobody else can write to it. The app's role owns nothing: it may read and write
     what the owner makes. All drift from that is repaired, and a database that the app's role owned is moved over. The
     passwords come from the pillar (``secrets:apps:<app>:database_password`` and ``owner_password``) and only their
@@ -79,6 +84,7 @@ def databases_present(
         clients: ``wiring.postgres.clients`` of the pillar: ``app``, ``database``, ``user`` and ``owner`` each.
         port: The server's port.
         extensions: For each app the extensions of its database.
+        extra_roles: Roles that migrations grant rights to; they cannot log in.
 
     Returns:
         Salt's result; ``changes`` by role and database, never with a password.
@@ -93,8 +99,7 @@ def databases_present(
     """
     try:
         databases = __salt__["pg.wanted"](clients, extensions)
-        passwords = {entry["user"]: _password(entry["app"], "database_password") for entry in databases.values()}
-        passwords |= {entry["owner"]: _password(entry["app"], "owner_password") for entry in databases.values()}
+        passwords = {role: password for entry in databases.values() for role, password in _logins(entry).items()}
         current = __salt__["pg.databases"](databases, port)
     except (CommandExecutionError, ValueError) as error:
         return _result(name, False, {}, str(error))
@@ -105,7 +110,7 @@ def databases_present(
         return _result(name, None, {}, "The server does not run; it would be started, and its databases compared.")
 
     salts = {role: os.urandom(16) for role in passwords}
-    steps = __salt__["pg.plan"](databases, current, passwords, salts)
+    steps = __salt__["pg.plan"](databases, current, passwords, salts, extra_roles)
     changes = {step["subject"]: {"old": step["old"], "new": step["new"]} for step in steps}
     warnings = _warnings(current)
     if not steps:
@@ -116,6 +121,16 @@ def databases_present(
     if problem:
         return _result(name, False, {}, problem)
     return _result(name, True, changes, f"{len(steps)} changed.") | warnings
+
+
+def _logins(entry: dict[str, Any]) -> dict[str, str | None]:
+    """Return the password of each login role of an app; None for one that is closed."""
+    found: dict[str, str | None] = {}
+    for key, name in (("user", "database"), ("owner", "owner")):
+        password, held = _password(entry["app"], f"{name}_password"), __pillar__["secrets"]["apps"][entry["app"]]
+        slot, previous = held.get("logins", {}).get(name, 1), held.get("previous", {}).get(f"{name}_password")
+        found |= __salt__["pg.logins"](entry[key], password, slot, previous)
+    return found
 
 
 def _password(app: str, key: str) -> str:

@@ -44,13 +44,16 @@ def let_in(name: str, replicas: list[dict[str, Any]], port: int) -> dict[str, An
         return _result(name, None, {}, "The server does not run; it would be started, and its replicas compared.")
     steps = __salt__["pgreplica.plan_slots"](replicas, current["slots"])
     if replicas:
-        password = __pillar__.get("secrets", {}).get("replication_password")
+        secrets = __pillar__.get("secrets", {})
+        password = secrets.get("replication_password")
         if not isinstance(password, str):
             return _result(name, False, {}, "the pillar has no secrets:replication_password for this host")
+        slot = secrets.get("logins", {}).get("replication", 1)
+        logins = __salt__["pg.logins"](ROLE, password, slot, secrets.get("previous", {}).get("replication_password"))
         new = "can copy the whole cluster, and change nothing"
-        steps = __salt__["pg.plan_role"](ROLE, current["role"], password, os.urandom(16), new, True) + steps
+        steps = __salt__["pg.plan_logins"](current["roles"], logins, os.urandom(16), new) + steps
     else:
-        steps += __salt__["pgreplica.plan_end_of_role"](current["role"])
+        steps += __salt__["pgreplica.plan_end_of_roles"](current["roles"])
     changes = {step["subject"]: {"old": step["old"], "new": step["new"]} for step in steps}
     if not steps:
         return _result(name, True, {}, f"{len(replicas)} replicas, and what they need is there.")

@@ -129,8 +129,9 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
 
     Args:
         clients: Who may connect: ``database``, ``user``, ``owner``, ``migrates`` (whether the owner comes from there
-            too) and ``address`` (a network, such as 10.0.0.5/32) each.
-        replicas: Who may copy the whole cluster: ``address`` each.
+            too), ``address`` (a network, such as 10.0.0.5/32) and ``logins`` (for ``user`` and ``owner`` the roles that
+            may log in for it, two while a password is replaced) each.
+        replicas: Who may copy the whole cluster: ``address`` and ``logins`` each.
 
     Returns:
         The whole file.
@@ -150,13 +151,15 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
         f'local all "{READER_ROLE}" peer map=saltern',
     ]
     needs = [
-        f"hostssl replication {_hba_quote(REPLICATION_ROLE)} {_hba_network(replica)} scram-sha-256"
+        f"hostssl replication {_hba_quote(login)} {_hba_network(replica)} scram-sha-256"
         for replica in replicas or []
+        for login in replica.get("logins") or [REPLICATION_ROLE]
     ]
     for client in clients:
         address, database = _hba_network(client), _hba_quote(client["database"])
         who = ("user", "owner") if client["migrates"] else ("user",)
-        needs += [f"hostssl {database} {_hba_quote(client[role])} {address} scram-sha-256" for role in who]
+        logins = [login for role in who for login in (client.get("logins") or {}).get(role) or [client[role]]]
+        needs += [f"hostssl {database} {_hba_quote(login)} {address} scram-sha-256" for login in logins]
     lines += list(dict.fromkeys(needs))
     # `all` in the second column does not cover replication.
     lines += [

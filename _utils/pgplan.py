@@ -4,27 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-#: What both roles of an app are. Every attribute that lets it leave its own database is off.
-ROLE_ATTRIBUTES = {
-    "rolcanlogin": ("LOGIN", True),
-    "rolsuper": ("SUPERUSER", False),
-    "rolcreatedb": ("CREATEDB", False),
-    "rolcreaterole": ("CREATEROLE", False),
-    "rolreplication": ("REPLICATION", False),
-    "rolbypassrls": ("BYPASSRLS", False),
-    "rolinherit": ("INHERIT", True),
-}
-
-#: Our own roles (pgsession.py), what each is, and the groups it is in. Root comes as them, so they have no password.
+#: The role with which we look (pgsession.py).
 READER = "saltern_reader"
-READER_GROUPS = ("pg_read_all_settings", "pg_read_all_stats")
-
-#: What sessions of our own roles begin with, whoever opens them; ``ALTER DATABASE ... SET`` cannot undo it. By name,
-#: the text that PostgreSQL keeps, and the values for SQL.
-OWN_SETTINGS = {
-    "search_path": ("pg_catalog, pg_temp", ("pg_catalog", "pg_temp")),
-    "role": ("none", ("none",)),
-}
 
 #: What an app may do with what its owner makes, by pg_default_acl's letter: the words for SQL, and the privileges.
 APP_PRIVILEGES = {
@@ -70,32 +51,25 @@ def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | Non
     return found
 
 
-def plan(
-    databases: dict[str, dict[str, Any]], current: dict[str, Any], verifiers: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Return the steps from what is there to what should be there.
+def plan(databases: dict[str, dict[str, Any]], current: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps from the databases that are there to those that should be there. Their roles are there by then.
 
     Args:
         databases: From :func:`wanted`.
-        current: From ``pg.databases``: ``roles`` and ``databases`` by name. Empty for a server that is yet to come.
-        verifiers: New ones, by role; roles whose password is right have none.
+        current: From ``pg.databases``: ``databases`` by name. Empty for a server that is yet to come.
 
     Returns:
-        Steps in their order: ``subject`` (``role demo``), ``old`` and ``new`` (for the plan; never a password),
+        Steps in their order: ``subject`` (``database demo``), ``old`` and ``new`` (for the plan; never a password),
         ``database`` (where to run it), ``statements`` and ``atomic`` (all of them or none). A statement is a list of
         SQL text and of values that ``pg.execute`` quotes: ``["DROP ROLE ", {"identifier": "demo"}]``.
 
     Example:
-        >>> plan({}, {"roles": {}, "databases": {}}, {})
+        >>> plan({}, {"databases": {}})
         []
     """
-    roles, present = current.get("roles", {}), current.get("databases", {})
-    steps = plan_role(READER, roles.get(READER), None, "can look, and change nothing", groups=READER_GROUPS, peer=True)
-    steps += _plan_settings({role: OWN_SETTINGS for role in ("postgres", READER)}, current.get("settings", []))
+    steps: list[dict[str, Any]] = []
+    present = current.get("databases", {})
     for database, entry in databases.items():
-        for key, new in (("user", "can log in, owns nothing"), ("owner", "can log in, owns the app's database only")):
-            role = entry[key]
-            steps += plan_role(role, roles.get(role), verifiers.get(role), new)
         steps += _plan_database(database, entry["owner"], entry["user"], present.get(database))
         steps += _plan_schema(database, entry["owner"], present.get(database))
         steps += _plan_objects(database, entry["owner"], entry["user"], present.get(database))
@@ -112,105 +86,6 @@ def _step(
 ) -> dict[str, Any]:
     step = {"subject": subject, "old": old, "new": new, "database": database, "statements": list(statements)}
     return {**step, "atomic": atomic}
-
-
-def plan_role(
-    role: str,
-    there: dict[str, Any] | None,
-    verifier: str | None,
-    new: str,
-    replication: bool = False,
-    groups: tuple[str, ...] = (),
-    peer: bool = False,
-) -> list[dict[str, Any]]:
-    """Return the steps by which a role can log in, and has no right of its own.
-
-    Args:
-        role: The role's name.
-        there: What ``pg.roles`` found of it; None for a role that is yet to come.
-        verifier: A new one; None when its password is right.
-        new: What it will be, for the plan.
-        replication: Whether it may copy the cluster.
-        groups: The roles that it is a member of, and of no other.
-        peer: Whether it comes over the socket only, and has no password.
-
-    Returns:
-        Steps as :func:`plan`.
-
-    Example:
-        >>> plan_role("demo", None, "SCRAM-SHA-256$...", "can log in")[0]["subject"]
-        'role demo'
-    """
-    subject = f"role {role}"
-    attributes = {**ROLE_ATTRIBUTES, "rolreplication": ("REPLICATION", replication)}
-    options = " ".join(word if on else f"NO{word}" for word, on in attributes.values())
-    secret = [" PASSWORD NULL"] if peer else [" PASSWORD ", {"literal": verifier}]
-    joins = {group: ["GRANT ", _name(group), " TO ", _name(role)] for group in groups}
-    if there is None:
-        create = ["CREATE ROLE ", _name(role), f" {options} CONNECTION LIMIT -1", *secret]
-        return [_step(subject, None, new, "postgres", create, *joins.values(), atomic=True)]
-    steps = []
-    wrong = {word: there[column] for column, (word, on) in attributes.items() if there[column] != on}
-    if there["rolconnlimit"] != -1:
-        wrong["CONNECTION LIMIT"] = there["rolconnlimit"]
-    if there["expires"]:
-        wrong["VALID UNTIL"] = there["expires"]
-    if wrong:
-        old = ", ".join(f"{word} {value}" for word, value in sorted(wrong.items()))
-        alter = ["ALTER ROLE ", _name(role), f" {options} CONNECTION LIMIT -1 VALID UNTIL 'infinity'"]
-        steps.append(_step(f"{subject} attributes", old, options, "postgres", alter))
-    for group in sorted(set(there["member_of"]) - set(groups)):
-        revoke = ["REVOKE ", _name(group), " FROM ", _name(role), " CASCADE"]
-        steps.append(_step(f"{subject} member of {group}", True, False, "postgres", revoke))
-    steps += [
-        _step(f"{subject} member of {group}", False, True, "postgres", join)
-        for group, join in joins.items()
-        if group not in there["member_of"]
-    ]
-    if verifier or (peer and there["rolpassword"]):
-        old = "another password" if there["rolpassword"] else "no password"
-        new = "no password" if peer else "the password in the pillar"
-        steps.append(_step(f"{subject} password", old, new, "postgres", ["ALTER ROLE ", _name(role), *secret]))
-    return steps
-
-
-def _plan_settings(wanted: dict[str, dict[str, Any]], rows: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """Return the steps by which these settings of roles are the only ones: a session begins with what the site says.
-
-    Values are not shown: somebody may have put a secret into one.
-    """
-    there: dict[tuple[str, str], dict[str, str]] = {(role, ""): {} for role in wanted}
-    for row in rows:
-        name, _, value = row["setting"].partition("=")
-        there.setdefault((row["role"], row["database"]), {})[name] = value
-    steps = []
-    for (role, database), found in there.items():
-        right = wanted.get(role, {}) if not database else {}
-        wrong = {name for name, value in found.items() if name in right and value != right[name][0]}
-        strange, lacking = sorted(set(found) - set(right)), sorted(set(right) - set(found) | wrong)
-        if not (strange or lacking):
-            continue
-        target: list[Any] = ["ALTER ROLE ", _name(role) if role else "ALL"]
-        target += [" IN DATABASE ", _name(database)] if role and database else []
-        target = ["ALTER DATABASE ", _name(database)] if database and not role else target
-        statements = [[*target, " RESET ", *_setting(name)] for name in strange]
-        statements += [[*target, " SET ", *_setting(name), " TO ", *_values(right[name][1])] for name in lacking]
-        old = ", ".join(f"{name} (another value)" if name in wrong else name for name in sorted(found)) or None
-        new = ", ".join(sorted(right)) or None
-        who = " in ".join([f"role {role}"] * bool(role) + [f"database {database}"] * bool(database)) or "all roles"
-        steps.append(_step(f"{who} settings", old, new, "postgres", *statements, atomic=True))
-    return steps
-
-
-def _setting(name: str) -> list[Any]:
-    """A name such as plpgsql.check_asserts is two names for SQL."""
-    first, *others = name.split(".")
-    return [_name(first), *(part for other in others for part in (".", _name(other)))]
-
-
-def _values(values: tuple[str, ...]) -> list[Any]:
-    first, *others = values
-    return [{"literal": first}, *(part for other in others for part in (", ", {"literal": other}))]
 
 
 def _plan_database(database: str, owner: str, user: str, there: dict[str, Any] | None) -> list[dict[str, Any]]:

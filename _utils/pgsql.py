@@ -18,17 +18,33 @@ SELECT pg_catalog.set_config('log_statement', 'none', false),
        pg_catalog.set_config('log_min_error_statement', 'panic', false)
 """
 
-ROLES = """
-SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
-       r.rolinherit, r.rolconnlimit, r.rolpassword,
-       CASE WHEN r.rolvaliduntil OPERATOR(pg_catalog.<) CAST('infinity' AS pg_catalog.timestamptz)
-            THEN CAST(r.rolvaliduntil AS pg_catalog.text) END AS expires,
-       ARRAY(SELECT CAST(g.rolname AS pg_catalog.text)
-             FROM pg_catalog.pg_auth_members m
-             JOIN pg_catalog.pg_authid g ON g.oid OPERATOR(pg_catalog.=) m.roleid
-             WHERE m.member OPERATOR(pg_catalog.=) r.oid ORDER BY 1) AS member_of
-FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) ANY (%s)
+# Those with these names, or all that are not Postgres' own. Armed: it can do something.
+_ROLES = """
+WITH found AS (
+    SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls,
+           r.rolinherit, r.rolconnlimit, r.rolpassword,
+           CASE WHEN r.rolvaliduntil OPERATOR(pg_catalog.<) CAST('infinity' AS pg_catalog.timestamptz)
+                THEN CAST(r.rolvaliduntil AS pg_catalog.text) END AS expires,
+           ARRAY(SELECT ARRAY[CAST(g.rolname AS pg_catalog.text), coalesce(CAST(b.rolname AS pg_catalog.text), ''),
+                              CASE WHEN m.admin_option THEN 'admin' ELSE '' END]
+                 FROM pg_catalog.pg_auth_members m
+                 JOIN pg_catalog.pg_authid g ON g.oid OPERATOR(pg_catalog.=) m.roleid
+                 LEFT JOIN pg_catalog.pg_authid b ON b.oid OPERATOR(pg_catalog.=) m.grantor
+                 WHERE m.member OPERATOR(pg_catalog.=) r.oid ORDER BY 1) AS member_of,
+           (SELECT pg_catalog.count(*) FROM pg_catalog.pg_shdepend d
+            WHERE d.refclassid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_authid' AS pg_catalog.regclass)
+              AND d.refobjid OPERATOR(pg_catalog.=) r.oid) AS dependents
+    FROM pg_catalog.pg_authid r WHERE {condition}
+)
+SELECT *, rolcanlogin OR rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls
+          OR rolpassword IS NOT NULL OR pg_catalog.cardinality(member_of) OPERATOR(pg_catalog.>) 0 AS armed
+FROM found
 """
+ROLES = _ROLES.format(condition="r.rolname OPERATOR(pg_catalog.=) ANY (%s)")
+ALL_ROLES = _ROLES.format(
+    condition="r.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)"
+    " OR r.rolname OPERATOR(pg_catalog.=) 'postgres'"
+)
 
 # Settings that a session begins with because of its role or its database; empty: of all.
 ROLE_SETTINGS = """
@@ -182,4 +198,4 @@ def queries() -> dict[str, str]:
         >>> "roles" in queries()
         True
     """
-    return {name.lower(): text for name, text in globals().items() if name.isupper() and isinstance(text, str)}
+    return {name.lower(): text for name, text in globals().items() if name[0].isupper() and isinstance(text, str)}

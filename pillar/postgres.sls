@@ -5,4 +5,5 @@ postgres:
   memory_mb: null
   memory_share: 0.5
   max_connections: null
+  extra_roles: []
   settings: {}

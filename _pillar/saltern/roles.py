@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from .kinds import AbsolutePath, Account, Allowed, Network, OneLine, Port, SettingName, SshKey, SysctlName, Timezone
+from .kinds import (
+    AbsolutePath,
+    Account,
+    Allowed,
+    Database,
+    Network,
+    OneLine,
+    Port,
+    SettingName,
+    SshKey,
+    SysctlName,
+    Timezone,
+)
 from .model import Model
 
 # Postgres settings that another key or a state decides.
@@ -43,6 +55,12 @@ def _postgres_settings(value: dict[str, str]) -> dict[str, str]:
     taken = [f"{name} ({OWN_POSTGRES_SETTINGS[name]})" for name in value if name in OWN_POSTGRES_SETTINGS]
     if taken:
         raise ValueError(f"not to be set here: {', '.join(taken)}")
+    return value
+
+
+def _extra_role(value: str) -> str:
+    if value.startswith(("pg_", "saltern_")) or value == "postgres":
+        raise ValueError(f'"{value}" is a role of Postgres or of Saltern itself; take another name')
     return value
 
 
@@ -110,6 +128,9 @@ class Postgres(Model):
     )
     max_connections: Annotated[int, Field(ge=10, le=10000)] | None = Field(
         description="Connections; null: from the memory."
+    )
+    extra_roles: list[Annotated[Database, AfterValidator(_extra_role)]] = Field(
+        description="Roles beyond those of the apps, for migrations that grant rights to them; they cannot log in."
     )
     settings: Annotated[dict[SettingName, SettingValue], AfterValidator(_postgres_settings)] = Field(
         description="Further settings of postgresql.conf, over the computed ones."

@@ -67,6 +67,7 @@ def check(files: Files) -> list[Problem]:
         _replicas,
         _hostnames,
         _owners,
+        _extra_roles,
         _sources,
         _templates,
         _urls,
@@ -192,6 +193,17 @@ def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Proble
             if databases[app] != databases[other] and own[0] in theirs:
                 text = f"{own[0]} is a role of the database of app {other}; take another name"
                 yield files.apps[app].problem(("database",), text)
+
+
+def _extra_roles(files: Files) -> Iterator[Problem]:
+    """A role that the site names may not be one that an app logs in with."""
+    names = files.merged.get("postgres", {}).get("extra_roles")
+    owned = {app: _owned(files, app, "database") for app in files.apps}
+    taken = {role: app for app, name in owned.items() if isinstance(name, str) for role in roles_of(name)}
+    for place, name in enumerate(names if isinstance(names, list) else []):
+        if isinstance(name, str) and name in taken:
+            text = f"{name} is a role of the database of app {taken[name]}; take it out, or another name"
+            yield files.settings.problem(("postgres", "extra_roles", place), text)
 
 
 def _owned(files: Files, app: str, key: str) -> object:

@@ -16,7 +16,7 @@ from .placeholders import fill
 
 if TYPE_CHECKING:
     from .load import Site
-    from .secretfile import Secrets
+    from .secretfile import AppSecrets, Secrets
 
 LOOPBACK = "127.0.0.1"
 CA_FILE = "/etc/saltern/tls/ca.crt"
@@ -126,7 +126,25 @@ def slot_of(replica: str) -> str:
     return f"saltern_{replica.replace('-', '_')}"
 
 
-def replication(site: Site, host: str) -> dict[str, Any]:
+REPLICATION_ROLE = "saltern_replication"
+
+
+def valid_logins(role: str, slot: int, previous: str | None) -> list[str]:
+    """Answers the Postgres roles that may log in for another one: the one in force, and the other while it is good.
+
+    Args:
+        role: the role that they act as.
+        slot: 1 or 2: which of the two is in force.
+        previous: the password of the other one, or None.
+
+    Example:
+        >>> valid_logins("demo", 2, None), valid_logins("demo", 2, "old")
+        (['demo__2'], ['demo', 'demo__2'])
+    """
+    return [login_of(role, number) for number in (1, 2) if number == slot or previous is not None]
+
+
+def replication(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     """Answers who copies from whom: the replicas of this host, and its primary when it is one itself.
 
     This is what decides which server is the primary; everything else follows from it.
@@ -134,13 +152,17 @@ def replication(site: Site, host: str) -> dict[str, Any]:
     Args:
         site: the site.
         host: a host with role postgres.
+        secrets: the host's secrets, which say who logs in.
 
     Returns:
-        `{"replicas": [{host, slot, address (CIDR)}], "primary": None or {host, name, address, port, slot}}`.
+        `{"replicas": [{host, slot, address (CIDR), logins}],
+        "primary": None or {host, name, address, port, slot, user}}`.
     """
     hosts, named = site.fleet.hosts, site.fleet.hosts[host].replica_of
+    slot, previous = secrets.logins.replication, secrets.previous.replication_password
+    logins = valid_logins(REPLICATION_ROLE, slot, previous)
     replicas = [
-        {"host": name, "slot": slot_of(name), "address": f"{hosts[name].address}/32"}
+        {"host": name, "slot": slot_of(name), "address": f"{hosts[name].address}/32", "logins": logins}
         for name in site.fleet.replicas
         if hosts[name].replica_of == host
     ]
@@ -152,13 +174,16 @@ def replication(site: Site, host: str) -> dict[str, Any]:
             "address": hosts[named].address,
             "port": site.settings.postgres.port,
             "slot": slot_of(host),
+            "user": login_of(REPLICATION_ROLE, slot),
         }
     return {"replicas": replicas, "primary": primary}
 
 
-def postgres(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Postgres listens, each client it lets in (app, database, user, owner, address as CIDR), and who
-    copies from whom. A replica lets the same apps in as its primary: to read, and for the day on which it is one.
+def postgres(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
+    """Answers where Postgres listens, each client it lets in, and who copies from whom.
+
+    A client has app, database, user, owner, address (CIDR) and, for user and owner, which roles may log in for it. A
+    replica lets the same apps in as its primary: to read, and for the day on which it is one.
     """
     clients = [
         {
@@ -166,13 +191,23 @@ def postgres(site: Site, host: str) -> dict[str, Any]:
             "database": app.database,
             "user": app.database,
             "owner": owner_of(str(app.database)),
+            "logins": _logins(str(app.database), secrets.apps[name]),
             "migrates": "web" in site.fleet.hosts[client].roles,
             "address": f"{address_seen(site, host, client)}/32",
         }
         for name, app in sorted(site.apps.items())
         for client in _users(site, host, "postgres", *APP_ROLES)
     ]
-    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients, **replication(site, host)}
+    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients} | replication(
+        site, host, secrets
+    )
+
+
+def _logins(database: str, keys: AppSecrets) -> dict[str, list[str]]:
+    return {
+        "user": valid_logins(database, keys.logins.database, keys.previous.database_password),
+        "owner": valid_logins(owner_of(database), keys.logins.owner, keys.previous.owner_password),
+    }
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
@@ -395,7 +430,7 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         "minion": minion,
         "master": master,
         "builder": builder,
-        "postgres": postgres,
+        "postgres": lambda site, host: postgres(site, host, secrets),
         "redis": redis,
         "web": web,
         "worker": worker,

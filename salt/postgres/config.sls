@@ -2,7 +2,7 @@
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set tls = pillar['secrets']['tls'] %}
 {%- set wiring = pillar['wiring']['postgres'] %}
-{%- set replica = salt['pgreplica.settings'](wiring['primary'], pillar['host']['id']) if wiring['primary'] else {} %}
+{%- set replica = salt['pgreplica.settings'](wiring['primary'], directory) if wiring['primary'] else {} %}
 
 include:
   - postgres.packages
@@ -44,6 +44,21 @@ include:
     - show_changes: False
     - require:
       - file: /etc/postgresql/tls
+
+{{ directory }}/primary.conf:
+{%- if wiring['primary'] %}
+  file.managed:
+    - contents: {{ salt['pgreplica.primary_conf'](wiring['primary'], pillar['host']['id']) | json }}
+    - user: root
+    - group: postgres
+    - mode: '0640'
+    - require:
+      - sls: postgres.cluster
+    - require_in:
+      - file: {{ directory }}/postgresql.conf
+{%- else %}
+  file.absent: []
+{%- endif %}
 
 # The server itself reads the new file before it replaces the old one.
 {{ directory }}/postgresql.conf:

@@ -20,6 +20,7 @@ databases:
   pg.databases_present:
     - clients: {{ wiring['clients'] | json }}
     - port: {{ pillar['postgres']['port'] }}
+    - extra_roles: {{ pillar['postgres']['extra_roles'] | json }}
     - require:
       - daemon: postgresql@{{ version }}-main.service
 

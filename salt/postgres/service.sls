@@ -1,6 +1,7 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set drop_in = '/etc/systemd/system/postgresql@' ~ version ~ '-main.service.d/saltern.conf' %}
+{%- set primary = pillar['wiring']['postgres']['primary'] %}
 
 include:
   - postgres.config
@@ -26,8 +27,14 @@ postgresql@{{ version }}-main.service:
       - {{ directory }}/pg_hba.conf
       - {{ directory }}/pg_ident.conf
       - /etc/postgresql/tls
+{%- if primary %}
+      - {{ directory }}/primary.conf
+{%- endif %}
     - reload:
       - {{ directory }}/pg_hba.conf
+{%- if primary %}
+      - {{ directory }}/primary.conf
+{%- endif %}
       - {{ directory }}/pg_ident.conf
       - /etc/postgresql/tls
     - watch:
@@ -37,3 +44,6 @@ postgresql@{{ version }}-main.service:
       - file: /etc/postgresql/tls/host.crt
       - file: /etc/postgresql/tls/host.key
       - file: {{ drop_in }}
+{%- if primary %}
+      - file: {{ directory }}/primary.conf
+{%- endif %}

@@ -92,9 +92,10 @@ def changes(outcome: Outcome) -> dict[str, object]:
 class Owner:
     """The role that owns the demo's database, as a stranger who has its password would use it."""
 
-    def __init__(self, lab: Lab, host: Host, role: str = "demo_owner", key: str = "owner_password") -> None:
-        password = yaml.safe_load((lab.site / "secrets/shared.yaml").read_text())["apps"]["demo"][key]
-        self.host, self.url = host, f"postgres://{role}:{password}@127.0.0.1/demo?sslmode=require"
+    def __init__(self, lab: Lab, host: Host) -> None:
+        held = yaml.safe_load((lab.site / "secrets/shared.yaml").read_text())["apps"]["demo"]
+        login = "demo_owner" + "__2" * (held.get("logins", {}).get("owner", 1) == 2)
+        self.host, self.url = host, f"postgres://{login}:{held['owner_password']}@127.0.0.1/demo?sslmode=require"
 
     def sql(self, query: str, expect: bool = True) -> str:
         done = self.host.execute(["psql", "-XAt", "-v", "ON_ERROR_STOP=1", self.url], stdin=query, capture=True)

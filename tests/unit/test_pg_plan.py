@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from tests.unit.contracts import load
-from tests.unit.contracts.pg import CLIENTS, PILLAR, World, cluster, converged, pg, pgplan, scram, server
+from tests.unit.contracts.pg import (
+    CLIENTS,
+    GROUPS,
+    PILLAR,
+    World,
+    cluster,
+    converged,
+    pg,
+    pgplan,
+    pgroles,
+    scram,
+    server,
+)
 
 PASSWORDS = {"demo": "secret of demo", "demo_owner": "secret of owner"}
 SALTS = dict.fromkeys(PASSWORDS, b"0123456789abcdef")
@@ -34,10 +46,10 @@ def test_bare_server() -> None:
     steps = plan({"roles": {}, "databases": {}}, {"demo": ["pg_trgm"]})
     assert [step["subject"] for step in steps] == [
         "role saltern_reader",
-        "role postgres settings",
-        "role saltern_reader settings",
         "role demo",
         "role demo_owner",
+        "role postgres settings",
+        "role saltern_reader settings",
         "database demo",
         "database demo default privileges",
         "database demo extension pg_trgm",
@@ -50,8 +62,14 @@ def test_bare_server() -> None:
     assert [step["database"] for step in steps] == ["postgres"] * 6 + ["demo"] * 2
 
 
-def role(**drift: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda current: current["roles"]["demo"].update(drift)
+def role(name: str = "demo", **drift: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda current: current["roles"][name].update(drift)
+
+
+def stranger(**drift: Any) -> Callable[[dict[str, Any]], None]:
+    nothing = dict.fromkeys((*pgroles.ATTRIBUTES, "rolpassword", "expires"), False)
+    found = {**nothing, "rolconnlimit": -1, "member_of": [], "dependents": 0, "armed": True}
+    return lambda current: current["roles"].update(eve={**found, **drift})
 
 
 def database(**drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -78,9 +96,19 @@ GRANTS = converged()["databases"]["demo"]["grants"]
         (role(rolconnlimit=3), "role demo attributes", "CONNECTION LIMIT -1"),
         (role(expires="2020-01-01"), "role demo attributes", "VALID UNTIL 'infinity'"),
         (
-            role(member_of=["pg_read_all_data"]),
+            role(member_of=[["pg_read_all_data", "mallory", ""]]),
             "role demo member of pg_read_all_data",
-            'REVOKE "pg_read_all_data" FROM',
+            'REVOKE "pg_read_all_data" FROM "demo" GRANTED BY "mallory" CASCADE',
+        ),
+        (role("saltern_reader", member_of=GROUPS[:1]), "role saltern_reader member of pg_read_all_stats", "GRANT"),
+        (role("saltern_reader", rolpassword="x"), "role saltern_reader password", "PASSWORD NULL"),
+        (role("postgres", rolpassword="x"), "role postgres password", "PASSWORD NULL"),
+        (stranger(rolcanlogin=True), "role eve", 'DROP ROLE "eve"'),
+        (stranger(rolsuper=True, dependents=3), "role eve", "NOLOGIN NOSUPERUSER"),
+        (
+            stranger(member_of=[["demo_owner", "postgres", ""]], dependents=1),
+            "role eve",
+            'REVOKE "demo_owner" FROM "eve" GRANTED BY "postgres"',
         ),
         (role(rolpassword=None), "role demo password", "PASSWORD '...'"),
         (role(rolpassword="md5" + "0" * 32), "role demo password", "PASSWORD '...'"),
@@ -166,6 +194,44 @@ def test_a_setting_of_ours_that_was_changed_is_put_back_and_no_value_is_shown() 
     assert [step["subject"] for step in steps] == ["role postgres settings"]
     assert sql(steps) == ["""ALTER ROLE "postgres" SET "search_path" TO '...', '...'"""]
     assert "secret" not in repr(steps) and steps[0]["old"] != steps[0]["new"]
+
+
+def test_a_role_that_left_and_can_do_nothing_stays() -> None:
+    current = converged()
+    stranger(armed=False, dependents=5)(current)
+    assert plan(current) == []
+
+
+def test_two_login_roles_take_turns() -> None:
+    """The first rotation: the double appears, both can log in; at the end the first one is closed."""
+    turned = pgroles.logins("demo", "the new secret", 2, "secret of demo")
+    current = converged()
+    passwords = {**turned, "demo_owner": "secret of owner", "demo_owner__2": None}
+    salts = dict.fromkeys(passwords, b"0123456789abcdef")
+
+    def planned() -> list[dict[str, Any]]:
+        return pg().plan(pgplan.wanted(CLIENTS), current, passwords, salts)
+
+    steps = planned()
+    assert [step["subject"] for step in steps] == ["role demo__2", "role demo__2 settings"]
+    assert sql(steps)[0].startswith('CREATE ROLE "demo__2" LOGIN NOSUPERUSER')
+    assert sql(steps)[1:] == ['GRANT "demo" TO "demo__2"', """ALTER ROLE "demo__2" SET "role" TO '...'"""]
+    verifier = scram.verifier("the new secret", b"0123456789abcdef")
+    current["roles"]["demo__2"] = {
+        **current["roles"]["demo"], "member_of": [["demo", "postgres", ""]], "rolpassword": verifier,
+    }  # fmt: skip
+    current["settings"].append({"role": "demo__2", "database": "", "setting": "role=demo"})
+    assert planned() == []
+    passwords["demo"] = None
+    steps = planned()
+    assert [step["subject"] for step in steps] == ["role demo attributes", "role demo password"]
+    assert "NOLOGIN" in sql(steps)[0] and sql(steps)[1] == 'ALTER ROLE "demo" PASSWORD NULL'
+
+
+def test_a_role_that_only_gets_rights_cannot_log_in() -> None:
+    steps = pg().plan({}, {"roles": {}, "databases": {}}, {}, {}, ["reporting"])
+    made = next(step for step in steps if step["subject"] == "role reporting")
+    assert sql([made])[0].startswith('CREATE ROLE "reporting" NOLOGIN') and sql([made])[0].endswith("PASSWORD NULL")
 
 
 def test_an_extension_is_made_where_nobody_could_lay_anything() -> None:

@@ -33,9 +33,11 @@ def test_the_password_is_in_a_file_and_in_no_connection_string() -> None:
 
 
 def test_only_the_replicas_address_may_copy() -> None:
-    lines = pgconf.hba([], REPLICAS).splitlines()
+    logins = ["saltern_replication", "saltern_replication__2"]
+    lines = pgconf.hba([], [{**one, "logins": logins} for one in REPLICAS]).splitlines()
     assert [line for line in lines if "replication" in line] == [
         'hostssl replication "saltern_replication" 10.0.0.5/32 scram-sha-256',
+        'hostssl replication "saltern_replication__2" 10.0.0.5/32 scram-sha-256',
         "local replication all reject",
         "host replication all all reject",
     ]
@@ -52,9 +54,17 @@ def test_slots_follow_the_fleet() -> None:
 
 
 def test_without_replicas_the_role_goes() -> None:
-    assert pgreplica.plan_end_of_role({"rolname": "x"})[0]["statements"] == [
-        ["DROP ROLE ", {"identifier": pgreplica.ROLE}]
-    ]
+    names = [pgreplica.ROLE, f"{pgreplica.ROLE}__2"]
+    steps = pgreplica.plan_end_of_roles({name: {"rolname": name} for name in names})
+    assert [step["statements"] for step in steps] == [[["DROP ROLE ", {"identifier": name}]] for name in names]
+
+
+def test_another_role_to_copy_with_is_read_without_a_restart() -> None:
+    """postgresql.conf stays the same text, and the file beside it is one that a reload is enough for."""
+    assert "conninfo" not in "".join(pgreplica.settings(PRIMARY, "/etc/postgresql/17/main"))
+    pgreplica.__utils__ = {"pgconf.config": pgconf.config}
+    text = pgreplica.primary_conf({**PRIMARY, "user": "saltern_replication__2"}, "db2")
+    assert "saltern_replication__2" in text and text.startswith("primary_conninfo = ")
 
 
 def test_a_primarys_data_are_never_overwritten(tmp_path: Path) -> None:

@@ -298,6 +298,14 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "system account": (put(SHOP, "user", value="root"), SHOP, "user", ['"root" is an account of the system']),
     "system database": (put(SHOP, "database", value="postgres"), SHOP, "database", ["database of Postgres itself"]),
+    "an extra role of an app": (
+        put(SETTINGS, "postgres", "extra_roles", value=["blog__2"]), SETTINGS, "postgres.extra_roles.0",
+        ["blog__2 is a role of the database of app blog"],
+    ),
+    "an extra role of Postgres": (
+        put(SETTINGS, "postgres", "extra_roles", value=["pg_monitor"]), SETTINGS, "postgres.extra_roles.0",
+        ["pg_monitor", "a role of Postgres or of Saltern"],
+    ),
     "a role of Saltern": (
         put(SHOP, "database", value="saltern_reader"), SHOP, "database", ["could be a role of Postgres or of Saltern"],
     ),

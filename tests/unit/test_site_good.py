@@ -160,7 +160,14 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "ssh_from": None,
         },
         "builder": {"keep": 5, "port": 8843},
-        "postgres": {"port": 5432, "memory_mb": 1024, "memory_share": 0.5, "max_connections": None, "settings": {}},
+        "postgres": {
+            "port": 5432,
+            "memory_mb": 1024,
+            "memory_share": 0.5,
+            "max_connections": None,
+            "extra_roles": [],
+            "settings": {},
+        },
         "redis": {"port": 6379, "maxmemory_mb": 128},
         "web": {"port": 8080},
         "worker": {"start_seconds": 3, "stop_seconds": 60},
@@ -251,6 +258,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "database": "demo",
                         "user": "demo",
                         "owner": "demo_owner",
+                        "logins": {"user": ["demo"], "owner": ["demo_owner"]},
                         "migrates": True,
                         "address": "127.0.0.1/32",
                     }

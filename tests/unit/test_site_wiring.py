@@ -30,6 +30,7 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
             "database": database,
             "user": database,
             "owner": f"{database}_owner",
+            "logins": {"user": [database], "owner": [f"{database}_owner"]},
             "migrates": True,
             "address": address,
         }
@@ -315,10 +316,13 @@ def test_primary_and_replica_know_each_other(tmp_path: Path) -> None:
     site = load_written(tmp_path, with_replica())
     primary, replica = pillar_of(site, "data1"), pillar_of(site, "data-2")
     slot = "saltern_data_2"
-    assert primary["wiring"]["postgres"]["replicas"] == [{"host": "data-2", "slot": slot, "address": "10.0.0.5/32"}]
+    assert primary["wiring"]["postgres"]["replicas"] == [
+        {"host": "data-2", "slot": slot, "address": "10.0.0.5/32", "logins": ["saltern_replication"]}
+    ]
     assert primary["wiring"]["postgres"]["primary"] is None
     assert replica["wiring"]["postgres"]["primary"] == {
         "host": "data1", "name": "data1.shop.test", "address": "10.0.0.4", "port": 5433, "slot": slot,
+        "user": "saltern_replication",
     }  # fmt: skip
     assert replica["wiring"]["postgres"]["replicas"] == []
     assert replica["wiring"]["postgres"]["listen"] == ["127.0.0.1", "10.0.0.5"]
@@ -379,3 +383,15 @@ def test_apps_are_told_where_to_read_only_where_there_is_a_replica(tmp_path: Pat
     assert (replica.hostname, replica.port, replica.path) == ("data-2.shop.test", 5433, "/blog")
     assert parse_qs(replica.query)["hostaddr"] == ["10.0.0.5"] and parse_qs(replica.query)["sslmode"] == ["verify-full"]
     assert (replica.username, replica.password) == (primary.username, primary.password)
+
+
+def test_while_a_password_is_replaced_both_login_roles_are_let_in(tmp_path: Path) -> None:
+    site = load_written(tmp_path, with_replica())
+    for host in ("data1", "data-2"):
+        plain = pillar_of(site, host)["secrets"]
+        plain["apps"]["blog"] |= {"logins": {"database": 2, "owner": 2}, "previous": {"database_password": "x" * 20}}
+        plain |= {"logins": {"replication": 2}, "previous": {"replication_password": "y" * 20}}
+        told = wiring.postgres(site, host, Secrets.model_validate(plain))
+        logins = next(client["logins"] for client in told["clients"] if client["app"] == "blog")
+        assert logins == {"user": ["blog", "blog__2"], "owner": ["blog_owner__2"]}
+    assert told["primary"]["user"] == "saltern_replication__2"

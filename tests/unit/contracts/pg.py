@@ -8,10 +8,13 @@ from typing import Any
 
 from tests.unit.contracts import Contract, World, load
 
-pgplan, scram = load("_utils", "pgplan"), load("_utils", "scram")
+pgplan, pgroles, scram = (load("_utils", name) for name in ("pgplan", "pgroles", "scram"))
 
 CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}]
 PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo", "owner_password": "secret of owner"}}}}
+
+
+GROUPS = [[group, "postgres", ""] for group in pgroles.READER_GROUPS]
 
 
 def pg() -> ModuleType:
@@ -19,7 +22,7 @@ def pg() -> ModuleType:
     module = load("_modules", "pg")
     module.__utils__ = {
         f"{name}.{key}": value
-        for name in ("pgconf", "pgplan", "pgsession", "pgsql", "pgtuning", "scram")
+        for name in ("pgconf", "pgplan", "pgroles", "pgsession", "pgsql", "pgtuning", "scram")
         for key, value in vars(load("_utils", name)).items()
         if callable(value)
     }
@@ -28,17 +31,18 @@ def pg() -> ModuleType:
 
 def converged(password: str = "secret of demo") -> dict[str, Any]:
     """Return a server on which everything is as it should be."""
-    attributes = {column: on for column, (_, on) in pgplan.ROLE_ATTRIBUTES.items()}
-    role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": []}
+    attributes = {column: on for column, (_, on) in pgroles.ATTRIBUTES.items()}
+    role = {**attributes, "rolconnlimit": -1, "expires": None, "member_of": [], "dependents": 2, "armed": True}
     roles = {
         name: {**role, "rolpassword": scram.verifier(text, b"0123456789abcdef")}
         for name, text in (("demo", password), ("demo_owner", "secret of owner"))
     }
-    roles["saltern_reader"] = {**role, "member_of": list(pgplan.READER_GROUPS), "rolpassword": None}
+    roles["saltern_reader"] = {**role, "member_of": GROUPS, "rolpassword": None}
+    roles["postgres"] = {**role, "rolsuper": True, "rolpassword": None}
     settings = [
         {"role": who, "database": "", "setting": f"{name}={stored}"}
         for who in ("postgres", "saltern_reader")
-        for name, (stored, _) in pgplan.OWN_SETTINGS.items()
+        for name, (stored, _) in pgroles.OWN_SETTINGS.items()
     ]
     database = {
         "owner": "demo_owner",
@@ -75,6 +79,7 @@ def server(broken: str = "", **current: Any) -> World:
     functions = {
         "pg.wanted": pgplan.wanted,
         "pg.plan": pg().plan,
+        "pg.logins": pg().logins,
         "pg.databases": lambda wanted, port: state,
         "pg.execute": execute,
     }

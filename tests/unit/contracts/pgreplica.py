@@ -8,10 +8,11 @@ from typing import Any
 from tests.unit.contracts import Contract, World, load
 from tests.unit.contracts.pg import pg
 
-pgplan, scram = load("_utils", "pgplan"), load("_utils", "scram")
+pgroles, scram = load("_utils", "pgroles"), load("_utils", "scram")
 pgreplica = load("_modules", "pgreplica")
 
 PRIMARY = {"host": "db1", "name": "db1.x.test", "address": "10.0.0.4", "port": 5432, "slot": "saltern_db2"}
+PRIMARY["user"] = "saltern_replication"
 REPLICAS = [{"host": "db2", "slot": "saltern_db2", "address": "10.0.0.5/32"}]
 LIMITS = {"max_connections": "50", "max_worker_processes": "8"}
 PASSWORD = "a-good-long-password"
@@ -22,13 +23,13 @@ FOLLOWS |= {"sender": "db1.x.test", "steady": True}
 
 def primary(broken: str = "") -> World:
     """Return a primary without role and slots; its SQL fails with the text ``broken``."""
-    state: dict[str, Any] = {"server": "up", "slots": [], "role": None}
+    state: dict[str, Any] = {"server": "up", "slots": [], "roles": {}}
 
     def execute(steps: list[dict[str, Any]], port: int) -> str:
         if not broken:
-            attributes = {column: on for column, (_, on) in pgplan.ROLE_ATTRIBUTES.items()} | {"rolreplication": True}
+            attributes = {column: on for column, (_, on) in pgroles.ATTRIBUTES.items()} | {"rolreplication": True}
             verifier = scram.verifier(PASSWORD, b"0123456789abcdef")
-            state["role"] = {
+            state["roles"]["saltern_replication"] = {
                 **attributes,
                 "rolconnlimit": -1,
                 "expires": None,
@@ -41,8 +42,9 @@ def primary(broken: str = "") -> World:
     functions = {
         "pgreplica.slots": lambda port: state,
         "pgreplica.plan_slots": pgreplica.plan_slots,
-        "pgreplica.plan_end_of_role": pgreplica.plan_end_of_role,
-        "pg.plan_role": pg().plan_role,
+        "pgreplica.plan_end_of_roles": pgreplica.plan_end_of_roles,
+        "pg.logins": pg().logins,
+        "pg.plan_logins": pg().plan_logins,
         "pg.execute": execute,
     }
     return World(salt=functions, state=state, pillar={"secrets": {"replication_password": PASSWORD}})
