@@ -6,9 +6,14 @@ file, so this module works where the repository is: on a masterless host and on 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import importlib.util
+import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,6 +123,107 @@ def generate_secrets(site: str | None = None) -> dict[str, Any]:
     path = Path(site) if site else site_directory(__opts__)
     done = _guarded("secrets", "generate_secrets", _guarded("load", "load_site", path))
     return {"changes": done, "comment": "" if done else f"{path}/secrets: all there, nothing to do"}
+
+
+def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
+    """Replaces a secret by overlap: old and new are both good until nobody uses the old one. No request is lost.
+
+    On one host it does all of it: makes the new secret beside the old one, applies, waits until no process and no
+    session has the old one, takes that away and applies again. Killed anywhere, or refused by an apply, the old secret
+    stays good and the release that serves goes on serving; the same command then goes on where it was.
+
+    Args:
+        what: an app and one of its secrets (`demo database`, `owner`, `redis`, `secret_key`); or `replication`, `ca`
+            (the certificate authority), `tls` (all hosts' certificates), `edge` (that of the apps' names).
+        step: for a site with several hosts: `begin` or `end` only writes the site's files; apply all hosts after each.
+        finish: end at once what is kept for some days, an old SECRET_KEY: sessions that only it has signed end, too.
+
+    Returns:
+        What was done.
+
+    Raises:
+        CommandExecutionError: it cannot go on now; with what is good, what is in the way and what to do.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call site.rotate demo database
+        salt-call site.rotate demo secret_key
+        salt-call site.rotate ca
+    """
+    from salt.exceptions import CommandExecutionError
+
+    rotation = _saltern("rotation")
+    site = _guarded("load", "load_site", None)
+    deeds = rotation.Deeds(plan=_plan, apply=_apply, uses_old=_uses_old)
+    try:
+        with _alone(site.path / "secrets"):
+            done: list[str] = rotation.rotate(site, [str(word) for word in what], deeds, step, finish)
+    except (rotation.RotationError, _saltern("errors").SiteError) as error:
+        raise CommandExecutionError(str(error)) from None
+    return done
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two rotations at once would apply each other's halves: the second one is refused."""
+    from salt.exceptions import CommandExecutionError
+
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handle = (folder / ".rotating").open("w")
+    except OSError as error:
+        raise CommandExecutionError(f"{folder} cannot be written: {error.strerror}; rotate where the site is") from None
+    with handle as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandExecutionError("another site.rotate is at work on this site; wait for its end") from None
+        yield
+
+
+def _salt(*arguments: str) -> Any:
+    """Runs another salt-call, which compiles the pillar anew; answers what it answers, or its words when it fails."""
+    from salt.exceptions import CommandExecutionError
+
+    program = Path(sys.executable).with_name("salt-call")
+    command = [str(program), "--out=json", "--log-level=quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        return json.loads(done.stdout)["local"]
+    except (ValueError, KeyError):
+        text = (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
+        raise CommandExecutionError(f"salt-call {' '.join(arguments)}: {text}") from None
+
+
+def _states(*arguments: str) -> list[dict[str, Any]]:
+    """Answers the results of an apply's states; an apply that does not begin is an error of the rotation."""
+    answer = _salt("state.apply", *arguments)
+    if not isinstance(answer, dict):
+        raise _saltern("rotation").RotationError(f"salt-call state.apply: {answer}")
+    return sorted(answer.values(), key=lambda state: int(state.get("__run_num__", 0)))
+
+
+def _plan() -> list[str]:
+    return [state["__id__"] for state in _states("test=True") if state["result"] is not True or state["changes"]]
+
+
+def _apply() -> None:
+    failed = [state for state in _states() if state["result"] is False]
+    if failed:
+        why = "\n".join(f"{state['__id__']}: {state['comment']}" for state in failed)
+        raise _saltern("rotation").RotationError(
+            f"the apply was refused; what serves goes on serving, and old and new secrets are both good. "
+            f"Put this right, then the same command goes on:\n{why}"
+        )
+
+
+def _uses_old(one: Any) -> list[str]:
+    found = _salt("secretuse.old", one.kind.name, *([one.app] if one.app else []))
+    if not isinstance(found, list):
+        raise _saltern("rotation").RotationError(f"salt-call secretuse.old: {found}")
+    return found
 
 
 def _guarded(module: str, function: str, argument: Any) -> Any:

@@ -260,7 +260,8 @@ class Lab:
         """
         source, prefix = Path(self.record.fleet), self.record.prefix
         old_prefix = fleet_prefix(source)
-        wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file() and "secrets" not in p.parts}
+        files = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+        wanted = {name for name in files if "secrets" not in name.parts}
         self.site.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.site.rglob("*"), reverse=True):
             name = path.relative_to(self.site)

@@ -176,6 +176,28 @@ def finish(data: dict[str, Any], one: Held) -> None:
         del place["previous"]
 
 
+def mark_ending(data: dict[str, Any], one: Held, is_ending: bool) -> None:
+    """Writes down that an old secret is being taken away, or that it has gone: a killed rotation goes on there.
+
+    Args:
+        data: the content of shared.yaml; it is changed.
+        one: the secret.
+        is_ending: whether it is.
+
+    Example:
+        >>> data = {"apps": {"demo": {"secret_key": "x"}}}
+        >>> mark_ending(data, find(data, "secret_key", "demo"), True)
+        >>> data["apps"]["demo"]["ending"]
+        ['secret_key']
+    """
+    place, name = one.place(data), one.kind.name
+    place["ending"] = sorted(
+        {*(place.get("ending") or []), name} if is_ending else {*(place.get("ending") or [])} - {name}
+    )
+    if not place["ending"]:
+        del place["ending"]
+
+
 def is_due(data: Mapping[str, Any], one: Held, today: datetime.date | None = None) -> bool:
     """Answers whether an old secret has been kept for as long as its kind asks.
 

@@ -16,6 +16,7 @@ from .fleet import Fleet
 from .kinds import Allowed, AppName
 from .layout import APP_ROLES, GENERATE
 from .model import Model
+from .overlap import KINDS
 
 
 def _pem(value: str) -> str:
@@ -39,6 +40,12 @@ def _signing_key(value: str) -> str:
     return value
 
 
+def _kind(value: str) -> str:
+    if value not in [kind.name for kind in KINDS]:
+        raise ValueError("no kind of secret")
+    return value
+
+
 def _day(value: str) -> str:
     datetime.date.fromisoformat(value)
     return value
@@ -52,6 +59,7 @@ SigningKey = Annotated[
     Allowed("at least 16 printable characters without blanks or commas"),
 ]
 Day = Annotated[str, AfterValidator(_day), Allowed('a day in quotes, such as "2026-12-31"')]
+KindName = Annotated[str, AfterValidator(_kind), Allowed(", ".join(kind.name for kind in KINDS))]
 Slot = Annotated[int, Field(ge=1, le=2)]
 
 
@@ -146,6 +154,7 @@ class SharedApp(Model):
         AppPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
     )
     logins: Logins = Field(Logins(), description="Which of two Postgres login roles is in force.")
+    ending: list[KindName] = Field([], description="What `site.rotate` is about to take away; kept by it.")
 
 
 class Shared(Model):
@@ -159,6 +168,7 @@ class Shared(Model):
         SharedPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
     )
     logins: SharedLogins = Field(SharedLogins(), description="Which of two Postgres login roles is in force.")
+    ending: list[KindName] = Field([], description="What `site.rotate` is about to take away; kept by it.")
     apps: dict[AppName, SharedApp] = Field(description="By app.")
 
 

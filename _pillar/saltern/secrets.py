@@ -197,6 +197,12 @@ def promote_ca(folder: Path) -> None:
     settle_ca(folder)
 
 
+def retire_ca(folder: Path) -> None:
+    """Lets the authority that has signed before be trusted no longer."""
+    if (folder / CA_PREVIOUS).exists():
+        shutil.rmtree(folder / CA_PREVIOUS)
+
+
 def settle_ca(folder: Path) -> None:
     """Finishes what a killed `promote_ca` has left: without it, there would be no authority, and a third be made."""
     if (folder / "ca.gone").exists():

@@ -1,0 +1,136 @@
+"""Who still uses a secret that is being replaced: asked of the processes that run and of the sessions that are open.
+
+The pillar says what the old secret is, and only while it is good (``secrets: … previous``); a host asks about itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+PROC = Path("/proc")
+KEYS = {
+    "database": "database_password",
+    "owner": "owner_password",
+    "redis": "redis_password",
+    "secret_key": "secret_key",
+}
+REPLICATION, REPLICATION_KEY = "replication", "replication_password"
+MEANT_TO_BE_OLD = "SECRET_KEY_FALLBACKS"
+
+
+def has_old(environment: bytes, old: str) -> list[str]:
+    """Answers the variables of a process that hold an old secret, as it is or as it stands in a URL.
+
+    Args:
+        environment: the text of /proc/<pid>/environ.
+        old: the secret.
+
+    Example:
+        >>> has_old(b"A=1\\\\0DATABASE_URL=postgres://x:s%2Bcret@h/x\\\\0SECRET_KEY_FALLBACKS=s+cret\\\\0", "s+cret")
+        ['DATABASE_URL']
+    """
+    forms = {old.encode(), quote(old, safe="").encode()}
+    found = []
+    for line in environment.split(b"\0"):
+        name, _, value = line.partition(b"=")
+        if name.decode(errors="replace") != MEANT_TO_BE_OLD and any(form in value for form in forms):
+            found.append(name.decode(errors="replace"))
+    return found
+
+
+def old(kind: str, app: str | None = None) -> list[str]:
+    """Answers who on this host still uses the old one of a secret that is being replaced. Changes nothing.
+
+    Args:
+        kind: ``database``, ``owner``, ``redis``, ``secret_key`` or ``replication``.
+        app: the app whose secret it is; none for ``replication``.
+
+    Returns:
+        One sentence for each process or login role, without values; empty when the old one may go, as far as this host
+        can tell. On a fleet all hosts have to be asked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call secretuse.old database demo
+        salt '*' secretuse.old database demo
+    """
+    found = _sessions(kind, app)
+    previous = _held(app).get("previous", {}).get(KEYS.get(kind, REPLICATION_KEY))
+    if app and previous:
+        found += _processes(__pillar__["apps"][app]["user"], previous)
+    return found
+
+
+def _held(app: str | None) -> dict[str, Any]:
+    secrets = __pillar__.get("secrets", {})
+    found: dict[str, Any] = secrets.get("apps", {}).get(app, {}) if app else secrets
+    return found
+
+
+def _processes(user: str, previous: str) -> list[str]:
+    """Sentences about the processes of an account that were started with an old secret."""
+    try:
+        import pwd
+
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return []
+    found = []
+    for folder in sorted(PROC.glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            if folder.stat().st_uid != uid:
+                continue
+            names = has_old((folder / "environ").read_bytes(), previous)
+            if names:
+                found.append(f"process {folder.name} of {_unit(folder)} was started with it ({', '.join(names)})")
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def _unit(folder: Path) -> str:
+    last = (folder / "cgroup").read_text().strip().rsplit("/", 1)[-1]
+    return last if last.endswith((".service", ".scope")) else "no unit"
+
+
+def _sessions(kind: str, app: str | None) -> list[str]:
+    """Sentences about the sessions of the login role that is not in force, on a host with Postgres."""
+    roles = list(_roles(kind, app))
+    if "postgres" not in __pillar__["host"]["roles"] or not roles:
+        return []
+    rows = __salt__["pg.select"](SESSIONS, __pillar__["postgres"]["port"], [roles])
+    if isinstance(rows, str):
+        return [f"Postgres is {rows} and cannot be asked"]
+    return [f"{row['sessions']} sessions of role {row['usename']} ({row['who']})" for row in rows]
+
+
+def _roles(kind: str, app: str | None) -> Iterator[str]:
+    """The login role that the other one replaces."""
+    held = _held(app)
+    slot = held.get("logins", {}).get(kind)
+    if slot is None:
+        return
+    if kind == REPLICATION:
+        name = "saltern_replication"
+    else:
+        database = __pillar__["apps"][app]["database"]
+        name = database if kind == "database" else f"{database}_owner"
+    yield name if slot == 2 else f"{name}__2"
+
+
+SESSIONS = """
+SELECT a.usename::pg_catalog.text AS usename, pg_catalog.count(*) AS sessions,
+       pg_catalog.string_agg(DISTINCT pg_catalog.concat_ws(' ', a.application_name, a.client_addr), ', ') AS who
+FROM pg_catalog.pg_stat_activity a
+WHERE a.usename OPERATOR(pg_catalog.=) ANY (%s)
+GROUP BY a.usename
+"""
+
+
+def __virtual__() -> str:
+    return "secretuse"

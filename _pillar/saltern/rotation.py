@@ -1,0 +1,294 @@
+"""Replaces secrets by overlap, end to end, and takes up again what was killed anywhere.
+
+What has been done is in the site's secrets/ and nowhere else:
+
+    a secret of shared.yaml     `previous` has the old one: both are good. `ending` names it: the old one goes.
+    the certificate authority   ca.next: both are trusted, the old one signs. ca.previous: both are, the new one does.
+
+Between two of these states hosts are applied; what the site asks of them, and what they answer, comes in from outside
+(`Deeds`), so that all of it is tested without a host.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import overlap
+from .errors import Problem, SiteError
+from .load import Site
+from .overlap import Held
+from .secrets import (
+    CA_NEXT,
+    CA_PREVIOUS,
+    generate_secrets,
+    locked,
+    make_authority,
+    promote_ca,
+    read_shared,
+    retire_ca,
+    settle_ca,
+    write_shared,
+)
+
+log = logging.getLogger(__name__)
+
+# In the order in which a rotation comes past them; SALTERN_KILL_AT ends Salt at one, as in a deploy (_utils/steps.py).
+STEPS = (
+    "both are written down",
+    "both are handed out",
+    "both are good",
+    "nobody uses the old one",
+    "the old one is crossed out",
+    "the old one is good nowhere",
+    "two authorities are trusted",
+    "the new authority signs",
+    "the old authority is trusted nowhere",
+)
+VARIABLE = "SALTERN_KILL_AT"
+CERTIFICATES = ("tls", "edge")
+AUTHORITY = "ca"
+BEGIN, END = "begin", "end"
+WAIT_SECONDS = 90  # until those who use the old one have ended: longer than an answer, or a worker's task, may take
+
+
+class RotationError(Exception):
+    """A rotation that cannot go on now; its text says what is good, what is in the way and what to do."""
+
+
+@dataclass(frozen=True)
+class Deeds:
+    """What a rotation asks of the world.
+
+    Args:
+        plan: answers what an apply would change, as names of states.
+        apply: applies the host; raises RotationError with the reason when that fails.
+        uses_old: answers who still uses the old secret, as sentences.
+        wait: sleeps for some seconds.
+    """
+
+    plan: Callable[[], list[str]]
+    apply: Callable[[], None]
+    uses_old: Callable[[Held], list[str]]
+    wait: Callable[[float], None] = time.sleep
+
+
+def reached(step: str) -> None:
+    """Tells the log that a step is done; ends this process there when SALTERN_KILL_AT names it.
+
+    Args:
+        step: one of STEPS.
+    """
+    if step not in STEPS:
+        raise ValueError(f"{step!r} is none of the steps")
+    log.info("rotation: %s", step)
+    if os.environ.get(VARIABLE) == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def rotate(site: Site, words: list[str], deeds: Deeds, step: str = "", finish: bool = False) -> list[str]:
+    """Replaces one secret by overlap.
+
+    Args:
+        site: the checked site.
+        words: an app and a kind (`demo database`), or a kind that is no app's: `replication`, `ca`, `tls`, `edge`.
+        deeds: how to ask and apply the host.
+        step: for a fleet, whose hosts others apply: `begin` or `end` only writes the site's files.
+        finish: take an old secret away whose days are not over yet.
+
+    Returns:
+        What was done, one line each, without values.
+
+    Raises:
+        RotationError: it cannot go on now.
+        SiteError: a file in secrets/ has something wrong.
+
+    Example:
+        >>> rotate(load_site("site"), ["demo", "database"], deeds)
+        ['apps.demo.database_password: replaced; the old one is good nowhere']
+    """
+    if step not in ("", BEGIN, END):
+        raise RotationError(f'step: "{step}" is none; allowed: begin, end, or leave it out for all of it')
+    alone = len(site.fleet.hosts) == 1
+    if not alone and not step:
+        raise RotationError(
+            f"this site has {len(site.fleet.hosts)} hosts, and each has to be applied between the steps: "
+            f"salt-call site.rotate {' '.join(words)} step=begin, apply all hosts, then step=end (docs/secrets.md)"
+        )
+    if words == [AUTHORITY]:
+        return _authority(site, deeds, step)
+    if len(words) == 1 and words[0] in CERTIFICATES:
+        return _certificates(site, words[0], deeds, step)
+    return _secret(site, words, deeds, step, finish)
+
+
+def state_of(data: dict[str, Any], one: Held) -> str:
+    """Answers how far a rotation is: `settled`, `overlap` (both are good) or `ending` (the old one goes).
+
+    Args:
+        data: the content of shared.yaml.
+        one: the secret.
+
+    Example:
+        >>> state_of({"apps": {"demo": {"secret_key": "x"}}}, Held(overlap.KINDS[3], "demo"))
+        'settled'
+    """
+    if one.old(data) is not None:
+        return "overlap"
+    return "ending" if one.kind.name in (one.place(data).get("ending") or []) else "settled"
+
+
+def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool) -> list[str]:
+    folder = site.path / "secrets"
+    generate_secrets(site)  # what was changed by hand is an overlap from here on
+    data, _ = read_shared(folder)
+    one = _named(data, words)
+    state = state_of(data, one)
+    if state == "settled" and step == END:
+        raise RotationError(f"{one.key}: nothing is being replaced; step=begin comes first")
+    if state == "overlap" and step == BEGIN:
+        raise RotationError(f"{one.key}: is being replaced already; apply all hosts, then step=end")
+    if state == "settled":
+        if not step:
+            _needs_peace(deeds)
+        with locked(folder):
+            data, _ = read_shared(folder)
+            overlap.begin(data, one, overlap.fresh(one.kind), one.place(data)[one.kind.key])
+            write_shared(folder, data)
+        reached("both are written down")
+    if state != "ending":
+        generate_secrets(site)
+        reached("both are handed out")
+        if step == BEGIN:
+            return [f"{one.key}: old and new are written down; apply all hosts, then step=end"]
+        if not step:
+            deeds.apply()
+            reached("both are good")
+        if one.kind.days and not finish and not overlap.is_due(data, one):
+            until = (one.place(data).get("previous") or {}).get(f"{one.kind.key}_until")
+            return [
+                f"{one.key}: the new one is in force. The old one is good until {until}, and goes then by the next "
+                f"site.generate_secrets and apply; at once by: {one.command} finish=True"
+            ]
+        if not step:
+            _until_unused(one, deeds)
+        reached("nobody uses the old one")
+        with locked(folder):
+            data, _ = read_shared(folder)
+            overlap.finish(data, one)
+            overlap.mark_ending(data, one, True)
+            write_shared(folder, data)
+        reached("the old one is crossed out")
+    generate_secrets(site)
+    if not step:
+        deeds.apply()
+    reached("the old one is good nowhere")
+    with locked(folder):
+        data, _ = read_shared(folder)
+        overlap.mark_ending(data, one, False)
+        write_shared(folder, data)
+    rest = "the old one is good nowhere" if not step else "the old one is crossed out; apply all hosts"
+    return [f"{one.key}: replaced; {rest}"]
+
+
+def _named(data: dict[str, Any], words: list[str]) -> Held:
+    app, name = (words[0], words[1]) if len(words) == 2 else (None, words[0] if len(words) == 1 else "")
+    try:
+        return overlap.find(data, name, app)
+    except LookupError as error:
+        more = f", {AUTHORITY}, {', '.join(CERTIFICATES)}"
+        raise RotationError(f"{error}{more}") from None
+
+
+def _needs_peace(deeds: Deeds) -> None:
+    """A rotation changes a secret and nothing else: what else waits for an apply would be changed along with it."""
+    if pending := deeds.plan():
+        some = ", ".join(pending[:5]) + (" and others" if len(pending) > 5 else "")
+        raise RotationError(f"an apply would change more than the secret ({some}): salt-call state.apply comes first")
+
+
+def _until_unused(one: Held, deeds: Deeds) -> None:
+    waited, step = 0, 3
+    while users := deeds.uses_old(one):
+        if waited >= WAIT_SECONDS:
+            raise RotationError(
+                f"{one.key}: the new one is in force, and the old one stays good, because it is used: "
+                f"{'; '.join(users)}. When they have ended: {one.command}"
+            )
+        deeds.wait(step)
+        waited += step
+
+
+def _certificates(site: Site, what: str, deeds: Deeds, step: str) -> list[str]:
+    """Old and new are of one authority, and whoever trusts it trusts both: there is no moment to wait for."""
+    if step == END:
+        raise RotationError(f"{what}: has one step only; begin, then apply all hosts")
+    if not step:
+        _needs_peace(deeds)
+    done = generate_secrets(site, renew=[what])
+    if not any("asked for" in line for line in done):
+        raise RotationError(f"{what}: no host has one that the fleet's authority has signed")
+    if step:
+        return [*done, "apply all hosts"]
+    deeds.apply()
+    return done
+
+
+def authority_state(folder: Path) -> str:
+    """Answers how far the authority's replacement is: `settled`, `trusted` (the next one too) or `signing` (it does).
+
+    Args:
+        folder: the site's secrets/.
+
+    Raises:
+        SiteError: it is in two states at once, which only a person can have done.
+    """
+    following, old = (folder / CA_NEXT / "ca.crt").exists(), (folder / CA_PREVIOUS).exists()
+    if following and old:
+        raise SiteError([Problem(str(folder / CA_NEXT), 0, "", "stands beside ca.previous; take one of them away")])
+    return "trusted" if following else "signing" if old else "settled"
+
+
+def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
+    folder = site.path / "secrets"
+    with locked(folder):
+        settle_ca(folder)
+        state = authority_state(folder)
+    if step == END and state != "signing":
+        raise RotationError("ca: the old one signs still; step=begin, then apply all hosts, comes first")
+    if step == BEGIN and state == "signing":
+        raise RotationError("ca: the new one signs already; apply all hosts, then step=end")
+    if not step and state == "settled":
+        _needs_peace(deeds)
+    elif not step:  # who was killed may have left hosts behind
+        generate_secrets(site)
+        deeds.apply()
+    while True:
+        with locked(folder):
+            said = _advance(folder, state, site.fleet.name)
+        generate_secrets(site)
+        if step:
+            return [f"ca: {said}; apply all hosts{'' if state == 'signing' else ', then the next step'}"]
+        deeds.apply()
+        reached(said)
+        if state == "signing":
+            return ["ca: replaced; who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"]
+        state = authority_state(folder)
+
+
+def _advance(folder: Path, state: str, name: str) -> str:
+    """Brings the authorities one state further; answers the step of STEPS that hosts come to by an apply."""
+    if state == "settled":
+        make_authority(folder / CA_NEXT, name)
+        return "two authorities are trusted"
+    if state == "trusted":
+        promote_ca(folder)
+        return "the new authority signs"
+    retire_ca(folder)
+    return "the old authority is trusted nowhere"
