@@ -21,6 +21,10 @@ REPLICATION, REPLICATION_KEY = "replication", "replication_password"
 MEANT_TO_BE_OLD = "SECRET_KEY_FALLBACKS"
 
 
+def __virtual__() -> str:
+    return "secretuse"
+
+
 def has_old(environment: bytes, old: str) -> list[str]:
     """Answers the variables of a process that hold an old secret, as it is or as it stands in a URL.
 
@@ -103,10 +107,10 @@ def _sessions(kind: str, app: str | None) -> list[str]:
     roles = list(_roles(kind, app))
     if "postgres" not in __pillar__["host"]["roles"] or not roles:
         return []
-    rows = __salt__["pg.select"](SESSIONS, __pillar__["postgres"]["port"], [roles])
+    rows = __salt__["pg.select"]("sessions", __pillar__["postgres"]["port"], [roles])
     if isinstance(rows, str):
         return [f"Postgres is {rows} and cannot be asked"]
-    return [f"{row['sessions']} sessions of role {row['usename']} ({row['who']})" for row in rows]
+    return [f"{row['sessions']} sessions of the login role {row['role']}" for row in rows]
 
 
 def _roles(kind: str, app: str | None) -> Iterator[str]:
@@ -121,16 +125,3 @@ def _roles(kind: str, app: str | None) -> Iterator[str]:
         database = __pillar__["apps"][app]["database"]
         name = database if kind == "database" else f"{database}_owner"
     yield name if slot == 2 else f"{name}__2"
-
-
-SESSIONS = """
-SELECT a.usename::pg_catalog.text AS usename, pg_catalog.count(*) AS sessions,
-       pg_catalog.string_agg(DISTINCT pg_catalog.concat_ws(' ', a.application_name, a.client_addr), ', ') AS who
-FROM pg_catalog.pg_stat_activity a
-WHERE a.usename OPERATOR(pg_catalog.=) ANY (%s)
-GROUP BY a.usename
-"""
-
-
-def __virtual__() -> str:
-    return "secretuse"
