@@ -180,7 +180,9 @@ def plan(
     steps: list[dict[str, Any]] = __utils__["pgroles.plan"](
         databases, current, verifiers, list(good), extra_roles or []
     )
-    return steps + list(__utils__["pgplan.plan"](databases, current))
+    for part in ("pgothers.plan_triggers", "pgplan.plan", "pgothers.plan"):
+        steps += __utils__[part](databases, current)
+    return steps
 
 
 def logins(role: str, password: str, slot: int = 1, previous: str | None = None) -> dict[str, str | None]:
@@ -300,16 +302,18 @@ def roles(names: list[str], port: int) -> dict[str, dict[str, Any]]:
     return {row["rolname"]: row for row in found if isinstance(row, dict)}
 
 
-def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
+def databases(wanted: dict[str, dict[str, Any]], port: int, extra_roles: list[str] | None = None) -> dict[str, Any]:
     """Return what a server has of these databases and of their roles.
 
     Args:
         wanted: From :func:`wanted`: ``user`` and ``owner`` by database.
         port: The server's port, which is in its socket's name.
+        extra_roles: Roles of the site beyond those of its apps, which may have rights.
 
     Returns:
-        ``server`` (``up``, ``down`` or ``absent``), ``checksums``, ``roles`` and ``databases`` (only those that exist).
-        Role passwords are SCRAM verifiers.
+        ``server`` (``up``, ``down`` or ``absent``), ``checksums``, ``roles``, ``settings`` (of roles and databases),
+        ``shared`` (rights in what all databases share) and ``databases`` (only those that exist). Role passwords are
+        SCRAM verifiers.
 
     Raises:
         CommandExecutionError: The server answers, but not to us.
@@ -328,6 +332,10 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
             found["databases"] = {row["name"]: row for row in _rows(connection, _sql("databases"), list(wanted))}
             others = _others(connection)
             found["settings"] = others["rows"]
+            found["shared"] = {
+                "rights": _rows(connection, _sql("shared_rights"), {"databases": list(wanted)}),
+                "reader": _one(connection, _sql("reader_at_home"))["let_in"],
+            }
         for name, row in found["databases"].items():
             if row["encoding"] != "UTF8":
                 raise CommandExecutionError(
@@ -341,7 +349,11 @@ def databases(wanted: dict[str, dict[str, Any]], port: int) -> dict[str, Any]:
                     row["public_schema"] = next(iter(_rows(connection, _sql("public_schema"))), None)
                     row["extensions"] = [entry["extname"] for entry in _rows(connection, _sql("extensions"))]
                     row["objects"] = _objects(connection, wanted[name])
+                    own = {"own": __utils__["pgothers.own_roles"](wanted[name], extra_roles or [])}
+                    kinds = __utils__["pgothers.nothing"]()
+                    row["others"] = {kind: _rows(connection, _sql(kind), own) for kind in kinds}
             else:
+                row["others"] = __utils__["pgothers.nothing"]()
                 # It is looked into by the apply after the one that opens it again.
                 row["public_schema"] = {"owner": "pg_database_owner", "writers": []}
                 row["objects"] = dict.fromkeys(("strays", "closed", "closed_schemas"), ())

@@ -100,7 +100,7 @@ def databases_present(
     try:
         databases = __salt__["pg.wanted"](clients, extensions)
         passwords = {role: password for entry in databases.values() for role, password in _logins(entry).items()}
-        current = __salt__["pg.databases"](databases, port)
+        current = __salt__["pg.databases"](databases, port, extra_roles)
     except (CommandExecutionError, ValueError) as error:
         return _result(name, False, {}, str(error))
 

@@ -123,12 +123,323 @@ SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_shdepend d, roles
                 OR NOT EXISTS (SELECT FROM pg_catalog.aclexplode(relacl) a
                                WHERE a.grantee OPERATOR(pg_catalog.=) app) ORDER BY 1) AS closed,
        ARRAY(SELECT schemas.name FROM schemas, roles
-             WHERE NOT coalesce(pg_catalog.has_schema_privilege(app, schemas.oid, 'USAGE'), is_public)
+             WHERE NOT coalesce(CASE WHEN is_public THEN pg_catalog.has_schema_privilege(app, schemas.oid, 'USAGE')
+                   ELSE EXISTS (SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+                                WHERE n.oid OPERATOR(pg_catalog.=) schemas.oid AND a.grantee OPERATOR(pg_catalog.=) app
+                                  AND a.privilege_type OPERATOR(pg_catalog.=) 'USAGE') END, is_public)
              ORDER BY 1) AS closed_schemas,
        ARRAY(SELECT ARRAY[CAST(d.defaclobjtype AS pg_catalog.text), a.privilege_type]
              FROM pg_catalog.pg_default_acl d, roles, pg_catalog.aclexplode(d.defaclacl) a
              WHERE d.defaclrole OPERATOR(pg_catalog.=) owner AND d.defaclnamespace OPERATOR(pg_catalog.=) 0
                AND a.grantee OPERATOR(pg_catalog.=) app) AS default_privileges
+"""
+
+# Rights beyond what each object has from the start, but for those of the database's own roles, which may not hand
+# them on. On what is Postgres' own nobody is given any.
+RIGHTS = """
+WITH roles AS (
+    SELECT ARRAY(SELECT r.oid FROM pg_catalog.pg_roles r
+                 WHERE r.rolname OPERATOR(pg_catalog.=) ANY (%(own)s)) AS own
+), objects AS (
+    SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+           CAST(CAST(c.oid AS pg_catalog.regclass) AS pg_catalog.text) AS identity,
+           c.relowner AS owner, c.relacl AS acl, c.oid AS oid, i.initprivs,
+           CAST(CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 's' ELSE 'r' END AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_class c
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_class' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) c.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE c.relacl IS NOT NULL AND c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT coalesce(c.relacl
+        OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'TABLE' AS kind,
+           CAST(CAST(c.oid AS pg_catalog.regclass) AS pg_catalog.text) AS identity,
+           c.relowner AS owner, a.attacl AS acl, c.oid AS oid, i.initprivs,
+           CAST('c' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_class' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) c.oid AND i.objsubid OPERATOR(pg_catalog.=) a.attnum
+    WHERE a.attacl IS NOT NULL AND c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT coalesce(a.attacl
+        OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'SCHEMA' AS kind,
+           pg_catalog.quote_ident(n.nspname) AS identity,
+           n.nspowner AS owner, n.nspacl AS acl, n.oid AS oid, i.initprivs,
+           CAST('n' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_namespace n
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_namespace' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) n.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE n.nspacl IS NOT NULL AND n.nspname OPERATOR(pg_catalog.!~) '^pg_(temp|toast)' AND NOT coalesce(n.nspacl
+        OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'ROUTINE' AS kind,
+           CAST(CAST(p.oid AS pg_catalog.regprocedure) AS pg_catalog.text) AS identity,
+           p.proowner AS owner, p.proacl AS acl, p.oid AS oid, i.initprivs,
+           CAST('f' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_proc p
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_proc' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) p.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE p.proacl IS NOT NULL AND NOT coalesce(p.proacl OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'TYPE' AS kind,
+           CAST(CAST(y.oid AS pg_catalog.regtype) AS pg_catalog.text) AS identity,
+           y.typowner AS owner, y.typacl AS acl, y.oid AS oid, i.initprivs,
+           CAST('T' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_type y
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_type' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) y.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE y.typacl IS NOT NULL AND NOT coalesce(y.typacl OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'LANGUAGE' AS kind,
+           pg_catalog.quote_ident(l.lanname) AS identity,
+           l.lanowner AS owner, l.lanacl AS acl, l.oid AS oid, i.initprivs,
+           CAST('l' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_language l
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_language' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) l.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE l.lanacl IS NOT NULL AND NOT coalesce(l.lanacl OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'LARGE OBJECT' AS kind,
+           CAST(o.oid AS pg_catalog.text) AS identity,
+           o.lomowner AS owner, o.lomacl AS acl, o.oid AS oid, i.initprivs,
+           CAST('L' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_largeobject_metadata o
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_largeobject' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) o.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE o.lomacl IS NOT NULL AND NOT coalesce(o.lomacl OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'FOREIGN DATA WRAPPER' AS kind,
+           pg_catalog.quote_ident(w.fdwname) AS identity,
+           w.fdwowner AS owner, w.fdwacl AS acl, w.oid AS oid, i.initprivs,
+           CAST('F' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_foreign_data_wrapper w
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=)
+        CAST('pg_catalog.pg_foreign_data_wrapper' AS pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) w.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE w.fdwacl IS NOT NULL AND NOT coalesce(w.fdwacl OPERATOR(pg_catalog.=) i.initprivs, false)
+    UNION ALL
+    SELECT 'FOREIGN SERVER' AS kind,
+           pg_catalog.quote_ident(s.srvname) AS identity,
+           s.srvowner AS owner, s.srvacl AS acl, s.oid AS oid, i.initprivs,
+           CAST('S' AS pg_catalog."char") AS letter
+    FROM pg_catalog.pg_foreign_server s
+    LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_foreign_server' AS
+        pg_catalog.regclass)
+         AND i.objoid OPERATOR(pg_catalog.=) s.oid AND i.objsubid OPERATOR(pg_catalog.=) 0
+    WHERE s.srvacl IS NOT NULL AND NOT coalesce(s.srvacl OPERATOR(pg_catalog.=) i.initprivs, false)
+)
+SELECT o.kind, o.identity,
+       CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE CAST(pg_catalog.pg_get_userbyid(a.grantee) AS
+           pg_catalog.text) END AS grantee,
+       CASE WHEN a.grantor OPERATOR(pg_catalog.<>) o.owner THEN CAST(pg_catalog.pg_get_userbyid(a.grantor) AS
+           pg_catalog.text) END AS grantor,
+       pg_catalog.bool_or(a.is_grantable AND a.grantee OPERATOR(pg_catalog.=) ANY (roles.own)) AS handed_on
+FROM roles, objects o, pg_catalog.aclexplode(o.acl) a
+WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner
+  AND NOT EXISTS (
+      SELECT FROM pg_catalog.aclexplode(coalesce(o.initprivs, pg_catalog.acldefault(o.letter, o.owner))) d
+      WHERE d.grantee OPERATOR(pg_catalog.=) a.grantee AND d.privilege_type OPERATOR(pg_catalog.=) a.privilege_type
+        AND (d.is_grantable OR NOT a.is_grantable))
+  AND NOT ((o.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+            OR o.kind OPERATOR(pg_catalog.=) 'LARGE OBJECT')
+           AND a.grantee OPERATOR(pg_catalog.=) ANY (roles.own) AND NOT a.is_grantable AND a.grantor
+               OPERATOR(pg_catalog.=) o.owner)
+  AND NOT (o.oid OPERATOR(pg_catalog.<) CAST(16384 AS pg_catalog.oid) AND a.grantee OPERATOR(pg_catalog.=) 0
+           AND pg_catalog.starts_with(o.identity, 'information_schema')
+           AND a.privilege_type OPERATOR(pg_catalog.=) ANY (ARRAY['SELECT', 'USAGE']))
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+
+# What an owner's future objects would give to others.
+DEFAULT_RIGHTS = """
+SELECT CAST(pg_catalog.pg_get_userbyid(d.defaclrole) AS pg_catalog.text) AS role,
+       CASE WHEN d.defaclnamespace OPERATOR(pg_catalog.<>) 0 THEN CAST(CAST(d.defaclnamespace AS
+           pg_catalog.regnamespace) AS pg_catalog.text) END AS schema,
+       CASE WHEN d.defaclobjtype OPERATOR(pg_catalog.=) 'r' THEN 'TABLES' WHEN d.defaclobjtype OPERATOR(pg_catalog.=)
+           'S' THEN 'SEQUENCES'
+            WHEN d.defaclobjtype OPERATOR(pg_catalog.=) 'f' THEN 'FUNCTIONS' WHEN d.defaclobjtype
+                OPERATOR(pg_catalog.=) 'T' THEN 'TYPES'
+            WHEN d.defaclobjtype OPERATOR(pg_catalog.=) 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind,
+       CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE CAST(pg_catalog.pg_get_userbyid(a.grantee) AS
+           pg_catalog.text) END AS grantee
+FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) a
+WHERE a.grantee OPERATOR(pg_catalog.<>) d.defaclrole
+  AND NOT (a.grantee OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.oid FROM pg_catalog.pg_roles r
+                                       WHERE r.rolname OPERATOR(pg_catalog.=) ANY (%(own)s))) AND NOT a.is_grantable)
+  AND NOT (a.grantee OPERATOR(pg_catalog.=) 0 AND d.defaclobjtype OPERATOR(pg_catalog.=) ANY (ARRAY[CAST('f' AS
+      pg_catalog."char"), 'T']))
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+
+# What a database holds that is neither its owner's, nor its app's (that moves over), nor an extension's.
+STRANGERS = """
+WITH objects AS (
+    SELECT 'ROUTINE' AS kind, CAST(CAST(p.oid AS pg_catalog.regprocedure) AS pg_catalog.text) AS identity, p.proowner
+        AS owner, p.oid AS oid,
+           CAST(CAST('pg_catalog.pg_proc' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               p.prosecdef AND p.prokind OPERATOR(pg_catalog.<>) 'a' AS definer
+    FROM pg_catalog.pg_proc p
+    WHERE p.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT 'SCHEMA' AS kind, pg_catalog.quote_ident(n.nspname) AS identity, n.nspowner AS owner, n.oid AS oid,
+           CAST(CAST('pg_catalog.pg_namespace' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_namespace n
+    WHERE n.nspname OPERATOR(pg_catalog.!~) '^pg_'
+    UNION ALL
+    SELECT 'TYPE' AS kind, CAST(CAST(y.oid AS pg_catalog.regtype) AS pg_catalog.text) AS identity, y.typowner AS
+        owner, y.oid AS oid,
+           CAST(CAST('pg_catalog.pg_type' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               false AS definer
+    FROM pg_catalog.pg_type y LEFT JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) y.typrelid
+    WHERE y.typelem OPERATOR(pg_catalog.=) CAST(0 AS pg_catalog.oid) AND y.typtype OPERATOR(pg_catalog.<>) 'm' AND
+        (k.oid IS NULL OR k.relkind OPERATOR(pg_catalog.=) 'c')
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, o.oprowner AS owner, o.oid AS oid,
+           CAST(CAST('pg_catalog.pg_operator' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               false AS definer
+    FROM pg_catalog.pg_operator o
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_operator' AS pg_catalog.regclass), o.oid, 0) x
+    WHERE o.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, c.opcowner AS owner, c.oid AS oid,
+           CAST(CAST('pg_catalog.pg_opclass' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               false AS definer
+    FROM pg_catalog.pg_opclass c
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_opclass' AS pg_catalog.regclass), c.oid, 0) x
+    WHERE c.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, f.opfowner AS owner, f.oid AS oid,
+           CAST(CAST('pg_catalog.pg_opfamily' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               false AS definer
+    FROM pg_catalog.pg_opfamily f
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_opfamily' AS pg_catalog.regclass), f.oid, 0) x
+    WHERE f.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, l.collowner AS owner, l.oid AS oid,
+           CAST(CAST('pg_catalog.pg_collation' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_collation l
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_collation' AS pg_catalog.regclass), l.oid, 0) x
+    WHERE l.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, v.conowner AS owner, v.oid AS oid,
+           CAST(CAST('pg_catalog.pg_conversion' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_conversion v
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_conversion' AS pg_catalog.regclass), v.oid, 0) x
+    WHERE v.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, d.dictowner AS owner, d.oid AS oid,
+           CAST(CAST('pg_catalog.pg_ts_dict' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS deed,
+               false AS definer
+    FROM pg_catalog.pg_ts_dict d
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_ts_dict' AS pg_catalog.regclass), d.oid, 0) x
+    WHERE d.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT pg_catalog.upper(x.type) AS kind, x.identity AS identity, g.cfgowner AS owner, g.oid AS oid,
+           CAST(CAST('pg_catalog.pg_ts_config' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_ts_config g
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_ts_config' AS pg_catalog.regclass), g.oid, 0) x
+    WHERE g.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT 'STATISTICS' AS kind, x.identity AS identity, s.stxowner AS owner, s.oid AS oid,
+           CAST(CAST('pg_catalog.pg_statistic_ext' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_statistic_ext s
+    CROSS JOIN pg_catalog.pg_identify_object(CAST('pg_catalog.pg_statistic_ext' AS pg_catalog.regclass), s.oid, 0) x
+    WHERE s.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid)
+    UNION ALL
+    SELECT 'LARGE OBJECT' AS kind, CAST(m.oid AS pg_catalog.text) AS identity, m.lomowner AS owner, m.oid AS oid,
+           CAST(CAST('pg_catalog.pg_largeobject' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'OWNER' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_largeobject_metadata m
+    WHERE true
+    UNION ALL
+    SELECT 'EVENT TRIGGER' AS kind, pg_catalog.quote_ident(e.evtname) AS identity, e.evtowner AS owner, e.oid AS oid,
+           CAST(CAST('pg_catalog.pg_event_trigger' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'DROP' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_event_trigger e
+    WHERE true
+    UNION ALL
+    SELECT 'PUBLICATION' AS kind, pg_catalog.quote_ident(b.pubname) AS identity, b.pubowner AS owner, b.oid AS oid,
+           CAST(CAST('pg_catalog.pg_publication' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'DROP' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_publication b
+    WHERE true
+    UNION ALL
+    SELECT 'SERVER' AS kind, pg_catalog.quote_ident(r.srvname) AS identity, r.srvowner AS owner, r.oid AS oid,
+           CAST(CAST('pg_catalog.pg_foreign_server' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'DROP' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_foreign_server r
+    WHERE true
+    UNION ALL
+    SELECT 'FOREIGN DATA WRAPPER' AS kind, pg_catalog.quote_ident(w.fdwname) AS identity, w.fdwowner AS owner, w.oid
+        AS oid,
+           CAST(CAST('pg_catalog.pg_foreign_data_wrapper' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid,
+               'DROP' AS deed, false AS definer
+    FROM pg_catalog.pg_foreign_data_wrapper w
+    WHERE true
+    UNION ALL
+    SELECT 'SUBSCRIPTION' AS kind, pg_catalog.quote_ident(u.subname) AS identity, u.subowner AS owner, u.oid AS oid,
+           CAST(CAST('pg_catalog.pg_subscription' AS pg_catalog.regclass) AS pg_catalog.oid) AS classid, 'DROP' AS
+               deed, false AS definer
+    FROM pg_catalog.pg_subscription u JOIN pg_catalog.pg_database b ON b.oid OPERATOR(pg_catalog.=) u.subdbid
+    WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+)
+SELECT o.kind, o.identity, CAST(pg_catalog.pg_get_userbyid(o.owner) AS pg_catalog.text) AS owner, o.deed, o.definer
+FROM objects o
+WHERE (o.oid OPERATOR(pg_catalog.>=) CAST(16384 AS pg_catalog.oid) OR o.kind OPERATOR(pg_catalog.=) 'LARGE OBJECT')
+  AND NOT (o.owner OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname
+      OPERATOR(pg_catalog.=) ANY (%(own)s))))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid OPERATOR(pg_catalog.=) o.classid AND d.objid OPERATOR(pg_catalog.=) o.oid
+                    AND d.deptype OPERATOR(pg_catalog.=) ANY (ARRAY[CAST('e' AS pg_catalog."char"), 'i']))
+ORDER BY o.deed, o.kind, o.identity
+"""
+
+# The same for what all databases share. Into one that no app has only its owner, and a role of its name, may.
+SHARED_RIGHTS = """
+WITH objects AS (
+    SELECT 'TABLESPACE' AS kind, pg_catalog.quote_ident(s.spcname) AS identity, s.spcowner AS owner, s.spcacl AS acl,
+           '' AS kept
+    FROM pg_catalog.pg_tablespace s
+    UNION ALL
+    SELECT 'PARAMETER', pg_catalog.quote_ident(p.parname), CAST(10 AS pg_catalog.oid), p.paracl, ''
+    FROM pg_catalog.pg_parameter_acl p
+    UNION ALL
+    SELECT 'DATABASE', pg_catalog.quote_ident(d.datname), d.datdba,
+           coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba)), CAST(d.datname AS pg_catalog.text)
+    FROM pg_catalog.pg_database d
+    WHERE d.datname OPERATOR(pg_catalog.<>) 'template0' AND NOT (d.datname OPERATOR(pg_catalog.=) ANY (%(databases)s))
+)
+SELECT o.kind, o.identity,
+       CASE WHEN a.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC' ELSE CAST(pg_catalog.pg_get_userbyid(a.grantee) AS
+           pg_catalog.text) END AS grantee,
+       CASE WHEN a.grantor OPERATOR(pg_catalog.<>) o.owner THEN CAST(pg_catalog.pg_get_userbyid(a.grantor) AS
+           pg_catalog.text) END AS grantor,
+       false AS handed_on
+FROM objects o, pg_catalog.aclexplode(o.acl) a
+WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner
+  AND NOT (a.grantee OPERATOR(pg_catalog.<>) 0 AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) o.kept)
+  AND NOT (a.grantee OPERATOR(pg_catalog.<>) 0 AND o.kind OPERATOR(pg_catalog.=) 'DATABASE' AND o.identity
+      OPERATOR(pg_catalog.=) 'postgres'
+           AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) 'saltern_reader')
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+
+# Whether we may look from the database that no app has.
+READER_AT_HOME = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
+               WHERE d.datname OPERATOR(pg_catalog.=) 'postgres' AND a.grantee OPERATOR(pg_catalog.<>) 0
+                 AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) 'saltern_reader') AS let_in
 """
 
 SLOTS = """

@@ -77,8 +77,21 @@ HOSTILE = {
 }
 
 
-def superuser(host: Host, query: str, database: str = "postgres") -> str:
-    psql = ["psql", "-XAt", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-f", "-"]
+def superuser(host: Host, query: str, database: str = "postgres", options: str = "-clocal_preload_libraries=") -> str:
+    psql = [
+        "env",
+        f"PGOPTIONS={options}",
+        "psql",
+        "-XAt",
+        "-U",
+        "postgres",
+        "-d",
+        database,
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-f",
+        "-",
+    ]
     done = host.execute(psql, stdin=query, capture=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -149,15 +162,101 @@ def test_an_owners_code_never_runs_as_postgres(one: Host, owner: Owner, traps: N
     owner.sql("DROP TABLE public.restored; DROP OPERATOR public.!~ (name, text); DROP FUNCTION public.pwn")
 
 
-def test_what_an_owner_sets_for_its_database_does_not_reach_us_and_goes(one: Host, owner: Owner) -> None:
+# What a superuser that went wrong, a restored dump or a stranger can leave: at least one of each kind.
+MESS_CLUSTER = """
+CREATE ROLE eve LOGIN SUPERUSER PASSWORD 'x'; CREATE ROLE mallory CREATEROLE; CREATE ROLE idle LOGIN;
+GRANT demo_owner TO mallory WITH ADMIN OPTION; SET ROLE mallory; GRANT demo_owner TO eve; RESET ROLE;
+GRANT pg_read_all_data TO demo; ALTER ROLE demo SET work_mem = '1GB'; ALTER ROLE ALL SET geqo = off;
+ALTER ROLE demo_owner IN DATABASE demo SET search_path = evil; ALTER ROLE saltern_reader SET role = 'pg_read_all_stats';
+GRANT SET ON PARAMETER session_replication_role TO demo; GRANT CREATE ON TABLESPACE pg_default TO eve;
+GRANT CONNECT ON DATABASE demo TO bugsink; GRANT CONNECT ON DATABASE postgres TO demo;
+"""
+MESS = """
+SET search_path = public;
+GRANT SELECT ON notes_note TO PUBLIC; GRANT SELECT (text) ON notes_note TO bugsink;
+GRANT UPDATE ON notes_note TO demo WITH GRANT OPTION; SET ROLE demo; GRANT UPDATE ON notes_note TO bugsink; RESET ROLE;
+CREATE SCHEMA evil AUTHORIZATION mallory; GRANT ALL ON SCHEMA evil TO PUBLIC; CREATE SCHEMA root;
+CREATE FUNCTION evil.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+ALTER FUNCTION evil.f OWNER TO mallory;
+CREATE FUNCTION root.definer() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+CREATE TYPE root.mood AS ENUM ('good'); CREATE DOMAIN root.small AS int; CREATE TYPE root.pair AS (a int, b int);
+CREATE OPERATOR root.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+CREATE COLLATION root.plain FROM "C"; CREATE TEXT SEARCH CONFIGURATION root.words (COPY = simple);
+CREATE AGGREGATE root.total(int) (SFUNC = int4pl, STYPE = int); CREATE PROCEDURE root.go() LANGUAGE sql AS 'SELECT 1';
+CREATE VIEW root.spy AS SELECT 1 AS one; CREATE TABLE root.stray (id serial PRIMARY KEY, a int, b int);
+CREATE STATISTICS root.both ON a, b FROM root.stray;
+GRANT EXECUTE ON FUNCTION pg_read_file(text) TO demo; GRANT SELECT ON pg_authid TO demo_owner;
+GRANT USAGE ON TYPE root.mood TO bugsink; GRANT USAGE ON LANGUAGE plpgsql TO bugsink;
+GRANT USAGE ON SEQUENCE notes_note_id_seq TO bugsink;
+SELECT lo_create(4242); GRANT SELECT ON LARGE OBJECT 4242 TO bugsink;
+ALTER DEFAULT PRIVILEGES FOR ROLE demo_owner GRANT SELECT ON TABLES TO bugsink;
+ALTER DEFAULT PRIVILEGES FOR ROLE demo_owner IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE mallory GRANT SELECT ON TABLES TO eve;
+CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER away FOREIGN DATA WRAPPER nowhere;
+CREATE USER MAPPING FOR demo SERVER away OPTIONS (password 'x'); CREATE FOREIGN TABLE root.far (id int) SERVER away;
+CREATE PUBLICATION everything FOR ALL TABLES;
+CREATE SUBSCRIPTION from_away CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p
+ WITH (connect = false, enabled = false, create_slot = false, slot_name = 'x');
+CREATE FUNCTION root.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'sprung'; END $$;
+CREATE EVENT TRIGGER watch ON ddl_command_start EXECUTE FUNCTION root.watch();
+"""
+# What a migration may do stays, to the letter.
+MIGRATED = """
+CREATE SCHEMA kept; CREATE TABLE kept.log (id int); REVOKE UPDATE, DELETE ON kept.log FROM demo;
+CREATE FUNCTION kept.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+REVOKE EXECUTE ON FUNCTION kept.f FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION kept.f TO demo; CREATE TYPE kept.mood AS ENUM ('good');
+ALTER DEFAULT PRIVILEGES IN SCHEMA kept REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+CREATE PUBLICATION own FOR TABLE kept.log;
+"""
+LEFT = """
+SELECT 'role ' || rolname FROM pg_roles WHERE rolname IN ('eve', 'mallory', 'idle')
+  AND (rolcanlogin OR rolsuper OR rolcreaterole)
+UNION ALL SELECT 'member ' || member::regrole FROM pg_auth_members m WHERE roleid = 'demo_owner'::regrole
+  AND member::regrole::text !~ '__2$' OR member = 'demo'::regrole
+UNION ALL SELECT 'owned ' || classid::regclass || objid FROM pg_shdepend WHERE deptype = 'o' AND dbid <> 0
+  AND refobjid IN (SELECT oid FROM pg_roles WHERE rolname IN ('mallory', 'eve', 'demo'))
+UNION ALL SELECT 'acl ' || classid::regclass || objid FROM pg_shdepend WHERE deptype = 'a'
+  AND refobjid IN (SELECT oid FROM pg_roles WHERE rolname IN ('eve', 'mallory'))
+UNION ALL SELECT 'public' FROM pg_class, aclexplode(relacl) WHERE relname = 'notes_note' AND grantee = 0
+UNION ALL SELECT 'bugsink' FROM pg_shdepend WHERE refobjid = 'bugsink'::regrole AND deptype = 'a'
+  AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+UNION ALL SELECT 'definer ' || oid::regprocedure FROM pg_proc WHERE prosecdef AND oid > 16383
+  AND pronamespace::regnamespace::text <> 'kept'
+UNION ALL SELECT 'root ' || proname FROM pg_proc WHERE oid > 16383 AND proowner = 10
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')
+UNION ALL SELECT evtname FROM pg_event_trigger UNION ALL SELECT srvname FROM pg_foreign_server
+UNION ALL SELECT pubname FROM pg_publication WHERE pubname <> 'own' UNION ALL SELECT subname FROM pg_subscription
+UNION ALL SELECT 'reads files' WHERE has_function_privilege('demo', 'pg_read_file(text)', 'execute')
+UNION ALL SELECT 'reads passwords' WHERE has_table_privilege('demo_owner', 'pg_authid', 'select')
+UNION ALL SELECT 'sets parameters' FROM pg_parameter_acl
+UNION ALL SELECT setconfig::text FROM pg_db_role_setting WHERE setdatabase <> 0 OR setrole = 0
+"""
+
+
+def test_what_others_own_may_or_have_set_is_seen_and_taken_back(one: Host, owner: Owner) -> None:
+    owner.sql(MIGRATED)
+    kept = "SELECT relacl FROM pg_class WHERE relname = 'log' UNION ALL SELECT proacl FROM pg_proc WHERE proname = 'f'"
+    kept += " AND pronamespace::regnamespace::text = 'kept'"
+    kept += " UNION ALL SELECT nspacl FROM pg_namespace WHERE nspname = 'kept'"
+    apply(one)
+    before = superuser(one, kept, "demo")
+    # What an owner itself may set: sessions of ours that begin with it would fail, or be somebody else.
     quoted = {name: value if name == "search_path" else f"'{value}'" for name, value in HOSTILE.items()}
     owner.sql("".join(f"ALTER DATABASE demo SET {name} = {value};" for name, value in quoted.items()))
+    superuser(one, MESS_CLUSTER)
+    unhindered = "-csearch_path=public,pg_catalog -crole=none -clocal_preload_libraries= -cstatement_timeout=0"
+    unhindered += " -cdefault_transaction_read_only=off -clock_timeout=0"
+    superuser(one, MESS, "demo", unhindered)
     planned, done = apply(one, plan=True), apply(one)
     assert done.ok, explain(done)
     assert planned.changed == done.changed == ["databases"]
-    assert "database demo settings" in changes(done)
-    assert superuser(one, "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0") == "0"
+    assert changes(planned) == changes(done)
+    assert superuser(one, LEFT, "demo") == ""
     assert apply(one).changed == []
+    assert superuser(one, kept, "demo") == before
+    owner.sql("DROP SCHEMA kept, evil, root CASCADE; DROP PUBLICATION own; SELECT lo_unlink(4242)")
+    superuser(one, "DROP ROLE IF EXISTS eve, mallory, idle")
 
 
 def test_the_session_that_looks_has_no_rights_there(one: Host, owner: Owner) -> None:

@@ -53,13 +53,15 @@ def test_bare_server() -> None:
         "database demo",
         "database demo default privileges",
         "database demo extension pg_trgm",
+        "rights of others in the cluster",
+        "database postgres grants",
     ]
     for name in ("saltern_reader", "demo", "demo_owner"):
         begins = f'CREATE ROLE "{name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION'
         assert any(line.startswith(begins) for line in sql(steps))
     assert any(line.startswith('CREATE DATABASE "demo" OWNER "demo_owner"') for line in sql(steps))
     assert 'REVOKE ALL ON DATABASE "demo" FROM PUBLIC CASCADE' in sql(steps)
-    assert [step["database"] for step in steps] == ["postgres"] * 6 + ["demo"] * 2
+    assert [step["database"] for step in steps] == ["postgres"] * 6 + ["demo"] * 2 + ["postgres"] * 2
 
 
 def role(name: str = "demo", **drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -78,6 +80,20 @@ def database(**drift: Any) -> Callable[[dict[str, Any]], None]:
 
 def setting(role: str, database: str, text: str) -> Callable[[dict[str, Any]], None]:
     return lambda current: current["settings"].append({"role": role, "database": database, "setting": text})
+
+
+def others(what: str, **found: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda current: current["databases"]["demo"]["others"][what].append(found)
+
+
+def right(**more: Any) -> Callable[[dict[str, Any]], None]:
+    one = {"kind": "TABLE", "identity": "public.t", "grantee": "eve", "grantor": None, "handed_on": False}
+    return others("rights", **{**one, **more})
+
+
+def thing(**more: Any) -> Callable[[dict[str, Any]], None]:
+    one = {"kind": "ROUTINE", "identity": "public.f()", "owner": "eve", "deed": "OWNER", "definer": False}
+    return others("strangers", **{**one, **more})
 
 
 def objects(**drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -164,6 +180,35 @@ GRANTS = converged()["databases"]["demo"]["grants"]
             setting("postgres", "demo", "search_path=public"),
             "role postgres in database demo settings",
             'ALTER ROLE "postgres" IN DATABASE "demo" RESET "search_path"',
+        ),
+        (right(), "database demo rights of others", 'REVOKE ALL PRIVILEGES ON TABLE public.t FROM "eve" CASCADE'),
+        (right(grantee="PUBLIC"), "database demo rights of others", "FROM PUBLIC CASCADE"),
+        (
+            right(grantor="demo"),
+            "database demo rights of others",
+            'REVOKE GRANT OPTION FOR ALL PRIVILEGES ON TABLE public.t FROM "demo" CASCADE',
+        ),
+        (
+            right(grantee="demo", handed_on=True),
+            "database demo rights of others",
+            'REVOKE GRANT OPTION FOR ALL PRIVILEGES ON TABLE public.t FROM "demo" CASCADE',
+        ),
+        (
+            others("default_rights", role="demo_owner", schema="more", kind="TABLES", grantee="eve"),
+            "database demo default rights of others",
+            'FOR ROLE "demo_owner" IN SCHEMA more REVOKE ALL ON TABLES FROM "eve"',
+        ),
+        (thing(definer=True), "database demo objects of others", "ALTER ROUTINE public.f() SECURITY INVOKER"),
+        (thing(), "database demo objects of others", 'ALTER ROUTINE public.f() OWNER TO "demo_owner"'),
+        (
+            thing(kind="EVENT TRIGGER", identity="t", deed="DROP"),
+            "database demo event triggers",
+            "DROP EVENT TRIGGER IF EXISTS t CASCADE",
+        ),
+        (
+            thing(kind="SUBSCRIPTION", identity="s", deed="DROP"),
+            "database demo objects of others",
+            "ALTER SUBSCRIPTION s SET (slot_name = NONE)",
         ),
         (setting("", "", "jit=on"), "all roles settings", 'ALTER ROLE ALL RESET "jit"'),
     ],

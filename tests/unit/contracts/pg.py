@@ -22,7 +22,7 @@ def pg() -> ModuleType:
     module = load("_modules", "pg")
     module.__utils__ = {
         f"{name}.{key}": value
-        for name in ("pgconf", "pgplan", "pgroles", "pgsession", "pgsql", "pgtuning", "scram")
+        for name in ("pgconf", "pgothers", "pgplan", "pgroles", "pgsession", "pgsql", "pgtuning", "scram")
         for key, value in vars(load("_utils", name)).items()
         if callable(value)
     }
@@ -55,6 +55,7 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
         ],
         "public_schema": {"owner": "pg_database_owner", "writers": ["pg_database_owner"]},
         "extensions": ["plpgsql"],
+        "others": {"rights": [], "default_rights": [], "strangers": []},
         "objects": {
             "owned_by_app": 0,
             "strays": [],
@@ -64,7 +65,7 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
         },
     }
     current = {"server": "up", "checksums": True, "roles": roles, "settings": settings}
-    return {**current, "databases": {"demo": database}}
+    return {**current, "shared": {"rights": [], "reader": True}, "databases": {"demo": database}}
 
 
 def server(broken: str = "", **current: Any) -> World:
@@ -80,7 +81,7 @@ def server(broken: str = "", **current: Any) -> World:
         "pg.wanted": pgplan.wanted,
         "pg.plan": pg().plan,
         "pg.logins": pg().logins,
-        "pg.databases": lambda wanted, port: state,
+        "pg.databases": lambda wanted, port, extra_roles=None: state,
         "pg.execute": execute,
     }
     return World(salt=functions, state=state, pillar=PILLAR)
