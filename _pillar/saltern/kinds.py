@@ -102,6 +102,8 @@ DnsName = Annotated[
 Address = Annotated[str, _checked(_address), Allowed("an IPv4 address such as 10.77.0.11, not loopback")]
 Network = Annotated[str, _checked(_network), Allowed("a network or an address, such as 192.0.2.0/24 or 2001:db8::1")]
 Timezone = Annotated[str, _checked(_timezone), Allowed("a name of the tz database, such as Europe/Berlin")]
+Clock = Annotated[str, _matches(r"([01]\d|2[0-3]):[0-5]\d"), Allowed('a time in quotes, such as "03:00"')]
+Server = Annotated[str, _matches(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}"), Allowed("a name or an address")]
 Account = Annotated[
     str, _matches(r"[a-z_][a-z0-9_-]{0,31}"), Allowed("an account name: a-z, 0-9, _ and -, at most 32 characters")
 ]

@@ -11,16 +11,19 @@ from .kinds import (
     AbsolutePath,
     Account,
     Allowed,
+    Clock,
     Database,
     Network,
     OneLine,
     Port,
+    Server,
     SettingName,
     SshKey,
     SysctlName,
     Timezone,
 )
 from .model import Model
+from .windows import DAYS
 
 # Postgres settings that another key or a state decides.
 OWN_POSTGRES_SETTINGS = {
@@ -80,11 +83,37 @@ class Admin(Model):
     )
 
 
+Day = Annotated[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], Allowed("one of " + ", ".join(DAYS))]
+
+
+def _days(value: list[str]) -> list[str]:
+    twice = sorted({day for day in value if value.count(day) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return value
+
+
+class Updates(Model):
+    """When hosts install security updates by themselves: those that share a role, one after another."""
+
+    days: Annotated[list[Day], Field(min_length=1), AfterValidator(_days)] = Field(
+        description="Days on which the first window begins."
+    )
+    start: Clock = Field(description="When the first window begins, in the hosts' time zone.")
+    minutes: int = Field(ge=20, le=240, description="How long a host's window is; at its end what is left waits.")
+    restart: bool = Field(
+        description="Restart daemons whose files were replaced; never a release of an app, and never the host."
+    )
+
+
 class Base(Model):
     """Role base: what every host has."""
 
     timezone: Timezone = Field(description="Time zone of the host.")
+    ntp: list[Server] = Field(description="Servers that tell the time; empty: Debian's.")
     journal_max_mb: int = Field(ge=16, le=1048576, description="Most disk space for the journal, in MiB.")
+    idle_minutes: int = Field(ge=1, le=1440, description="After how long an idle shell ends.")
+    updates: Updates = Field(description="When security updates are installed.")
     sysctl: dict[SysctlName, SysctlValue | None] = Field(
         description="Kernel settings; null leaves one of the defaults alone."
     )

@@ -21,6 +21,7 @@ from .egress import LOOPBACK, Opening, inside
 from .errors import Problem, nearest
 from .roles import PORTS
 from .templates import problems as template_problems
+from .windows import DAY_MINUTES, slots
 from .wiring import roles_of
 
 NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
@@ -72,6 +73,7 @@ def check(files: Files) -> list[Problem]:
         _templates,
         _urls,
         _ports,
+        _windows,
         _workers,
         _units,
         _brokers,
@@ -336,3 +338,17 @@ def _ports(files: Files) -> Iterator[Problem]:
     for port, first, key in sorted(found):
         text = f"port {port} is {first} too, and a host has both roles; take another port"
         yield files.settings.problem(key.split("."), text)
+
+
+def _windows(files: Files) -> Iterator[Problem]:
+    """All windows of the hosts of a role must fit into a day, or two of them would be the same."""
+    updates = files.merged.get("base", {}).get("updates")
+    minutes = updates.get("minutes") if isinstance(updates, dict) else None
+    if not files.fleet_is_valid or not isinstance(minutes, int):
+        return
+    roles = {str(host): [str(role) for role in files.roles(host)] for host in files.fleet.names("hosts")}
+    count = max(slots(roles).values(), default=0) + 1
+    if count * minutes > DAY_MINUTES:
+        most = DAY_MINUTES // count
+        text = f"{count} hosts that share a role need {count} windows one after another in a day; take at most {most}"
+        yield files.settings.problem(("base", "updates", "minutes"), text)

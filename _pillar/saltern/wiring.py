@@ -13,6 +13,7 @@ from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import called_by, clients_of, for_anyone, open_ports
 from .placeholders import fill
+from .windows import calendar, slots
 
 if TYPE_CHECKING:
     from .load import Site
@@ -66,12 +67,15 @@ def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets in (ports, and the edges with which it shares an address) and out."""
+    """Answers what the host's firewall lets in (ports, and the edges with which it shares an address) and out, and when
+    its window for updates begins.
+    """
     shared = bool(site.fleet.virtual_address) and "edge" in site.fleet.hosts[host].roles
     return {
         "open_ports": open_ports(site, host),
         "vrrp_from": _peers(site, host) if shared else [],
         "egress": egress(site, host),
+        "window": window(site, host),
     }
 
 
@@ -104,6 +108,13 @@ def egress(site: Site, host: str) -> dict[str, Any]:
         "metadata": list(METADATA),
         "not_public": list(NOT_PUBLIC),
     }
+
+
+def window(site: Site, host: str) -> str:
+    """Answers when a host's window for updates begins, as systemd's OnCalendar; that of no other host of its roles."""
+    updates = site.settings.base.updates
+    slot = slots({name: entry.roles for name, entry in site.fleet.hosts.items()})[host]
+    return calendar(updates.days, updates.start, updates.minutes, slot)
 
 
 def _peers(site: Site, host: str) -> list[str]:

@@ -37,6 +37,14 @@ include:
       - user: {{ ('user ' ~ name) | json }}
 {%- endfor %}
 
+/etc/sudoers.d:
+  file.directory:
+    - user: root
+    - group: root
+    - mode: '0750'
+    - require:
+      - pkg: base packages
+
 # Without a password, because nobody has one.
 /etc/sudoers.d/saltern:
   file.managed:

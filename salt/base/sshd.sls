@@ -29,6 +29,56 @@ somebody can log in:
       - pkg: base packages
       - file: /etc/ssh/authorized_keys.d
 
+{#- ssh-audit's policy of each release (lab/audit/goals.yaml). On Debian 13 every key exchange withstands a quantum computer,
+    and a client that knows those knows ed25519. On Debian 12 older ones remain, and RSA of 4096 bits for their clients. #}
+{%- if grains['osmajorrelease'] | int >= 13 %}
+{%- set rsa = '' %}
+{%- set exchanges = 'mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com' %}
+{%- set macs = 'hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com' %}
+{%- else %}
+{%- set rsa = '/etc/ssh/ssh_host_rsa4096_key' %}
+{%- set exchanges = 'sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,diffie-hellman-group-exchange-sha256' %}
+{%- set macs = 'hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,umac-128-etm@openssh.com' %}
+{%- endif %}
+{%- set commands = {
+  '/etc/ssh/ssh_host_rsa4096_key': "ssh-keygen -q -t rsa -b 4096 -N '' -C '' -f /etc/ssh/ssh_host_rsa4096_key",
+  '/etc/ssh/saltern-moduli': "awk '$5 >= 3071' /etc/ssh/moduli > /etc/ssh/saltern-moduli",
+} if rsa else {} %}
+{#- Asked here: the first guard of a state that runs costs half a second. #}
+{%- for path, command in commands.items() if not salt['file.file_exists'](path) %}
+
+{{ path }}:
+  cmd.run:
+    - name: {{ command | json }}
+    - creates: {{ path }}
+    - require:
+      - pkg: base packages
+    - require_in:
+      - file: /etc/ssh/sshd_config.d/01-saltern-algorithms.conf
+{%- endfor %}
+
+/etc/ssh/sshd_config.d/01-saltern-algorithms.conf:
+  file.managed:
+    - contents: |
+        # Written by Salt as a whole (salt/base/sshd.sls).
+        HostKey /etc/ssh/ssh_host_ed25519_key
+        {%- if rsa %}
+        HostKey {{ rsa }}
+        {%- endif %}
+        HostKeyAlgorithms ssh-ed25519{{ ',rsa-sha2-512,rsa-sha2-256' if rsa }}
+        KexAlgorithms {{ exchanges }}
+        Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr
+        MACs {{ macs }}
+        {%- if rsa %}
+        ModuliFile /etc/ssh/saltern-moduli
+        {%- endif %}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - check_cmd: sh -c 'install -d -m 0755 /run/sshd && /usr/sbin/sshd -t -f "$0"'
+    - require:
+      - pkg: base packages
+
 ssh.service:
   daemon.running:
     - inputs:
@@ -37,3 +87,4 @@ ssh.service:
     - reload: True
     - watch:
       - file: /etc/ssh/sshd_config.d/00-saltern.conf
+      - file: /etc/ssh/sshd_config.d/01-saltern-algorithms.conf

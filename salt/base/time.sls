@@ -1,4 +1,8 @@
 {%- set timezone = pillar['base']['timezone'] %}
+{%- set in_container = salt['file.file_exists']('/run/systemd/container') %}
+{#- Two programs must not set one clock, and apt would take one away without a word in the plan. What is there stays. #}
+{%- set others = salt['pkg.list_pkgs']() | select('in', ['chrony', 'ntpsec', 'openntpd']) | list %}
+{%- set ntp = pillar['base']['ntp'] %}
 
 include:
   - base.packages
@@ -19,3 +23,31 @@ include:
     - mode: '0644'
     - require:
       - pkg: base packages
+{%- if in_container or others %}
+
+the clock:
+  test.show_notification:
+    - text: {{ ('a container has the clock of its machine, which must set it' if in_container else others[0] ~ ' keeps it, which was here before') | json }}
+{%- else %}
+
+systemd-timesyncd:
+  pkg.installed:
+    - install_recommends: False
+
+/etc/systemd/timesyncd.conf.d/saltern.conf:
+  file.managed:
+    - contents: {{ ('# Written by Salt, from base.ntp.\n[Time]\n' ~ ('NTP=' ~ ntp | join(' ') ~ '\n' if ntp else '')) | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+
+systemd-timesyncd.service:
+  daemon.running:
+    - inputs:
+      - /etc/systemd/timesyncd.conf.d/saltern.conf
+    - require:
+      - pkg: systemd-timesyncd
+    - watch:
+      - file: /etc/systemd/timesyncd.conf.d/saltern.conf
+{%- endif %}

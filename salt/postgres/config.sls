@@ -13,7 +13,16 @@ include:
     - contents: auto
     - user: postgres
     - group: postgres
-    - mode: '0644'
+    - mode: '0640'
+    - require:
+      - sls: postgres.cluster
+
+{{ directory }}/pg_ctl.conf:
+  file.managed:
+    - contents: "pg_ctl_options = ''"
+    - user: postgres
+    - group: postgres
+    - mode: '0640'
     - require:
       - sls: postgres.cluster
 

@@ -18,7 +18,7 @@ GUARDS = {"creates", "unless", "onlyif", "onchanges"}
 TAKEN_FROM_KWARGS = {"file.directory": {"mode"}, "pkg.installed": {"install_recommends"}}
 EXTRA = {"order", "name", "state", "fun", "__id__", "__sls__", "__env__", "__pub_user"}
 OWNED = {"file.managed": {"user", "group", "mode"}, "file.directory": {"user", "group", "mode"}}
-SECRET_PLACE = re.compile(r"(\.key|\.pem|password|secret|/env$)")
+SECRET_PLACE = re.compile(r"(\.key|\.pem|(?<!common-)password|secret|/env$)")
 
 
 def problems(chunk: dict, function: Callable | None) -> Iterator[str]:

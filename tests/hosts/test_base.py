@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from conftest import reached
 
 from saltern.links import called_by, open_ports
 from saltern.load import Site, load_site
-from saltern.wiring import address_seen
+from saltern.wiring import address_seen, window
 
 pytestmark = pytest.mark.role("base")
 BACK_WITHIN = 10  # seconds; the promise for every daemon
@@ -282,6 +283,135 @@ def test_each_app_calls_what_is_declared_for_it_and_nothing_else(
             f"{name} on {host.fleet_id}"
         )
         assert not [pair for pair, end in answer.items() if end == "late"], "refused at once, and not by a timeout"
+
+
+def test_updates_come_in_this_hosts_window_and_at_no_other_time(host, site: Path) -> None:
+    wanted = window(load_site(site), host.fleet_id)
+    begins = json.loads(host.check_output("systemctl list-timers --all --output=json 'apt-daily*'"))
+    assert {entry["unit"] for entry in begins if entry["next"]} == {"apt-daily-upgrade.timer"}
+    shown = host.check_output(
+        "systemctl show apt-daily-upgrade.timer -p TimersCalendar -p Persistent -p RandomizedDelayUSec"
+    )
+    assert f"OnCalendar={wanted} ;" in shown and "Persistent=no" in shown and "RandomizedDelayUSec=0" in shown
+    assert 'APT::Periodic::Enable "0"' in host.check_output("apt-config dump APT::Periodic")
+
+
+def test_what_the_window_does_is_not_debians_own(host) -> None:
+    """systemd has read the drop-in: our commands are what it would start, and the time is bounded."""
+    shown = host.check_output(
+        "systemctl show apt-daily-upgrade.service -p ExecStart -p TimeoutStartUSec -p NeedDaemonReload"
+    )
+    assert "unattended-upgrade" in shown and "needrestart" in shown and "apt.systemd.daily" not in shown
+    assert "TimeoutStartUSec=infinity" not in shown and "NeedDaemonReload=no" in shown
+
+
+def test_security_updates_would_be_taken_and_nothing_else(host) -> None:
+    """Asked of unattended-upgrade itself, without the network and without doing anything."""
+    said = host.check_output("unattended-upgrade --dry-run --debug 2>&1 | grep -i 'allowed origins' | tail -1")
+    assert "label=Debian-Security" in said and "label=Debian," not in said and not said.endswith("label=Debian")
+
+
+NEEDRESTART = (
+    "our %nrconf; our $nrconf = \\%nrconf; do q(/etc/needrestart/needrestart.conf); "
+    "for my $unit (@ARGV) { my $kept = grep { $unit =~ $_ && !$nrconf{override_rc}{$_} } keys %{$nrconf{override_rc}}; "
+    "print $unit, $kept ? q( kept) : q( restarted), chr(10) } print qq(mode $nrconf{restart} $nrconf{interpscan}\\n)"
+)
+
+
+def test_restarts_leave_releases_and_salt_alone(host) -> None:
+    """needrestart's own configuration, read as it reads it."""
+    units = "app-demo@1.service app-demo-worker@1.service salt-minion.service nginx.service redis-server.service"
+    said = host.check_output(f"perl -e '{NEEDRESTART}' {units}").splitlines()
+    assert said == [
+        "app-demo@1.service kept",
+        "app-demo-worker@1.service kept",
+        "salt-minion.service kept",
+        "nginx.service restarted",
+        "redis-server.service restarted",
+        "mode l 0",
+    ]
+
+
+def test_the_clock_is_in_step(host) -> None:
+    """Against the clock of the machine that tests; in a container it is the same one."""
+    before = time.time()
+    there = float(host.check_output("date +%s.%N"))
+    assert before - 2 <= there <= time.time() + 2
+    if not host.file("/run/systemd/container").exists:
+        assert host.check_output("timedatectl show -p NTPSynchronized --value") == "yes"
+
+
+def test_kernel_settings_are_what_the_kernel_has(host, site: Path) -> None:
+    """Each one, unless the host may not change it, which its file then says."""
+    written = host.check_output("cat /etc/sysctl.d/60-saltern.conf")
+    told = dict(line.split(" = ", 1) for line in written.splitlines() if " = " in line)
+    refused = [line.split()[-1].rstrip(".") for line in written.splitlines() if "may not change" in line]
+    wanted = {key: value for key, value in load_site(site).settings.base.sysctl.items() if value is not None}
+    assert wanted.keys() == {*told, *refused}
+    has = host.check_output("sysctl -e " + " ".join(told)).splitlines()
+    assert {line.partition(" = ")[0]: line.partition(" = ")[2].split() for line in has} == {
+        key: value.split() for key, value in told.items()
+    }
+    if not host.file("/run/systemd/container").exists:
+        assert [key for key in refused if host.file("/proc/sys/" + key.replace(".", "/")).exists] == []
+
+
+def test_a_login_has_a_narrow_umask_and_leaves_no_core(host) -> None:
+    assert host.check_output("umask; ulimit -Hc").split() == ["0027", "0"]
+    assert host.check_output("bash -lc 'ulimit -c; echo $TMOUT'").split()[0] == "0"
+    assert int(host.check_output("bash -lc 'echo $TMOUT'")) > 0
+
+
+def test_nothing_is_run_from_shared_memory(host) -> None:
+    script = "cp /bin/true /dev/shm/t; chmod 755 /dev/shm/t; /dev/shm/t; code=$?; rm /dev/shm/t; echo $code"
+    assert host.check_output(script) == "126"
+
+
+GOOD = "Correct-horse-7-battery"
+PASSWORDS = f"""
+useradd --no-create-home t-password || exit 1
+trap 'faillock --user t-password --reset; userdel t-password' EXIT
+set() {{ echo "t-password:$1" | chpasswd >/dev/null 2>&1; echo "set $1 $?"; }}
+nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+log_in() {{ echo "$1" | $nobody su t-password -c true 2>/dev/null; echo "$1 $?"; }}
+set secret12; set {GOOD}
+getent shadow t-password | cut -d: -f2 | cut -d'$' -f2,3
+log_in {GOOD}; for n in 1 2 3; do log_in wrong; done; log_in {GOOD}
+"""
+
+
+@pytest.mark.disturbs
+def test_a_password_must_be_a_good_one_and_three_wrong_ones_lock_the_account(host) -> None:
+    """An account of its own is given one, and somebody else tries to become it."""
+    said = host.check_output(PASSWORDS).splitlines()
+    assert said == [
+        "set secret12 1",
+        f"set {GOOD} 0",
+        "6$rounds=65536",
+        f"{GOOD} 0",
+        "wrong 1",
+        "wrong 1",
+        "wrong 1",
+        f"{GOOD} 1",
+    ]
+
+
+def test_root_is_let_in_whatever_the_age_of_a_password(host) -> None:
+    """A password would have a year; without a date of change it does not age, or no key would let root in."""
+    assert host.check_output("getent shadow root").split(":")[2:5] == ["", "0", "365"]
+
+
+def test_packages_files_are_what_debian_shipped(host) -> None:
+    changed = host.run("dpkg --verify").stdout.splitlines()
+    assert [line for line in changed if " c " not in line] == []
+
+
+def test_apparmor_is_on_where_the_kernel_has_it(host) -> None:
+    if host.file("/run/systemd/container").exists:
+        assert host.run("systemctl is-active apparmor.service").rc != 0
+        return
+    if host.file("/sys/module/apparmor/parameters/enabled").exists:
+        assert host.check_output("systemctl is-active apparmor.service") == "active"
 
 
 @pytest.mark.disturbs

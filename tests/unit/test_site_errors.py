@@ -433,6 +433,47 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "true for a sysctl": (
         put(SETTINGS, "base", "sysctl", value={"vm.x": True}), SETTINGS, "base.sysctl.vm.x", ["true/false"],
     ),
+    "a window's day": (
+        put(SETTINGS, "base", "updates", value={"days": ["mon", "tues"]}),
+        SETTINGS, "base.updates.days.1", ["mon, tue"],
+    ),
+    "a day twice": (
+        put(SETTINGS, "base", "updates", value={"days": ["mon", "mon"]}),
+        SETTINGS, "base.updates.days", ["named twice: mon"],
+    ),
+    "no day for updates": (
+        put(SETTINGS, "base", "updates", value={"days": []}), SETTINGS, "base.updates.days", ["empty"],
+    ),
+    "a window's time without quotes": (
+        text(SETTINGS, "base: {updates: {start: 3:00}}\n"), SETTINGS, "base.updates.start", ['"03:00"'],
+    ),
+    "a window's time of no day": (
+        put(SETTINGS, "base", "updates", value={"start": "24:00"}), SETTINGS, "base.updates.start", ['"03:00"'],
+    ),
+    "a window too short": (
+        put(SETTINGS, "base", "updates", value={"minutes": 19}), SETTINGS, "base.updates.minutes", ["20"],
+    ),
+    "restarts as a word": (
+        put(SETTINGS, "base", "updates", value={"restart": "daemons"}),
+        SETTINGS, "base.updates.restart", ["true or false"],
+    ),
+    "unknown key of updates": (
+        put(SETTINGS, "base", "updates", value={"form": "03:00"}), SETTINGS, "base.updates.form", ["unknown key"],
+    ),
+    "more windows than a day has": (
+        lambda files: [
+            put(SETTINGS, "base", "updates", value={"minutes": 240})(files),
+            *(
+                put(FLEET, "hosts", f"work{n}", value={"address": f"10.0.2.{n}", "roles": ["base", "worker"]})(files)
+                for n in range(1, 8)
+            ),
+        ],
+        SETTINGS, "base.updates.minutes", ["7 hosts that share a role", "at most 205"],
+    ),
+    "a time server with a space": (
+        put(SETTINGS, "base", "ntp", value=["a b"]), SETTINGS, "base.ntp.0", ["a name or an address"],
+    ),
+    "idle for ever": (put(SETTINGS, "base", "idle_minutes", value=0), SETTINGS, "base.idle_minutes", ["1"]),
     "two daemons on a port": (
         put(SETTINGS, "redis", "port", value=5433), SETTINGS, "redis.port", ["5433 is postgres.port too"],
     ),

@@ -12,6 +12,7 @@ import yaml
 from saltern.compiled import host_pillar
 from saltern.egress import METADATA, NOT_PUBLIC
 from saltern.errors import SiteError
+from saltern.layout import DEFAULTS
 from saltern.load import Site, load_site
 from saltern.secrets import generate_secrets
 
@@ -81,10 +82,16 @@ def test_the_wsgi_object_follows_the_settings_module(tmp_path: Path) -> None:
     assert load_written(tmp_path, files).apps["blog"].wsgi == "config.wsgi:application"
 
 
+def default_sysctl() -> dict[str, str]:
+    """The kernel settings of pillar/base.sls, as text."""
+    defaults = yaml.safe_load((DEFAULTS / "base.sls").read_text())["base"]["sysctl"]
+    return {key: str(value) for key, value in defaults.items()}
+
+
 def test_the_sites_settings_lie_over_the_roles_defaults(tmp_path: Path) -> None:
     settings = load_written(tmp_path, good()).settings
     assert (settings.postgres.port, settings.postgres.memory_share) == (5433, 0.5)
-    assert settings.base.sysctl == {"vm.swappiness": "1", "net.core.somaxconn": "4096"}
+    assert settings.base.sysctl == {**default_sysctl(), "vm.swappiness": "1"}
 
 
 def test_numbers_and_switches_of_postgres_become_its_own_text(tmp_path: Path) -> None:
@@ -154,8 +161,16 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
         },
         "base": {
             "timezone": "Etc/UTC",
+            "ntp": [],
             "journal_max_mb": 500,
-            "sysctl": {"vm.swappiness": "10", "net.core.somaxconn": "4096"},
+            "idle_minutes": 15,
+            "updates": {
+                "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+                "start": "03:00",
+                "minutes": 30,
+                "restart": True,
+            },
+            "sysctl": default_sysctl(),
             "admins": {},
             "ssh_from": None,
         },
@@ -246,6 +261,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     "metadata": list(METADATA),
                     "not_public": list(NOT_PUBLIC),
                 },
+                "window": "*-*-* 03:00:00",
             },
             "together": False,
             "builder": {"listen": None},

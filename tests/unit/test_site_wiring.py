@@ -72,7 +72,7 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
     egress = {"callers": [], "fleet": [], "metadata": [], "not_public": []}
     assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
-        "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress}
+        "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress, "window": "*-*-* 03:00:00"}
     }
 
 

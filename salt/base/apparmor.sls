@@ -1,0 +1,19 @@
+{#- AppArmor is the kernel's. A container has that of its machine, and cannot load profiles of its own. #}
+{%- set in_container = salt['file.file_exists']('/run/systemd/container') %}
+{%- if in_container or not salt['file.file_exists']('/sys/module/apparmor/parameters/enabled') %}
+
+AppArmor:
+  test.show_notification:
+    - text: {{ ('not here: ' ~ ('a container has what its machine gives it' if in_container else 'this kernel has none')) | json }}
+{%- else %}
+
+apparmor:
+  pkg.installed:
+    - install_recommends: False
+
+apparmor.service:
+  daemon.running:
+    - inputs: []
+    - require:
+      - pkg: apparmor
+{%- endif %}
