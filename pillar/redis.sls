@@ -1,5 +1,8 @@
 #!yaml
 # Defaults of role redis. Change them in the site's settings.yaml, not here.
 redis:
-  port: 6379
-  maxmemory_mb: 128
+  broker_port: 6380
+  broker_maxmemory_mb: 128
+  cache_port: 6381
+  cache_maxmemory_mb: 128
+  max_clients: 4096

@@ -16,6 +16,7 @@ from .kinds import (
     DnsName,
     EnvironmentName,
     EnvironmentValue,
+    Exchange,
     GitUrl,
     InsidePath,
     ManageCommand,
@@ -36,8 +37,9 @@ from .processes import Process, Timer
 
 # Worked out from the fleet (wiring.py) or added to each release; an app's file cannot set them.
 OWN_VARIABLES = (
-    "DATABASE_URL", "REPLICA_URLS", "CACHE_URL", "BROKER_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS",
-    "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
+    "DATABASE_URL", "REPLICA_URLS", "CACHE_URL", "CACHE_KEY_PREFIX", "BROKER_URL", "BROKER_KEY_PREFIX", "SECRET_KEY",
+    "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID",
+    "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
 )  # fmt: skip
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
@@ -207,9 +209,26 @@ class App(Model):
         validate_default=True,
         description="What its code may call besides DNS and its own links of the fleet.",
     )
-    broker_database: int = Field(
-        1, ge=1, le=15, description="Number of the Redis database in BROKER_URL; 0 is the cache."
+    cache: bool = Field(False, description="It has a cache in Redis: CACHE_URL and CACHE_KEY_PREFIX.")
+    broker: bool | None = Field(
+        None,
+        description="It has a broker in Redis: BROKER_URL, BROKER_KEY_PREFIX; null: when a process is celery or beat.",
     )
+    broker_database: int = Field(1, ge=1, le=15, description="Number of the database in BROKER_URL.")
+    broker_broadcasts: list[Exchange] = Field(
+        [], description="Exchanges of type fanout that it has beside Celery's own (Broadcast queues have one each)."
+    )
+
+    @property
+    def uses_broker(self) -> bool:
+        """Whether the app has a broker: a process with Celery or beat cannot be without."""
+        celery = any(process.celery is not None or process.beat is not None for process in self.processes.values())
+        return celery if self.broker is None else self.broker
+
+    @property
+    def uses_redis(self) -> bool:
+        """Whether the app has anything in Redis; one that has not is told no address and no password of it."""
+        return self.cache or self.uses_broker
 
     def filled(self, name: str) -> App:
         """Answers the app with the defaults that depend on its name.

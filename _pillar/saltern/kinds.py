@@ -177,6 +177,12 @@ SettingName = Annotated[
     str, _matches(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?"), Allowed("a Postgres setting such as work_mem")
 ]
 QueueName = Annotated[str, _matches(r"[A-Za-z0-9._-]+"), Allowed("a queue's name: letters, digits, . _ and -")]
+# Of what a pattern of Redis gives a meaning to only *, for a routing key.
+Exchange = Annotated[
+    str,
+    _matches(r"[A-Za-z0-9._/*-]{1,100}"),
+    Allowed("an exchange, with / and a routing key: letters, digits, . _ - / *"),
+]
 # Part of a unit's name: app-<app>-<name>@<release>.service.
 ProcessName = Annotated[
     str,

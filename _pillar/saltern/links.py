@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .layout import APP_ROLES
 
 if TYPE_CHECKING:
+    from .apps import App
     from .load import Site
     from .roles import Settings
 
@@ -31,7 +32,7 @@ class Service:
         clients: the roles whose hosts may use it, or `ANYONE`.
         why: what for, for people.
         only_for_apps: a site without apps has no need of it.
-        called_by_apps: the apps' own code calls it, not only what Saltern runs on their hosts.
+        called_by_apps: which apps' own code calls it, besides what Saltern runs on their hosts; None: no app's.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Service:
     clients: tuple[str, ...]
     why: str
     only_for_apps: bool = True
-    called_by_apps: bool = False
+    called_by_apps: Callable[[App], bool] | None = None
 
 
 SERVICES = (
@@ -56,9 +57,24 @@ SERVICES = (
         lambda settings: settings.postgres.port,
         APP_ROLES,
         "the apps' data",
-        called_by_apps=True,
+        called_by_apps=lambda app: True,
     ),
-    Service("redis", "redis", lambda settings: settings.redis.port, APP_ROLES, "cache and broker", called_by_apps=True),
+    Service(
+        "broker",
+        "redis",
+        lambda settings: settings.redis.broker_port,
+        APP_ROLES,
+        "the apps' tasks",
+        called_by_apps=lambda app: app.uses_broker,
+    ),
+    Service(
+        "cache",
+        "redis",
+        lambda settings: settings.redis.cache_port,
+        APP_ROLES,
+        "the apps' cache",
+        called_by_apps=lambda app: app.cache,
+    ),
     Service("builds", "builder", lambda settings: settings.builder.port, APP_ROLES, "builds to install"),
 )
 
@@ -87,11 +103,18 @@ def links(site: Site) -> list[Link]:
     return [
         Link(client, server, service.name, service.port(site.settings), service.why)
         for service in SERVICES
-        if site.apps or not service.only_for_apps
+        if _is_needed(site, service)
         for server in site.fleet.with_role(service.role)
         for client in _clients(site, service)
         if client != server
     ] + _copies(site)
+
+
+def _is_needed(site: Site, service: Service) -> bool:
+    """What every app calls, or some do, is needed when there is such an app."""
+    if service.called_by_apps is not None:
+        return any(service.called_by_apps(app) for app in site.apps.values())
+    return bool(site.apps) or not service.only_for_apps
 
 
 def _copies(site: Site) -> list[Link]:
@@ -118,17 +141,19 @@ def clients_of(site: Site, server: str, service: str) -> list[str]:
     return [link.client for link in links(site) if (link.server, link.service) == (server, service)]
 
 
-def called_by(site: Site, host: str) -> list[tuple[str, Service]]:
-    """Answers what the code of every app calls from a host: the id of the server, itself maybe, and the service.
+def called_by(site: Site, host: str, app: App) -> list[tuple[str, Service]]:
+    """Answers what an app's code calls from a host: the id of the server, itself maybe, and the service.
 
     Args:
         site: the site.
         host: the id of a host that runs apps.
+        app: the app.
     """
     return [
         (server, service)
         for service in SERVICES
-        if service.called_by_apps and set(service.clients) & set(site.fleet.hosts[host].roles)
+        if service.called_by_apps is not None and service.called_by_apps(app)
+        if set(service.clients) & set(site.fleet.hosts[host].roles)
         for server in site.fleet.with_role(service.role)
     ]
 

@@ -25,8 +25,10 @@ PLACEHOLDERS = {
     "database_address": "the database server's address (libpq's hostaddr)",
     "database_port": "its port",
     "ca_file": "the fleet's CA certificate, by which the database is verified (libpq's sslrootcert)",
-    "cache_url": "URL of Redis, as in CACHE_URL",
-    "broker_url": "URL of Redis for tasks, as in BROKER_URL",
+    "cache_url": "URL of the cache, as in CACHE_URL; of an app with `cache: true`",
+    "cache_key_prefix": "what its keys there begin with, without the colon, as in CACHE_KEY_PREFIX",
+    "broker_url": "URL of the broker, as in BROKER_URL; of an app with a broker",
+    "broker_key_prefix": "what its keys there begin with, as in BROKER_KEY_PREFIX",
     "secret_key": "the app's SECRET_KEY",
     "secret_key_fallbacks": "older SECRET_KEYs that are still good, joined by commas, as in SECRET_KEY_FALLBACKS",
     "hostname": "the app's first host name",
@@ -34,6 +36,13 @@ PLACEHOLDERS = {
     "base_url": "https://, the first host name and the port if it is not 443; no slash at the end",
     "data_directory": "the directory that the app may write to, and nobody else can read",
     "media_directory": "the directory that nginx serves as media_url, as in MEDIA_ROOT; empty without media_url",
+}
+# Which need of an app's file a placeholder belongs to; without it there is nothing to put in its place.
+NEEDS = {
+    "cache_url": "cache",
+    "cache_key_prefix": "cache",
+    "broker_url": "broker",
+    "broker_key_prefix": "broker",
 }
 _ANY = re.compile(r"\{\{[a-z_]+\}\}|\{[a-z_]+\}")
 
@@ -45,6 +54,16 @@ def _known(value: str) -> str:
                 f"unknown placeholder {found}; {nearest(found[1:-1], PLACEHOLDERS)}; {{{found}}} gives {found} itself"
             )
     return value
+
+
+def used(text: str) -> set[str]:
+    """Answers the placeholders in a text.
+
+    Example:
+        >>> used("{base_url}/{{cache_url}}")
+        {'base_url'}
+    """
+    return {found[1:-1] for found in _ANY.findall(text) if not found.startswith("{{")}
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

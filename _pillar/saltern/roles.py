@@ -167,10 +167,17 @@ class Postgres(Model):
 
 
 class Redis(Model):
-    """Role redis: the cache and broker."""
+    """Role redis: the cache and the broker, two servers."""
 
-    port: Port = Field(description="Port.")
-    maxmemory_mb: int = Field(ge=16, le=16777216, description="Memory for data, in MiB.")
+    broker_port: Port = Field(description="Port of the broker.")
+    broker_maxmemory_mb: int = Field(
+        ge=16, le=16777216, description="Memory for what the broker holds, in MiB; when it is full, tasks are refused."
+    )
+    cache_port: Port = Field(description="Port of the cache.")
+    cache_maxmemory_mb: int = Field(
+        ge=16, le=16777216, description="Memory for what the cache holds, in MiB; when it is full, the oldest goes."
+    )
+    max_clients: int = Field(ge=32, le=60000, description="Connections to each of the two, of all apps together.")
 
 
 class Web(Model):
@@ -223,7 +230,8 @@ MODELS: dict[str, type[Model]] = {
 PORTS = (
     ("builder", "port"),
     ("postgres", "port"),
-    ("redis", "port"),
+    ("redis", "broker_port"),
+    ("redis", "cache_port"),
     ("web", "port"),
     ("edge", "http_port"),
     ("edge", "https_port"),

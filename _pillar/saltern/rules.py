@@ -19,12 +19,15 @@ from .apps import App
 from .document import Document
 from .egress import LOOPBACK, Opening, inside
 from .errors import Problem, nearest
+from .layout import ROLES
+from .placeholders import NEEDS, used
 from .roles import PORTS
 from .templates import problems as template_problems
+from .templates import used as used_in_template
 from .windows import DAY_MINUTES, slots
 from .wiring import roles_of
 
-NEEDED_BY_APPS = ("builder", "postgres", "redis", "web", "edge")
+NEEDED_BY_APPS = ("builder", "postgres", "web", "edge")
 ONE_ONLY = ("master", "builder", "postgres", "redis")
 
 
@@ -76,8 +79,8 @@ def check(files: Files) -> list[Problem]:
         _windows,
         _workers,
         _units,
-        _brokers,
         _egress,
+        _needed,
     )
     return [problem for rule in rules for problem in rule(files)]
 
@@ -117,6 +120,7 @@ def _counts(files: Files) -> Iterator[Problem]:
     holders = {
         role: [str(host) for host in hosts if role in files.roles(host)] for role in {*NEEDED_BY_APPS, *ONE_ONLY}
     }
+    needed = [*NEEDED_BY_APPS, *(["redis"] if any({*_needs(file)} for file in files.apps.values()) else [])]
     for role in ONE_ONLY:
         holding = [host for host in holders[role] if role != "postgres" or files.replica_of(host) is None]
         if len(holding) > 1:
@@ -124,7 +128,7 @@ def _counts(files: Files) -> Iterator[Problem]:
             text = f"role {role} is on {', '.join(holding)}; allowed: one host{more}"
             yield files.fleet.problem(("hosts", holding[1], "roles"), text)
     # A role that is misspelt, or on a host that is, is not absent.
-    missing = [role for role in NEEDED_BY_APPS if not holders[role]]
+    missing = [role for role in ROLES if role in needed and not holders[role]]
     if files.apps and files.fleet_is_valid and missing:
         text = f"no host has role {', '.join(missing)}, but there are apps; give each of these roles to a host"
         yield files.fleet.problem(("hosts",), text)
@@ -277,18 +281,42 @@ def _units(files: Files) -> Iterator[Problem]:
                 places.setdefault(unit, (app, place))
 
 
-def _brokers(files: Files) -> Iterator[Problem]:
-    """Two apps in one database of Redis would take each other's tasks."""
-    kinds = ("celery", "beat")
-    users = {
-        app: str(file.at("broker_database") or 1)
-        for app, file in files.apps.items()
-        if any(file.at("processes", name, kind) is not None for name in file.names("processes") for kind in kinds)
-    }
-    for number, apps in _duplicates(users.items()).items():
-        for app in apps[1:]:
-            text = f"{number} is the database of app {apps[0]} too, and each would take the other's tasks; take another"
-            yield files.apps[app].problem(("broker_database",), text)
+def _needs(file: Document) -> Iterator[str]:
+    """What an app has a need of in Redis, by its file."""
+    if file.at("cache") is True:
+        yield "cache"
+    broker, kinds = file.at("broker"), ("celery", "beat")
+    named = [(name, kind) for name in file.names("processes") for kind in kinds]
+    if broker is True or (broker is None and any(file.at("processes", name, kind) is not None for name, kind in named)):
+        yield "broker"
+
+
+def _needed(files: Files) -> Iterator[Problem]:
+    """What an app has no need of, it is not told: neither in a variable nor in a file."""
+    folder = Path(files.fleet.file).parent / "apps"
+    for file in files.apps.values():
+        has = {*_needs(file)}
+        texts = {
+            ("env", name): used(text) for name in file.names("env") if isinstance(text := file.at("env", name), str)
+        }
+        for name in file.names("files"):
+            template = file.at("files", name, "template")
+            if isinstance(template, str) and ".." not in template.split("/") and not template.startswith("/"):
+                texts[("files", name)] = used_in_template(folder / template)
+        for place, names in texts.items():
+            for name in sorted(names & NEEDS.keys()):
+                if NEEDS[name] not in has:
+                    text = (
+                        f"{name} is used, but the app has no {NEEDS[name]}; add `{NEEDS[name]}: true`, or take it out"
+                    )
+                    yield file.problem(place, text)
+        if file.at("broker") is False:
+            for name in file.names("processes"):
+                for kind in ("celery", "beat"):
+                    if file.at("processes", name, kind) is not None:
+                        yield file.problem(
+                            ("broker",), f"processes.{name} ({kind}) cannot do without; take this key out"
+                        )
 
 
 def _egress(files: Files) -> Iterator[Problem]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from .apps import Environment
+from .apps import App, Environment
 from .document import Document
 from .errors import Problem
 from .explain import explain
@@ -120,7 +121,7 @@ class AppSecrets(Model):
         None, description="Password of the Postgres role that migrates the database; hosts with role web or postgres."
     )
     redis_password: Password | None = Field(
-        None, description="The app's password of Redis; hosts with role redis, web or worker."
+        None, description="Of the app's user in Redis, if it uses Redis; hosts with role redis, web or worker."
     )
     secret_key: SigningKey | None = Field(None, description="Django's SECRET_KEY; hosts with role web or worker.")
     env: Environment = Field({}, description="Secret environment variables; hosts with role web or worker.")
@@ -133,7 +134,6 @@ class Secrets(Model):
 
     tls: HostCertificate = Field(description="Certificate of the host.")
     edge: Certificate | None = Field(None, description="Certificate of all apps' names; hosts with role edge.")
-    redis_password: Password | None = Field(None, description="Hosts with role redis, web or worker.")
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; replicas and their primary."
     )
@@ -147,7 +147,7 @@ class SharedApp(Model):
 
     database_password: Password = Field(description="Password of the app's Postgres role.")
     owner_password: Password = Field(description="Password of the Postgres role that migrates the database.")
-    redis_password: Password = Field(description="The app's password of Redis.")
+    redis_password: Password = Field(description="Password of the app's user in Redis.")
     secret_key: SigningKey = Field(description="Django's SECRET_KEY.")
     env: Environment = Field({}, description="Further secret environment variables; written by hand.")
     previous: AppPrevious = Field(
@@ -160,7 +160,9 @@ class SharedApp(Model):
 class Shared(Model):
     """secrets/shared.yaml: what several hosts must know alike."""
 
-    redis_password: Password = Field(description="Password of Redis.")
+    redis_password: Password | None = Field(
+        None, description="From the time when all apps shared one; no host is given it, and it is taken out."
+    )
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; made when there is a replica."
     )
@@ -179,30 +181,40 @@ def _given(part: Model) -> list[str]:
     return [key for key, value in part if value is not None]
 
 
-def needed_sections(fleet: Fleet, host: str, apps: Iterable[str]) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Needed:
+    """Which parts of the secrets a host's roles need.
+
+    Args:
+        top: sections beside tls.
+        apps: keys of each app, by app; an app of which the host needs nothing is not there.
+    """
+
+    top: list[str]
+    apps: dict[str, list[str]]
+
+
+def needed_sections(fleet: Fleet, host: str, apps: Mapping[str, App]) -> Needed:
     """Answers which parts of the secrets a host's roles need.
 
     Args:
         fleet: all hosts.
         host: the host's id.
-        apps: names of all apps.
-
-    Returns:
-        `{"top": [sections beside tls], "apps": [names], "app": [keys of each app]}`.
+        apps: all apps by name.
     """
-    roles, apps = set(fleet.hosts[host].roles), sorted(apps)
+    roles = set(fleet.hosts[host].roles)
     top = ["edge"] if "edge" in roles and apps else []
-    top += ["redis_password"] if roles & {"redis", *APP_ROLES} else []
     top += ["replication_password"] if host in fleet.replicating else []
     keys = ["database_password"] if roles & {"postgres", *APP_ROLES} else []
     keys += ["owner_password"] if roles & {"postgres", "web"} else []
-    keys += ["redis_password"] if roles & {"redis", *APP_ROLES} else []
     keys += ["secret_key", "env"] if host in fleet.running_apps else []
-    return {"top": top, "apps": apps if keys else [], "app": keys}
+    of_redis = ["redis_password"] if roles & {"redis", *APP_ROLES} else []
+    needed = {name: [*keys, *(of_redis if app.uses_redis else [])] for name, app in sorted(apps.items())}
+    return Needed(top, {name: keys for name, keys in needed.items() if keys})
 
 
 def check_secrets(
-    data: Any, fleet: Fleet, host: str, apps: Iterable[str], file: str
+    data: Any, fleet: Fleet, host: str, apps: Mapping[str, App], file: str
 ) -> tuple[Secrets | None, list[Problem]]:
     """Checks one host's secrets against its roles: nothing missing, nothing of others.
 
@@ -210,7 +222,7 @@ def check_secrets(
         data: the section `secrets` of the pillar.
         fleet: all hosts.
         host: the host's id.
-        apps: names of all apps.
+        apps: all apps by name.
         file: the host's secrets file, for the messages.
 
     Returns:
@@ -225,23 +237,23 @@ def check_secrets(
         found = explain(error, Secrets, document, ["secrets"])
         return None, [Problem(p.file, p.line, p.key, f"{p.message} (make what is missing: {GENERATE})") for p in found]
     need = needed_sections(fleet, host, apps)
-    has = {name: getattr(secrets, name) is not None for name in ("edge", "redis_password", "replication_password")}
+    has = {name: getattr(secrets, name) is not None for name in ("edge", "replication_password")}
     problems = [
-        _missing(document, name) if name in need["top"] else _foreign(document, name)
+        _missing(document, name) if name in need.top else _foreign(document, name)
         for name in has
-        if has[name] != (name in need["top"])
+        if has[name] != (name in need.top)
     ]
-    problems += [_missing(document, "apps", name) for name in need["apps"] if name not in secrets.apps]
-    problems += [_foreign(document, "apps", name) for name in secrets.apps if name not in need["apps"]]
-    problems += [_foreign(document, "previous", key) for key in _given(secrets.previous) if key not in need["top"]]
-    for name in sorted(set(need["apps"]) & set(secrets.apps)):
-        app = secrets.apps[name]
+    problems += [_missing(document, "apps", name) for name in need.apps if name not in secrets.apps]
+    problems += [_foreign(document, "apps", name) for name in secrets.apps if name not in need.apps]
+    problems += [_foreign(document, "previous", key) for key in _given(secrets.previous) if key not in need.top]
+    for name in sorted(set(need.apps) & set(secrets.apps)):
+        app, keys = secrets.apps[name], need.apps[name]
         problems += [
-            _missing(document, "apps", name, key) for key in need["app"] if key != "env" and getattr(app, key) is None
+            _missing(document, "apps", name, key) for key in keys if key != "env" and getattr(app, key) is None
         ]
         held = [key for key in APP_KEYS if getattr(app, key)]
-        problems += [_foreign(document, "apps", name, key) for key in held if key not in need["app"]]
-        old = [key for key in _given(app.previous) if key not in need["app"]]
+        problems += [_foreign(document, "apps", name, key) for key in held if key not in keys]
+        old = [key for key in _given(app.previous) if key not in keys]
         problems += [_foreign(document, "apps", name, "previous", key) for key in old]
     return (None if problems else secrets), problems
 

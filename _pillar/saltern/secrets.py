@@ -223,7 +223,7 @@ def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
     if document.problems:
         raise SiteError(document.problems)
     if not isinstance(data, dict) or not isinstance(data.get("apps") or {}, dict):
-        raise SiteError([document.problem((), "is not a mapping; allowed: the keys redis_password, apps")])
+        raise SiteError([document.problem((), "is not a mapping; allowed: the keys apps, replication_password")])
     return data, document
 
 
@@ -244,7 +244,9 @@ def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
             "(shared.yaml.last is the one before the last change)"
         )
         raise SiteError([document.problem((), text)])
-    made = [f"{key} made" for key in _complete(data, site)]
+    shared_once = data.pop("redis_password", None)  # the Redis host keeps it good until no app uses it
+    made = ["redis_password taken out: each app has its own"] if shared_once else []
+    made += [f"{key} made" for key in _complete(data, site)]
     changed, problems = _overlapped(data, document, hosts)
     if problems:
         raise SiteError(problems)
@@ -294,7 +296,7 @@ def _overlapped(
 
 def _complete(data: dict[str, Any], site: Site) -> list[str]:
     """Adds to the shared secrets what is missing; answers the keys that were added."""
-    needed = ["redis_password", *(["replication_password"] if site.fleet.replicas else [])]
+    needed = ["replication_password"] if site.fleet.replicas else []
     made = [key for key in needed if key not in data]
     data.update({key: fresh(KINDS[0]) for key in made})
     apps = data["apps"] = data.get("apps") or {}
@@ -322,14 +324,14 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
     need = needed_sections(site.fleet, host, site.apps)
     tls = _leaf(ca.pair, had.get("tls"), host_names(site, host), "tls", document, notes, "tls" in renew)
     new: dict[str, Any] = {"tls": {"ca": ca.trusted, "cert": tls.cert, "key": tls.key}}
-    if "edge" in need["top"]:
+    if "edge" in need.top:
         pair = _leaf(ca.pair, had.get("edge"), edge_names(site), "edge", document, notes, "edge" in renew)
         new["edge"] = {"cert": pair.cert, "key": pair.key}
-    new |= {key: getattr(shared, key) for key in ("redis_password", "replication_password") if key in need["top"]}
-    if "replication_password" in need["top"]:
+    if "replication_password" in need.top:
+        new["replication_password"] = shared.replication_password
         new |= _overlap_part(shared, ["replication_password"])
-    if need["apps"]:
-        new["apps"] = {name: _app_part(shared, name, need["app"]) for name in need["apps"]}
+    if need.apps:
+        new["apps"] = {name: _app_part(shared, name, keys) for name, keys in need.apps.items()}
     if new != had or notes:
         _write(path, HOST_HEAD + _yaml({"secrets": new}))
         changed = [key for key in sorted({*new, *had}) if new.get(key) != had.get(key)]

@@ -52,6 +52,20 @@ def problems(path: Path) -> list[TemplateProblem]:
     return [TemplateProblem(f"unknown name {name}; {nearest(name, PLACEHOLDERS)}") for name in unknown]
 
 
+def used(path: Path) -> set[str]:
+    """Answers the names in a template; none when it cannot be read, which `problems` tells.
+
+    Args:
+        path: the template.
+    """
+    from jinja2 import TemplateError, meta
+
+    try:
+        return set(meta.find_undeclared_variables(_engine().parse(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeError, TemplateError):
+        return set()
+
+
 def render(path: Path, values: Mapping[str, str]) -> str:
     """Answers what a template makes of the placeholders' values.
 

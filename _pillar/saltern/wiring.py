@@ -94,14 +94,17 @@ def egress(site: Site, host: str) -> dict[str, Any]:
     if host not in site.fleet.running_apps or not site.apps:
         return {"callers": [], "fleet": [], "metadata": [], "not_public": []}
     anyone = for_anyone(site)
-    reached = [
-        {"to": address_seen(site, host, server), "ports": [service.port(site.settings)], "protocol": "tcp"}
-        for server, service in called_by(site, host)
-    ]
+    reached = {
+        name: [
+            {"to": address_seen(site, host, server), "ports": [service.port(site.settings)], "protocol": "tcp"}
+            for server, service in called_by(site, host, app)
+        ]
+        for name, app in site.apps.items()
+    }
     shared = [site.fleet.virtual_address] if site.fleet.virtual_address else []
     return {
         "callers": [
-            {"name": name, "users": [str(app.user)], "links": reached, **parts(app.egress, anyone)}
+            {"name": name, "users": [str(app.user)], "links": reached[name], **parts(app.egress, anyone)}
             for name, app in sorted(site.apps.items())
         ],
         "fleet": sorted({entry.address for entry in site.fleet.hosts.values()} | {*shared}),
@@ -222,8 +225,54 @@ def _logins(database: str, keys: AppSecrets) -> dict[str, list[str]]:
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
-    """Answers where Redis listens."""
-    return {"listen": _server_listen(site, host, "redis")}
+    """Answers where each of the two servers listens, and its users: one for each app that has a need of it."""
+    return {
+        "broker": {
+            "listen": _server_listen(site, host, "broker"),
+            "users": [
+                {
+                    "app": name,
+                    "user": redis_user(name),
+                    "keys": f"{broker_prefix(name)}*",
+                    "broadcasts": _broadcasts(name, app.broker_database, app.broker_broadcasts),
+                }
+                for name, app in sorted(site.apps.items())
+                if app.uses_broker
+            ],
+        },
+        "cache": {
+            "listen": _server_listen(site, host, "cache"),
+            "users": [
+                {"app": name, "user": redis_user(name), "keys": f"{cache_prefix(name)}:*", "broadcasts": []}
+                for name, app in sorted(site.apps.items())
+                if app.cache
+            ],
+        },
+    }
+
+
+def redis_user(app: str) -> str:
+    """Answers the app's user in Redis; no app can have the name of one of Redis' own, such as `default`."""
+    return f"app-{app}"
+
+
+def cache_prefix(app: str) -> str:
+    """Answers what the app's keys in the cache begin with; Django puts a colon behind it."""
+    return app
+
+
+def broker_prefix(app: str) -> str:
+    """Answers what the app's keys and channels in the broker begin with. The colon keeps `shop` from `shop-2`."""
+    return f"{app}:"
+
+
+# Celery's own, in kombu's words <exchange>/<routing key>: orders to workers, and their events. It writes * for #.
+CELERY_BROADCASTS = ("celery.pidbox", "celeryev", "celeryev/*", "celeryev/worker.*", "celeryev/task.*")
+
+
+def _broadcasts(app: str, database: int, more: list[str]) -> list[str]:
+    """The channels that kombu subscribes to as patterns; Redis allows a pattern only when the rule is that text."""
+    return [f"{broker_prefix(app)}/{database}.{exchange}" for exchange in (*CELERY_BROADCASTS, *more)]
 
 
 def web(site: Site, host: str) -> dict[str, Any]:
@@ -286,13 +335,12 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         secrets: the host's secrets.
     """
     app, keys = site.apps[name], secrets.apps[name]
-    if keys.secret_key is None or keys.database_password is None or secrets.redis_password is None:
+    if keys.secret_key is None or keys.database_password is None or (app.uses_redis and keys.redis_password is None):
         raise WiringError(f"the secrets of app {name} on {host} are not complete")
-    database, cache = only(site, "postgres"), only(site, "redis")
-    database_port, cache_port = site.settings.postgres.port, site.settings.redis.port
+    database = only(site, "postgres")
+    database_port = site.settings.postgres.port
     https_port = site.settings.edge.https_port
     origin_port = "" if https_port == 443 else f":{https_port}"
-    cache_password = quote(secrets.redis_password, safe="")
     database_host, database_address = f"{database}.{site.fleet.domain}", address_seen(site, host, database)
     user = login_of(str(app.database), keys.logins.database)
     return {
@@ -304,8 +352,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "database_address": database_address,
         "database_port": str(database_port),
         "ca_file": CA_FILE,
-        "cache_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/0",
-        "broker_url": f"redis://:{cache_password}@{address_seen(site, host, cache)}:{cache_port}/{app.broker_database}",
+        **redis_values(site, host, name, str(keys.redis_password)),
         "secret_key": keys.secret_key,
         "secret_key_fallbacks": keys.previous.secret_key or "",
         "hostname": app.hostnames[0],
@@ -314,6 +361,45 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
         "data_directory": f"/var/lib/apps/{name}",
         "media_directory": f"/srv/apps/{name}/media" if app.media_url else "",
     }
+
+
+def redis_values(site: Site, host: str, name: str, password: str) -> dict[str, str]:
+    """Answers the placeholders about Redis of one app on one host; what it has no need of is empty.
+
+    Args:
+        site: the site.
+        host: the host that it runs on.
+        name: the app.
+        password: of the app's user in Redis.
+    """
+    app, settings = site.apps[name], site.settings.redis
+    told = {"cache_url": "", "cache_key_prefix": "", "broker_url": "", "broker_key_prefix": ""}
+    if app.cache:
+        told["cache_url"] = redis_url(site, host, name, password, settings.cache_port, 0)
+        told["cache_key_prefix"] = cache_prefix(name)
+    if app.uses_broker:
+        told["broker_url"] = redis_url(site, host, name, password, settings.broker_port, app.broker_database)
+        told["broker_key_prefix"] = broker_prefix(name)
+    return told
+
+
+def redis_url(site: Site, host: str, name: str, password: str, port: int, number: int) -> str:
+    """Answers how one of the two Redis is reached from one host, as redis-py, Django, django-redis and Celery read it.
+
+    Args:
+        site: the site.
+        host: the host.
+        name: the app.
+        password: of the app's user.
+        port: the port.
+        number: the database's number.
+    """
+    # By address, which spares a look-up: the host's certificate is for its address, too.
+    address = address_seen(site, host, only(site, "redis"))
+    return (
+        f"rediss://{redis_user(name)}:{quote(password, safe='')}@{address}:{port}/{number}"
+        f"?ssl_cert_reqs=required&ssl_ca_certs={CA_FILE}&ssl_check_hostname=true"
+    )
 
 
 def owner_of(database: str) -> str:
@@ -397,8 +483,12 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
         **secrets.apps[name].env,
         "DATABASE_URL": known["database_url"],
         **replica_urls(site, host, name, secrets),
-        "CACHE_URL": known["cache_url"],
-        "BROKER_URL": known["broker_url"],
+        **({"CACHE_URL": known["cache_url"], "CACHE_KEY_PREFIX": known["cache_key_prefix"]} if app.cache else {}),
+        **(
+            {"BROKER_URL": known["broker_url"], "BROKER_KEY_PREFIX": known["broker_key_prefix"]}
+            if app.uses_broker
+            else {}
+        ),
         "SECRET_KEY": known["secret_key"],
         **({"SECRET_KEY_FALLBACKS": fallbacks} if (fallbacks := known["secret_key_fallbacks"]) else {}),
         "ALLOWED_HOSTS": known["hostnames"],

@@ -4,6 +4,9 @@ Django's Redis cache raises when Redis does not answer, and Django's own cached 
 whoever is logged in would see an error page. Here a cache that is down is an empty one that keeps nothing.
 After a failure it is left alone for some seconds, because a host that is gone costs each call its timeout.
 
+All apps share one Redis, so `clear` must not empty it (Django's FLUSHDB would, and an app may not): it gives
+this app's keys another name. A number, which is in each of them, is read at most once a second.
+
 To use it: `CACHES["default"]["BACKEND"] = "demo.cache.RedisCache"`. Nothing may depend on what it holds: a
 lock or a counter belongs in the database.
 """
@@ -20,6 +23,7 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 5.0
+GENERATION_SECONDS = 1.0
 
 
 class Breaker:
@@ -56,6 +60,28 @@ class Breaker:
 
 
 breaker = Breaker()
+
+
+class Generation:
+    """The number in all keys; one for the whole process. Another number is an empty cache."""
+
+    def __init__(self) -> None:
+        self._number, self._read = 0, float("-inf")
+
+    def number(self, ask: Callable[[], int]) -> int:
+        """Answers the number, which `ask` reads when it was last read more than a second ago."""
+        if time.monotonic() - self._read > GENERATION_SECONDS:
+            # Before it is asked: meanwhile, the other threads go on with the number that they have.
+            self._read = time.monotonic()
+            self._number = ask() or self._number
+        return self._number
+
+    def forget(self) -> None:
+        """Lets the next call read it."""
+        self._read = float("-inf")
+
+
+generation = Generation()
 
 
 def _forgiving(method: Callable[..., Any], empty: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,3 +125,22 @@ class RedisCache(redis.RedisCache):
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(server, params)
         self._class = Client
+
+    def make_key(self, key: Any, version: int | None = None) -> str:
+        """Makes the key that Redis is asked for."""
+        return super().make_key(f"{generation.number(self._read_generation)}:{key}", version)
+
+    def clear(self) -> bool:
+        """Empties the cache for this app: here at once, in other processes within a second."""
+        self._cache.set(self._generation_key(), time.time_ns(), None)
+        generation.forget()
+        return not breaker.is_open
+
+    def _generation_key(self) -> str:
+        return super().make_key("generation")
+
+    def _read_generation(self) -> int:
+        found = self._cache.get(self._generation_key(), None)
+        if found is None and self._cache.add(self._generation_key(), time.time_ns(), None):
+            found = self._cache.get(self._generation_key(), None)
+        return found or 0

@@ -110,13 +110,21 @@ if len(DATABASES) > 1:
     MIDDLEWARE.insert(1, "demo.replicas.ReadYourWrites")  # before all that asks the database
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": "demo"}}  # other apps may share the Redis
-if CACHES["default"]["BACKEND"] == "django.core.cache.backends.redis.RedisCache":
-    CACHES["default"]["BACKEND"] = "demo.cache.RedisCache"  # Redis may be away: no page breaks
-    CACHES["default"]["OPTIONS"] = {
-        "socket_connect_timeout": 1,  # seconds; a cache that is slower than this is no help
-        "socket_timeout": 1,
-    } | CACHES["default"].get("OPTIONS", {})
+# Other apps share the Redis, and each may use only keys with its own prefix.
+CACHE_KEY_PREFIX = env.str("CACHE_KEY_PREFIX", default="demo")
+CACHE_URL = os.environ["CACHE_URL"]
+if CACHE_URL.startswith(("redis://", "rediss://")):
+    redis_cache = {
+        "BACKEND": "demo.cache.RedisCache",  # Redis may be away: no page breaks
+        "LOCATION": CACHE_URL,  # as it is: its query has the CA of a rediss://
+        "OPTIONS": {
+            "socket_connect_timeout": 1,  # seconds; a cache that is slower than this is no help
+            "socket_timeout": 1,
+        },
+    }
+    CACHES = {"default": redis_cache | {"KEY_PREFIX": CACHE_KEY_PREFIX}}
+else:
+    CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": CACHE_KEY_PREFIX}}
 
 # Celery. Without a broker (on your own machine, in tests) a task runs at once, in the process that sends it.
 BROKER_URL = os.environ.get("BROKER_URL", "")
@@ -133,7 +141,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # The whole worker was killed: after so many seconds. Longer than the longest task, or it runs twice.
     "visibility_timeout": env.int("VISIBILITY_SECONDS", default=900),
     "unacked_restore_throttle": 1,  # look for such tasks every 10 seconds; the default is every 100
-    "global_keyprefix": "demo:",  # other apps may share the Redis
+    "global_keyprefix": env.str("BROKER_KEY_PREFIX", default="demo:"),  # as for the cache: keys and channels
     "socket_connect_timeout": 1,  # seconds; a visitor waits for it
     "socket_timeout": 5,  # seconds; without it a visitor would wait for ever when Redis hangs
     "socket_keepalive": True,

@@ -1,3 +1,6 @@
 # The fleet has taken this role from the host. The data in /var/lib/redis stay.
 redis-server.service:
   daemon.dead: []
+
+redis-server@cache.service:
+  daemon.dead: []

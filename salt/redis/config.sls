@@ -1,27 +1,63 @@
+{%- set tls = pillar['secrets']['tls'] %}
 include:
   - redis.packages
 
-/etc/redis/redis.conf:
-  file.managed:
-    - source: salt://redis/files/redis.conf
-    - template: jinja
+# Debian gives it to redis, and then a file of root's in it is redis' to replace.
+/etc/redis:
+  file.directory:
     - user: root
     - group: redis
-    - mode: '0640'
-    - context:
-        port: {{ pillar['redis']['port'] }}
-        maxmemory_mb: {{ pillar['redis']['maxmemory_mb'] }}
-        listen: {{ pillar['wiring']['redis']['listen'] | json }}
+    - mode: '0750'
     - require:
       - pkg: redis-server
 
-# Apart from the rest, so that a plan may show the rest.
-/etc/redis/password.conf:
+/etc/redis/tls:
+  file.directory:
+    - user: root
+    - group: redis
+    - mode: '0750'
+    - require:
+      - file: /etc/redis
+
+# Its own copy: the servers read it as redis, and the host's key is for root only.
+/etc/redis/tls/host.crt:
   file.managed:
-    - contents: {{ ('requirepass "' ~ pillar['secrets']['redis_password'] | replace('\\', '\\\\') | replace('"', '\\"') ~ '"') | json }}
+    - contents: {{ tls['cert'] | json }}
+    - user: root
+    - group: redis
+    - mode: '0640'
+    - require:
+      - file: /etc/redis/tls
+
+/etc/redis/tls/host.key:
+  file.managed:
+    - contents: {{ tls['key'] | json }}
     - user: root
     - group: redis
     - mode: '0640'
     - show_changes: False
     - require:
-      - pkg: redis-server
+      - file: /etc/redis/tls
+
+# The passwords are read from the pillar by the state itself, so that no argument carries them.
+users of Redis:
+  redis_server.users_written:
+    - require:
+      - file: /etc/redis
+{%- for server in ['broker', 'cache'] %}
+
+{{ salt['redis_server.files'](server)['config'] }}:
+  file.managed:
+    - contents: {{ salt['redis_server.config'](server) | json }}
+    - user: root
+    - group: redis
+    - mode: '0640'
+    - require:
+      - file: /etc/redis
+{%- endfor %}
+{%- if not salt['redis_server.legacy']() %}
+
+# What all apps once shared.
+/etc/redis/password.conf:
+  file.absent: []
+{%- endif %}

@@ -1,4 +1,4 @@
-{#- Redis: the apps' cache, and later their broker. #}
+{#- Redis: the apps' broker and their cache, two servers. #}
 include:
   - redis.packages
   - redis.config

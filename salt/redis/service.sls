@@ -1,22 +1,42 @@
 include:
   - redis.config
+{%- for server in ['broker', 'cache'] %}
+{%- set files = salt['redis_server.files'](server) %}
+{%- set drop_in = '/etc/systemd/system/' ~ files['unit'] ~ '.d/saltern.conf' %}
 
-/etc/systemd/system/redis-server.service.d/saltern.conf:
+{{ drop_in }}:
   file.managed:
     - source: salt://redis/files/redis-server.service.conf
+    - template: jinja
     - user: root
     - group: root
     - mode: '0644'
     - makedirs: True
+    - context:
+        socket: {{ files['socket'] | json }}
     - require:
       - pkg: redis-server
 
-redis-server.service:
+{{ files['unit'] }}:
   daemon.running:
-    - inputs:
-      - /etc/redis/redis.conf
-      - /etc/redis/password.conf
+    - inputs: {{ salt['redis_server.inputs'](server) | json }}
+    - reload:
+      - /etc/redis/tls
+    - require:
+      - redis_server: users of Redis
     - watch:
-      - file: /etc/redis/redis.conf
-      - file: /etc/redis/password.conf
-      - file: /etc/systemd/system/redis-server.service.d/saltern.conf
+      - file: {{ files['config'] }}
+      - file: /etc/redis/tls/host.crt
+      - file: /etc/redis/tls/host.key
+      - file: {{ drop_in }}
+
+{{ server }}:
+  redis_server.in_step:
+    - require:
+      - daemon: {{ files['unit'] }}
+{%- endfor %}
+
+# Hosts that an older Saltern made. By then the apps here have releases with users of their own.
+the shared password of Redis:
+  redis_server.retired:
+    - order: last

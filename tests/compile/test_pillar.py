@@ -61,7 +61,6 @@ def test_a_host_sees_no_secret_of_another(masterless: Masterless) -> None:
     assert sorted(set(log) & set(ROLES)) == ["base"]
     told = json.dumps(log)
     for secret in (
-        app["secrets"]["redis_password"],
         *app["secrets"]["apps"]["demo"].values(),
         app["secrets"]["tls"]["key"],
     ):

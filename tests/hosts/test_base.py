@@ -258,7 +258,8 @@ CLOSED = (
 def declared(site: Site, host: str, app: str) -> set[tuple[str, int]]:
     """Where an app's own code gets to: its links, and what its file opens besides."""
     found = {
-        (address_seen(site, host, server), service.port(site.settings)) for server, service in called_by(site, host)
+        (address_seen(site, host, server), service.port(site.settings))
+        for server, service in called_by(site, host, site.apps[app])
     }
     opened = [opening for opening in site.apps[app].egress if opening.network and opening.network.num_addresses == 1]
     return found | {(str(one.network.network_address), port) for one in opened for port in one.ports or []}
@@ -425,6 +426,7 @@ def test_rules_that_somebody_flushed_come_back(host) -> None:
 def daemons(host) -> list[str]:
     """The long-running services that this fleet's roles brought."""
     patterns = "'app-*' nginx.service haproxy.service keepalived.service 'postgresql@*' redis-server.service"
+    patterns += " redis-server@cache.service"
     patterns += " ssh.service salt-minion.service salt-master.service"
     listed = host.check_output(f"systemctl list-units --state=running --plain --no-legend {patterns} | cut -d' ' -f1")
     return listed.split()

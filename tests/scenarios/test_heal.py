@@ -16,7 +16,7 @@ def kill_salt(host: Host) -> None:
 
 CASES = [
     # role, setting, a file that the daemon's state requires: it is made to fail after the config was written
-    ("redis", {"maxmemory_mb": 65}, "/etc/systemd/system/redis-server.service.d/saltern.conf"),
+    ("redis", {"broker_maxmemory_mb": 65}, "/etc/systemd/system/redis-server.service.d/saltern.conf"),
     (
         "postgres",
         {"settings": {"log_min_duration_statement": "777ms"}},
@@ -49,7 +49,8 @@ CONFIG = {"redis": "/redis.conf", "postgres": "/postgresql.conf"}
 def running_config(host: Host, role: str) -> str:
     """Ask the running daemon, not its file."""
     commands = {
-        "redis": "REDISCLI_AUTH=$(cut -d'\"' -f2 /etc/redis/password.conf) redis-cli config get maxmemory | tail -1",
+        "redis": "REDISCLI_AUTH=$(cat /etc/redis/admin.pass) redis-cli --no-auth-warning --user saltern-admin"
+        " -s /run/redis/admin.sock config get maxmemory | tail -1",
         "postgres": "runuser -u postgres -- psql -XAtc 'show log_min_duration_statement'",
     }
     return host.execute(["sh", "-c", commands[role]], capture=True).stdout.strip()
@@ -64,7 +65,7 @@ def test_a_plug_pulled_in_the_middle_of_an_apply_is_healed(one: Host, settings) 
         if "/etc/nginx/nginx.conf" in name:
             one.power_off()
 
-    change(settings, "redis", maxmemory_mb=66)
+    change(settings, "redis", broker_maxmemory_mb=66)
     assert not apply(one, on_state=power_off).ok
     one.boot()
     healed = apply(one)

@@ -20,7 +20,14 @@ def stop(host: Host, roles: list[str], *words: str) -> dict:
 
 
 def running(host: Host) -> set[str]:
-    units = ["haproxy.service", "nginx.service", "redis-server.service", "postgresql@*", "app-*"]
+    units = [
+        "haproxy.service",
+        "nginx.service",
+        "redis-server.service",
+        "redis-server@cache.service",
+        "postgresql@*",
+        "app-*",
+    ]
     listed = host.execute(
         ["systemctl", "list-units", "--state=running", "--plain", "--no-legend", *units], capture=True
     )

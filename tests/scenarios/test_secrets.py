@@ -41,7 +41,14 @@ def test_no_secret_is_where_it_should_not_be(lab: Lab, one: Host) -> None:
     grep = "grep -F -f - --binary-files=text"
     assert search(one, secrets, f"{grep} -rsl /etc --exclude-dir=x"), "the search finds nothing, so it proves nothing"
     # Diffs and comments of an apply that writes every secret anew, the log of it included.
-    written = ["haproxy/tls/edge.pem", "redis/password.conf", "saltern/tls/host.key", "postgresql/tls/host.key"]
+    written = [
+        "haproxy/tls/edge.pem",
+        "redis/users-broker.conf",
+        "redis/admin.pass",
+        "redis/tls/host.key",
+        "saltern/tls/host.key",
+        "postgresql/tls/host.key",
+    ]
     one.execute(["rm", *(f"/etc/{name}" for name in written)])
     command = one.argv(["salt-call", "state.apply", "--log-level=info"], cwd=str(REPOSITORY_ON_HOST))
     said = subprocess.run(command, capture_output=True, text=True, check=False)

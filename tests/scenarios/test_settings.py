@@ -10,14 +10,14 @@ from lab.lab import Lab
 
 
 def test_a_mistyped_key_is_named_and_nothing_is_applied(one: Host, settings) -> None:
-    change(settings, "redis", maxmemory=1)
+    change(settings, "redis", cache_maxmemory=1)
     change(settings, "postgres", port="five")
     seen = []
     outcome = apply(one, on_state=lambda name, _ms: seen.append(name))
     text = "\n".join(outcome.errors)
     assert not outcome.ok and outcome.exit_code != 0
     assert seen == [], "a state ran"
-    for words in ("settings.yaml", "maxmemory_mb", "postgres", "port"):
+    for words in ("settings.yaml", "cache_maxmemory_mb", "postgres", "port"):
         assert words in text, text
 
 

@@ -396,10 +396,38 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "settings are a list": (text(SETTINGS, "- a\n"), SETTINGS, "", ["not a mapping", "postgres"]),
     "settings of a role are a list": (
-        put(SETTINGS, "redis", value=[]), SETTINGS, "redis", ["not a mapping", "maxmemory_mb"],
+        put(SETTINGS, "redis", value=[]), SETTINGS, "redis", ["not a mapping", "cache_maxmemory_mb"],
     ),
     "unknown setting": (
-        put(SETTINGS, "redis", "maxmemory", value=1), SETTINGS, "redis.maxmemory", ['did you mean "maxmemory_mb"'],
+        put(SETTINGS, "redis", "broker_maxmemory", value=1),
+        SETTINGS, "redis.broker_maxmemory", ['did you mean "broker_maxmemory_mb"'],
+    ),
+    "the one server of before": (
+        put(SETTINGS, "redis", "port", value=6379), SETTINGS, "redis.port", ["unknown key", "broker_port"],
+    ),
+    "a broker with too little memory": (
+        put(SETTINGS, "redis", "broker_maxmemory_mb", value=1), SETTINGS, "redis.broker_maxmemory_mb", ["16 to"],
+    ),
+    "a cache with too little memory": (
+        put(SETTINGS, "redis", "cache_maxmemory_mb", value=15), SETTINGS, "redis.cache_maxmemory_mb", ["16 to"],
+    ),
+    "too few clients of Redis": (
+        put(SETTINGS, "redis", "max_clients", value=31), SETTINGS, "redis.max_clients", ["32 to 60000"],
+    ),
+    "broker and cache on a port": (
+        put(SETTINGS, "redis", "cache_port", value=6380),
+        SETTINGS, "redis.cache_port", ["6380 is redis.broker_port too"],
+    ),
+    "a cache that is no yes or no": (put(BLOG, "cache", value="on please"), BLOG, "cache", ["true or false"]),
+    "a broker that is no yes or no": (put(BLOG, "broker", value=3), BLOG, "broker", ["true or false"]),
+    "a broadcast with a pattern": (
+        put(BLOG, "broker_broadcasts", value=["news[a]"]), BLOG, "broker_broadcasts.0", ["an exchange, with"],
+    ),
+    "the cache's placeholder without a cache": (
+        put(SHOP, "env", value={"A": "{cache_url}"}), SHOP, "env.A", ["has no cache", "`cache: true`"],
+    ),
+    "the broker's placeholder without a broker": (
+        put(SHOP, "env", value={"A": "x-{broker_key_prefix}"}), SHOP, "env.A", ["has no broker", "`broker: true`"],
     ),
     "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 65535"]),
     "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 65535"]),
@@ -475,7 +503,7 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "idle for ever": (put(SETTINGS, "base", "idle_minutes", value=0), SETTINGS, "base.idle_minutes", ["1"]),
     "two daemons on a port": (
-        put(SETTINGS, "redis", "port", value=5433), SETTINGS, "redis.port", ["5433 is postgres.port too"],
+        put(SETTINGS, "redis", "broker_port", value=5433), SETTINGS, "redis.broker_port", ["5433 is postgres.port too"],
     ),
     "no YAML": (text(SHOP, "source: {directory: shop}\nhostnames: [a\n"), SHOP, "", ["not valid YAML", "column"]),
     "tab in YAML": (text(SHOP, "source:\n\tdirectory: shop\n"), SHOP, "", ["not valid YAML"]),
@@ -568,14 +596,14 @@ def test_missing_secrets_name_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "path", "value", "wanted"),
     [
-        ("web1", ["redis_password"], None, "secrets.redis_password: missing"),
+        ("web1", ["apps", "blog", "redis_password"], None, "secrets.apps.blog.redis_password: missing"),
         ("web1", ["apps", "blog", "secret_key"], None, "secrets.apps.blog.secret_key: missing"),
         ("web1", ["apps", "blog"], None, "secrets.apps.blog: missing"),
         ("web1", ["tls"], None, "secrets.tls: missing"),
         ("web1", ["tls", "key"], "none", "secrets.tls.key: no PEM"),
-        ("web1", ["redis_password"], "short", "secrets.redis_password: too weak"),
-        ("web1", ["redis_password"], 12345678901234567890, "secrets.redis_password: is a number for YAML"),
-        ("front1", ["redis_password"], "a-good-long-password", "secrets.redis_password: the host's roles have no need"),
+        ("web1", ["apps", "blog", "redis_password"], "short", "blog.redis_password: too weak"),
+        ("web1", ["apps", "blog", "redis_password"], 12345678901234567890, "blog.redis_password: is a number"),
+        ("web1", ["apps", "web-shop", "redis_password"], "a-good-long-password", "web-shop.redis_password: the host"),
         ("front1", ["edge"], None, "secrets.edge: missing"),
         ("data1", ["apps", "blog", "secret_key"], "a-good-long-password", "blog.secret_key: the host's roles"),
         ("data1", ["apps", "blog", "env"], {"A": "x"}, "blog.env: the host's roles have no need"),

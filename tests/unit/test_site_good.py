@@ -15,6 +15,7 @@ from saltern.errors import SiteError
 from saltern.layout import DEFAULTS
 from saltern.load import Site, load_site
 from saltern.secrets import generate_secrets
+from saltern.wiring import CELERY_BROADCASTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"
@@ -33,7 +34,13 @@ GOOD: dict[str, Any] = {
         },
     },
     "apps/web-shop.yaml": {"source": {"directory": "shop"}, "hostnames": ["shop.test", "www.shop.test"]},
-    "apps/blog.yaml": {"source": {"directory": "/srv/blog"}, "hostnames": ["blog.test"], "env": {"LEVEL": "INFO"}},
+    "apps/blog.yaml": {
+        "source": {"directory": "/srv/blog"},
+        "hostnames": ["blog.test"],
+        "env": {"LEVEL": "INFO"},
+        "cache": True,
+        "broker": True,
+    },
     "settings.yaml": {"postgres": {"port": 5433}, "base": {"sysctl": {"vm.swappiness": 1}}},
 }
 
@@ -135,6 +142,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     secrets = pillar.pop("secrets")
     database, key = secrets["apps"]["demo"]["database_password"], secrets["apps"]["demo"]["secret_key"]
     owner = secrets["apps"]["demo"]["owner_password"]
+    redis = secrets["apps"]["demo"]["redis_password"]
+    tls = "?ssl_cert_reqs=required&ssl_ca_certs=/etc/saltern/tls/ca.crt&ssl_check_hostname=true"
     keys = ["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]
     process = dict.fromkeys(keys) | {"single": False}
     assert pillar == {
@@ -183,7 +192,13 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "extra_roles": [],
             "settings": {},
         },
-        "redis": {"port": 6379, "maxmemory_mb": 128},
+        "redis": {
+            "broker_port": 6380,
+            "broker_maxmemory_mb": 128,
+            "cache_port": 6381,
+            "cache_maxmemory_mb": 128,
+            "max_clients": 4096,
+        },
         "web": {"port": 8080},
         "worker": {"start_seconds": 3, "stop_seconds": 60},
         "edge": {"http_port": 80, "https_port": 443},
@@ -232,7 +247,10 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     }
                 },
                 "egress": [{"to": "internet", "ports": None, "protocol": None}],
+                "cache": True,
+                "broker": None,
                 "broker_database": 1,
+                "broker_broadcasts": [],
             }
         },
         "wiring": {
@@ -250,7 +268,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                             "users": ["app-demo"],
                             "links": [
                                 {"to": "127.0.0.1", "ports": [5432], "protocol": "tcp"},
-                                {"to": "127.0.0.1", "ports": [6379], "protocol": "tcp"},
+                                {"to": "127.0.0.1", "ports": [6380], "protocol": "tcp"},
+                                {"to": "127.0.0.1", "ports": [6381], "protocol": "tcp"},
                             ],
                             "here": [],
                             "private": [],
@@ -282,7 +301,23 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "replicas": [],
                 "primary": None,
             },
-            "redis": {"listen": ["127.0.0.1"]},
+            "redis": {
+                "broker": {
+                    "listen": ["127.0.0.1"],
+                    "users": [
+                        {
+                            "app": "demo",
+                            "user": "app-demo",
+                            "keys": "demo:*",
+                            "broadcasts": [f"demo:/1.{exchange}" for exchange in CELERY_BROADCASTS],
+                        }
+                    ],
+                },
+                "cache": {
+                    "listen": ["127.0.0.1"],
+                    "users": [{"app": "demo", "user": "app-demo", "keys": "demo:*", "broadcasts": []}],
+                },
+            },
             "web": {"listen": "127.0.0.1", "edges": ["127.0.0.1"], "edge_subjects": ["app1.saltern.test"]},
             "worker": {"single": True},
             "edge": {
@@ -295,8 +330,10 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "LOG_LEVEL": "INFO",
                         "DATABASE_URL": f"postgres://demo:{database}@app1.saltern.test:5432/demo?hostaddr=127.0.0.1"
                         "&sslmode=verify-full&sslrootcert=/etc/saltern/tls/ca.crt",
-                        "CACHE_URL": f"redis://:{secrets['redis_password']}@127.0.0.1:6379/0",
-                        "BROKER_URL": f"redis://:{secrets['redis_password']}@127.0.0.1:6379/1",
+                        "CACHE_URL": f"rediss://app-demo:{redis}@127.0.0.1:6381/0{tls}",
+                        "CACHE_KEY_PREFIX": "demo",
+                        "BROKER_URL": f"rediss://app-demo:{redis}@127.0.0.1:6380/1{tls}",
+                        "BROKER_KEY_PREFIX": "demo:",
                         "SECRET_KEY": key,
                         "ALLOWED_HOSTS": "demo.saltern.test",
                         "CSRF_TRUSTED_ORIGINS": "https://demo.saltern.test",
@@ -311,4 +348,4 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             },
         },
     }
-    assert sorted(secrets) == ["apps", "edge", "redis_password", "tls"]
+    assert sorted(secrets) == ["apps", "edge", "tls"]

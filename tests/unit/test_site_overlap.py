@@ -31,7 +31,7 @@ WITHOUT_ROTATION = {
     "logins": "no secret: which of two roles is in force",
     "ending": "no secret: what is being taken away",
     "apps": "holds the secrets of each app",
-    "redis_password": "of the server itself; no app logs in with it",
+    "redis_password": "from the time when all apps shared one; it is handed to nobody",
 }
 
 

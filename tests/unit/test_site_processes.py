@@ -115,11 +115,21 @@ def test_a_process_cannot_take_another_apps_unit(tmp_path: Path) -> None:
     assert "apps/web.yaml" in found and "its unit is app-web-shop, as that of app web-shop" in found
 
 
-def test_two_apps_do_not_share_a_broker_database(tmp_path: Path) -> None:
+def test_celery_and_beat_need_a_broker_and_its_database_may_be_shared(tmp_path: Path) -> None:
     files = with_worker(processes={"w": {"celery": {}}})
-    files["apps/blog.yaml"]["processes"] = {"b": {"beat": {}}}
+    del files["apps/blog.yaml"]["broker"]
+    files["apps/blog.yaml"] |= {"processes": {"b": {"beat": {}}}, "broker_broadcasts": ["news"]}
+    site = load_written(tmp_path, files)
+    told = pillar_of(site, "work1")["wiring"]["apps"]
+    prefixes = {app: (part["environment"]["BROKER_KEY_PREFIX"], "6380/1?" in part["environment"]["BROKER_URL"])
+                for app, part in told.items()}  # fmt: skip
+    assert prefixes == {"blog": ("blog:", True), "web-shop": ("web-shop:", True)}
+    users = pillar_of(site, "data1")["wiring"]["redis"]["broker"]["users"]
+    assert "blog:/1.news" in users[0]["broadcasts"] and "blog:/1.celery.pidbox" in users[0]["broadcasts"]
+
+
+def test_celery_without_a_broker_is_refused(tmp_path: Path) -> None:
+    files = with_worker(processes={"w": {"celery": {}}})
+    files["apps/web-shop.yaml"]["broker"] = False
     (found,) = problems_of(tmp_path, files)
-    assert "broker_database: 1 is the database of app" in found
-    files["apps/blog.yaml"]["broker_database"] = 2
-    environment = pillar_of(load_written(tmp_path, files), "work1")["wiring"]["apps"]["blog"]["environment"]
-    assert environment["BROKER_URL"].endswith(":6379/2")
+    assert "broker: processes.w (celery) cannot do without; take this key out" in found

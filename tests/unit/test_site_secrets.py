@@ -66,9 +66,9 @@ def test_only_the_owner_can_read(site: Site) -> None:
 def test_each_host_holds_what_its_roles_need(site: Site) -> None:
     assert {host: sorted(read(site, host)) for host in site.fleet.hosts} == {
         "front1": ["edge", "tls"],
-        "web1": ["apps", "redis_password", "tls"],
-        "web2": ["apps", "redis_password", "tls"],
-        "data1": ["apps", "redis_password", "tls"],
+        "web1": ["apps", "tls"],
+        "web2": ["apps", "tls"],
+        "data1": ["apps", "tls"],
     }
     assert {key for app in read(site, "data1")["apps"].values() for key in app} == {
         "database_password",
@@ -91,9 +91,9 @@ def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
 
 def test_the_edge_has_no_password(site: Site) -> None:
     shared = yaml.safe_load((site.path / "secrets" / "shared.yaml").read_text())
-    passwords = [shared["redis_password"], *(value for app in shared["apps"].values() for value in app.values())]
-    assert len(passwords) == 9
-    assert len(set(passwords)) == 9
+    passwords = [value for app in shared["apps"].values() for value in app.values()]
+    assert len(passwords) == 8
+    assert len(set(passwords)) == 8
     assert all(len(password) >= 43 for password in passwords)
     content = (site.path / "secrets" / "front1.sls").read_text()
     assert not any(password in content for password in passwords)
@@ -162,9 +162,16 @@ def test_a_site_from_before_owners_had_passwords_gets_them(site: Site) -> None:
 
 
 def test_a_password_changed_by_hand_is_kept_and_copied(site: Site) -> None:
-    edit(site, "shared.yaml", lambda data: data.update(redis_password="chosen-by-a-person"))
-    assert generate_secrets(site) == [f"{host}.sls: redis_password written" for host in ("data1", "web1", "web2")]
-    assert read(site, "web1")["redis_password"] == "chosen-by-a-person"
+    chosen = {"STRIPE": "chosen-by-a-person"}
+    edit(site, "shared.yaml", lambda data: data["apps"]["blog"].update(env=chosen))
+    assert generate_secrets(site) == [f"{host}.sls: apps written" for host in ("web1", "web2")]
+    assert read(site, "web1")["apps"]["blog"]["env"] == chosen
+
+
+def test_the_password_that_all_apps_shared_is_handed_to_nobody(site: Site) -> None:
+    edit(site, "shared.yaml", lambda data: data.update(redis_password="of-the-time-before"))
+    assert generate_secrets(site) == ["shared.yaml: redis_password taken out: each app has its own"]
+    assert not [path for path in (site.path / "secrets").glob("*.sls") if "of-the-time-before" in path.read_text()]
 
 
 def test_secret_variables_go_to_web_hosts_only(site: Site) -> None:
@@ -243,7 +250,7 @@ def test_a_killed_write_leaves_the_old_file(site: Site, monkeypatch: pytest.Monk
     before = snapshot(site)
     edit_at = site.path / "secrets" / "shared.yaml"
     kept = edit_at.read_text()
-    edit_at.write_text(kept.replace("redis_password: ", "redis_password: x"))
+    edit_at.write_text(kept.replace("owner_password: ", "owner_password: x"))
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -301,6 +308,6 @@ def test_a_folder_that_was_open_is_closed(site: Site) -> None:
 def test_not_even_pydantics_own_text_shows_a_secret() -> None:
     """For a traceback that nobody thought of."""
     with pytest.raises(ValidationError) as raised:
-        Secrets.model_validate({"tls": {"cert": "canary-Zs9vq3"}, "redis_password": ["canary-Zs9vq3"]})
+        Secrets.model_validate({"tls": {"cert": "canary-Zs9vq3"}, "apps": {"x": {"redis_password": ["canary-Zs9vq3"]}}})
     assert "redis_password" in str(raised.value)
     assert "canary" not in str(raised.value)

@@ -23,7 +23,9 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
     site = load_written(tmp_path, good())
     data = pillar_of(site, "data1")["wiring"]
     assert data["postgres"]["listen"] == ["127.0.0.1", "10.0.0.4"]
-    assert data["redis"]["listen"] == ["127.0.0.1", "10.0.0.4"]
+    for server in ("broker", "cache"):
+        assert data["redis"][server]["listen"] == ["127.0.0.1", "10.0.0.4"]
+        assert [user["app"] for user in data["redis"][server]["users"]] == ["blog"], "web-shop has no need of it"
     assert data["postgres"]["clients"] == [
         {
             "app": app,
@@ -93,13 +95,13 @@ def test_a_worker_has_what_a_web_host_has(tmp_path: Path) -> None:
 
 def test_the_environment_names_ports_and_escapes_passwords(tmp_path: Path) -> None:
     files = good()
-    files["settings.yaml"] = {"edge": {"https_port": 8443}, "redis": {"port": 6380}}
+    files["settings.yaml"] = {"edge": {"https_port": 8443}, "redis": {"cache_port": 6390}}
     files["secrets/shared.yaml"] = {
-        "redis_password": "slash/at@colon:pw#?",
         "apps": {
             "blog": {
                 "database_password": "p@ss/w:rd%20?#&=x",
                 "owner_password": "0wner/w:rd%20?#&=x",
+                "redis_password": "slash/at@colon:pw#?",
                 "secret_key": "k" * 50,
                 "env": {"TOKEN": "t"},
             }
@@ -114,7 +116,9 @@ def test_the_environment_names_ports_and_escapes_passwords(tmp_path: Path) -> No
     assert (url.hostname, url.port, url.path) == ("data1.shop.test", 5432, "/blog")
     assert parse_qs(url.query)["hostaddr"] == ["10.0.0.4"]
     cache = urlsplit(environment["CACHE_URL"])
-    assert (unquote(cache.password or ""), cache.hostname, cache.port) == ("slash/at@colon:pw#?", "10.0.0.4", 6380)
+    assert (unquote(cache.password or ""), cache.hostname, cache.port) == ("slash/at@colon:pw#?", "10.0.0.4", 6390)
+    assert (cache.scheme, cache.username) == ("rediss", "app-blog")
+    assert parse_qs(cache.query)["ssl_ca_certs"] == [wiring.CA_FILE]
     assert environment["CSRF_TRUSTED_ORIGINS"] == "https://blog.test:8443"
     assert (environment["TOKEN"], environment["LEVEL"]) == ("t", "INFO")
 
@@ -142,7 +146,8 @@ def _random_site(folder: Path, seed: int) -> Site:
             hosts[name]["roles"].append(role)
     files: dict[str, Any] = {"fleet.yaml": {"name": "r", "domain": "r.test", "hosts": hosts}}
     for number in range(choose.randint(1, 3)):
-        files[f"apps/app{number}.yaml"] = {"source": {"directory": "shop"}, "hostnames": [f"a{number}.test"]}
+        needs = {"cache": choose.random() < 0.5, "broker": choose.random() < 0.5, "broker_database": 2}
+        files[f"apps/app{number}.yaml"] = {"source": {"directory": "shop"}, "hostnames": [f"a{number}.test"], **needs}
     return load_written(folder, files)
 
 
@@ -161,9 +166,24 @@ def test_both_ends_agree_in_any_fleet(tmp_path: Path, seed: int) -> None:
             assert called in told[database]["wiring"]["postgres"]["listen"]
             # Linux answers for loopback from loopback, and for the host's own address from that address.
             expected.add((app, f"{called if called == '127.0.0.1' else own}/32"))
-            for name, number in (("CACHE_URL", "/0"), ("BROKER_URL", "/1")):
+            for server, name, path, needed in (
+                ("cache", "CACHE_URL", "/0", site.apps[app].cache),
+                ("broker", "BROKER_URL", "/2", site.apps[app].uses_broker),
+            ):
+                there = told[cache]["wiring"]["redis"][server]
+                users = {user["user"]: user["keys"] for user in there["users"] if user["app"] == app}
+                variables = {key for key in part["environment"] if key.startswith(name.removesuffix("URL"))}
+                if not needed:
+                    assert not users and not variables, "what an app has no need of, it is not told"
+                    continue
                 url = urlsplit(part["environment"][name])
-                assert url.hostname in told[cache]["wiring"]["redis"]["listen"] and url.path == number
+                assert url.hostname in there["listen"] and url.path == path
+                prefix = part["environment"][name.replace("URL", "KEY_PREFIX")]
+                assert users == {url.username: f"{prefix.rstrip(':')}:*"}
+                password = told[cache]["secrets"]["apps"][app]["redis_password"]
+                assert unquote(url.password or "") == password == pillar["secrets"]["apps"][app]["redis_password"]
+            if not site.apps[app].uses_redis:
+                assert "redis" not in str(pillar["secrets"]["apps"][app]) + str(part), "nor has the host its password"
             if "migration_environment" in part:
                 owner = urlsplit(part["migration_environment"]["DATABASE_URL"])
                 assert owner._replace(netloc=owner.netloc.split("@")[1]) == urlsplit(
@@ -197,8 +217,9 @@ def test_the_firewall_lets_in_whom_the_daemons_expect_and_nobody_else(tmp_path: 
         for part in pillar["wiring"].get("apps", {}).values():
             database = urlsplit(part["environment"]["DATABASE_URL"])
             calls.add((host, parse_qs(database.query)["hostaddr"][0], int(database.port or 0)))
-            cache = urlsplit(part["environment"]["CACHE_URL"])
-            calls.add((host, str(cache.hostname), int(cache.port or 0)))
+            for name in {"CACHE_URL", "BROKER_URL"} & set(part["environment"]):
+                url = urlsplit(part["environment"][name])
+                calls.add((host, str(url.hostname), int(url.port or 0)))
         builds = pillar["wiring"].get("builds", {"url": None})
         if builds["url"]:
             calls.add((host, builds["address"], int(urlsplit(builds["url"]).port or 0)))
@@ -233,7 +254,7 @@ def test_an_apps_firewall_lets_out_what_its_environment_names_and_nothing_else(t
             databases = [variables["DATABASE_URL"], *filter(None, variables.get("REPLICA_URLS", "").split(","))]
             split = [urlsplit(url) for url in databases]
             told[app] = {(parse_qs(url.query)["hostaddr"][0], int(url.port or 0)) for url in split}
-            caches = [urlsplit(variables[name]) for name in ("CACHE_URL", "BROKER_URL")]
+            caches = [urlsplit(variables[name]) for name in ("CACHE_URL", "BROKER_URL") if name in variables]
             told[app] |= {(str(url.hostname), int(url.port or 0)) for url in caches}
         callers = wiring["base"]["egress"]["callers"]
         assert {
@@ -265,6 +286,15 @@ def test_a_fleet_without_the_roles_that_apps_need_is_refused(tmp_path: Path) -> 
         load_written(tmp_path, files)
 
 
+def test_without_a_need_of_redis_none_is_needed(tmp_path: Path) -> None:
+    files = good()
+    for need in ("cache", "broker"):
+        del files["apps/blog.yaml"][need]
+    files["fleet.yaml"]["hosts"]["data1"]["roles"].remove("redis")
+    site = load_written(tmp_path, files)
+    assert "redis" not in str(pillar_of(site, "web1")["wiring"])
+
+
 def test_placeholders_are_filled_in_values_and_templates_and_nowhere_else(tmp_path: Path) -> None:
     files = good()
     files["settings.yaml"] = {"edge": {"https_port": 8443}}
@@ -276,7 +306,6 @@ def test_placeholders_are_filled_in_values_and_templates_and_nowhere_else(tmp_pa
     files["apps/blog/conf.jinja"] = "KEY = {{ secret_key | tojson }}\nURL = '{{ base_url }}'\n"
     key = '"{database_password}" & \\ <k>' + "k" * 20
     files["secrets/shared.yaml"] = {
-        "redis_password": "r" * 20,
         "apps": {"blog": {"database_password": "{secret_key}" + "p" * 20, "secret_key": key.replace(" ", "")}},
     }
     blog = pillar_of(load_written(tmp_path, files), "web1")["wiring"]["apps"]["blog"]
