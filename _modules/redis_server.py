@@ -375,7 +375,11 @@ def drift(server: str, keep: bool = True) -> dict[str, dict[str, dict[str, str |
     wanted = expected(server, keep)
     with _talk(files(server)["socket"], own_passwords()["saltern-admin"]) as say:
         now = _state(say)
-    return {what: __utils__["redisfiles.differences"](now[what], wanted[what]) for what in ("settings", "users")}
+    differences = __utils__["redisfiles.differences"]
+    return {
+        "settings": __utils__["redisfiles.hidden"](differences(now["settings"], wanted["settings"])),
+        "users": differences(now["users"], wanted["users"]),
+    }
 
 
 def repair(server: str, found: dict[str, dict[str, dict[str, str | None]]]) -> list[str]:

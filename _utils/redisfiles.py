@@ -317,6 +317,23 @@ def differences(now: dict[str, str], wanted: dict[str, str]) -> dict[str, dict[s
     }
 
 
+#: Settings whose value may be somebody's password.
+_HIDDEN = ("requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass")
+
+
+def hidden(found: dict[str, dict[str, str | None]]) -> dict[str, dict[str, str | None]]:
+    """Return differences of settings without passwords that somebody has set.
+
+    Args:
+        found: as :func:`differences` returns them.
+
+    Example:
+        >>> hidden({"requirepass": {"old": "secret", "new": ""}})
+        {'requirepass': {'old': '(not shown)', 'new': ''}}
+    """
+    return {name: {**values, "old": "(not shown)"} if name in _HIDDEN else values for name, values in found.items()}
+
+
 def by_user(listed: list[str]) -> dict[str, str]:
     """Return the answer to ACL LIST by user: each user's rules.
 
