@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,7 +148,8 @@ def collect_static(app: str, release: str) -> None:
             manage = __utils__["appunits.manage_arguments"](app, release, settings)
             collect = [*manage, "collectstatic", "--noinput", "--verbosity", "0"]
             __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
-        names = _take_over(static)
+        # A link that an app made could lead nginx anywhere.
+        names = __utils__["beneath.take_over"](static, drop=True)
         __utils__["appfiles.write"](directory / "static.json", json.dumps(names) + "\n", 0o644)
         __utils__["steps.reached"]("static files collected")
     publish_static(app, release)
@@ -178,23 +178,6 @@ def publish_static(app: str, release: str) -> None:
         beside.unlink(missing_ok=True)
         os.link(directory / name, beside)
         beside.replace(target)
-
-
-def _take_over(static: Path) -> list[str]:
-    """Makes collected files root's and readable, drops what is no plain file, and answers the files' paths."""
-    names = []
-    for folder, _, files in os.walk(static):
-        os.chown(folder, 0, 0)
-        Path(folder).chmod(0o755)
-        for file in files:
-            path = Path(folder, file)
-            if not stat.S_ISREG(path.lstat().st_mode):
-                path.unlink()  # a link that an app made could lead nginx anywhere
-                continue
-            os.chown(path, 0, 0)
-            path.chmod(0o644)
-            names.append(str(path.relative_to(static)))
-    return sorted(names)
 
 
 def _same(one: Path, other: Path) -> bool:

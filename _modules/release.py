@@ -20,6 +20,7 @@ __func_alias__ = {"list_": "list"}
 __virtualname__ = "release"
 
 APPS = Path("/srv/apps")
+WEB = Path("/run/web")
 
 
 def __virtual__() -> str:
@@ -236,8 +237,15 @@ def status(app: str) -> dict[str, Any]:
         "busy": __utils__["applock.describe"](lock) if lock is not None else None,
         "units": units,
         "enabled": enabled,
-        "problems": __utils__["releases.problems"](wanted, now, units, enabled, lines),
+        "problems": [*__utils__["releases.problems"](wanted, now, units, enabled, lines), *_unpublished(app, now)],
     }
+
+
+def _unpublished(app: str, now: str | None) -> list[str]:
+    """Whether nginx is led to the app's own name of its socket, as it was on hosts that are older than ``publish``."""
+    link = APPS / app / "current.sock"
+    own = now is not None and link.readlink() != WEB / app / f"{now}.sock"
+    return [f"{now} is reached by a path that the app may change"] if own else []
 
 
 def sandbox(app: str) -> list[str]:

@@ -7,7 +7,9 @@ them; between the first and the second the new release runs, has proven itself, 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import stat
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ __virtualname__ = "release"
 
 APPS = Path("/srv/apps")
 RUN = Path("/run/apps")
+WEB = Path("/run/web")
 UNITS = Path("/etc/systemd/system")
 TMPFILES = Path("/etc/tmpfiles.d")
 
@@ -297,6 +300,7 @@ def _prepare(app: str, release: str) -> None:
     settings = __utils__["releases.settings"](__pillar__, app)
     try:
         __salt__["instances.start"](app, release)
+        publish(app, release)
         reached("started")
         state = functools.partial(__salt__["instances.state"], app, release)
         __utils__["gate.passed"](_socket(app, release), release, settings, state)
@@ -343,9 +347,9 @@ def _stop_others(app: str, keep: str | None) -> None:
     for other in sorted((running | set(__salt__["instances.enabled"](app))) - {keep}):
         __salt__["instances.disable"](app, other)
         reached("old one disabled")
-        __utils__["gate.drain"](_socket(app, other))
+        __utils__["gate.drain"](RUN / app / f"{other}.sock")  # the kernel knows connections by this name
         reached("old one drained")
-        __salt__["instances.stop"](app, other)
+        _stop(app, other)
         reached("old one stopped")
 
 
@@ -359,7 +363,7 @@ def _remove_old(app: str, active: str, keep: int = KEEP_RELEASES) -> list[str]:
         directory = Path(__salt__["release.directory"](app, release))
         (directory / "manifest.json").unlink()  # first: what is half removed is no release
         shutil.rmtree(directory)
-        _socket(app, release).unlink(missing_ok=True)
+        _forget_socket(app, release)
     # A served file is a second name of the release's file (django.publish_static), so with one name left it belongs
     # to no release any more; and its ctime is when the other name went.
     before = time.time() - KEEP_STATIC_DAYS * 86400
@@ -372,8 +376,45 @@ def _remove_old(app: str, active: str, keep: int = KEEP_RELEASES) -> list[str]:
 
 def _stop(app: str, release: str) -> None:
     __salt__["instances.stop"](app, release)
-    _socket(app, release).unlink(missing_ok=True)  # left behind when it crashed
+    _forget_socket(app, release)  # left behind when it crashed
+
+
+def _forget_socket(app: str, release: str) -> None:
+    for path in (_socket(app, release), RUN / app / f"{release}.sock"):
+        path.unlink(missing_ok=True)
 
 
 def _socket(app: str, release: str) -> Path:
-    return RUN / app / f"{release}.sock"
+    return WEB / app / f"{release}.sock"
+
+
+def publish(app: str, release: str) -> None:
+    """Gives a running release's socket its second name, by which nginx connects. The unit does so at each start.
+
+    What is published is the socket itself: a link that the app put there is refused, whenever it does so.
+
+    Args:
+        app: name of an app of this host.
+        release: id of a release that runs.
+
+    Raises:
+        CommandExecutionError: there is no socket.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.publish demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    place, own = _socket(app, release), RUN / app / f"{release}.sock"
+    beside = place.with_name(f"{place.name}.new")
+    beside.unlink(missing_ok=True)
+    try:
+        if os.path.lexists(place) and os.path.samestat(place.lstat(), own.lstat()):
+            return
+        os.link(own, beside, follow_symlinks=False)
+    except OSError as error:
+        raise CommandExecutionError(f"It has no socket that can be published: {error}.") from None
+    if not stat.S_ISSOCK(beside.lstat().st_mode):
+        beside.unlink()
+        raise CommandExecutionError("It has put something else in its socket's place.")
+    beside.replace(place)

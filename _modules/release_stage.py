@@ -6,6 +6,7 @@ Commands of an installed release run here, too, each as a unit of its own. A par
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import shutil
@@ -25,6 +26,25 @@ TMPFILES = Path("/etc/tmpfiles.d")
 STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
 
 LATE = ("nice", "-n", "19")  # who is being served on this host comes first
+
+# Bounds of an installation; STAGE_SECONDS holds it and the first start of Django.
+INSTALL_SECONDS, MEMORY_MB, DISK_MB, FILE_MB = 1800, 2048, 8192, 4096
+
+# Runs in a sandbox as a user who owns nothing else, without network: wheels are unpacked, and an interpreter of the new
+# environment starts, which runs what .pth files of the packages say. Arguments: the release, Python, and uv where the
+# environment is not taken from another release.
+INSTALL = """
+release=$1 python=$2 uv=$3 build=$1/.work
+tar --extract --gzip --no-same-owner --warning=no-timestamp --file "$build/src.tar.gz" --directory "$release/src"
+if [ -n "$uv" ]; then
+    quiet="--quiet --no-config --offline --no-python-downloads --no-cache"
+    "$uv" venv $quiet --no-project --allow-existing --python "$python" "$release/venv"
+    "$uv" pip install $quiet --python "$release/venv/bin/python" --no-index --find-links "$build/wheels" \\
+        --require-hashes --no-deps --no-build --link-mode copy --compile-bytecode \\
+        --requirements "$build/requirements.txt"
+fi
+"$python" -I -m compileall -q -j 0 "$release/src"
+"""
 
 # Asked of Django once per release: what the release holds cannot change afterwards.
 FACTS = """
@@ -127,7 +147,10 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
                 f"build {build['id']} of {app} is for Python {build['python']} of Debian {build['debian']}, which this "
                 "host has not: the builder's Debian must be that of the web hosts"
             )
-        for half in _half_staged(app):
+        halves = _half_staged(app)
+        if halves:  # an installer that has outlived its Salt would write on
+            __utils__["sandbox.end"](sandbox_name(app))
+        for half in halves:
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
         reached("directory made")
@@ -156,7 +179,8 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
 
 def _half_staged(app: str) -> list[Path]:
     """Directories of installations that were killed; called with the lock held, so nobody is at work in them."""
-    return [path for path in (APPS / app / "releases").iterdir() if not (path / "manifest.json").is_file()]
+    there = (path for path in (APPS / app / "releases").iterdir() if path.is_dir())
+    return [path for path in there if not (path / "manifest.json").is_file()]
 
 
 @contextlib.contextmanager
@@ -170,17 +194,85 @@ def _readable_to_all() -> Iterator[None]:
 
 
 def _install(app: str, directory: Path, build: Path, packages: str) -> None:
-    """Brings source and packages into the release's directory."""
-    reached, run = __utils__["steps.reached"], __utils__["appfiles.run"]
-    __salt__["build.unpack"](build / "src.tar.gz", directory / "src")
-    shutil.copy(build / "bom.json", directory / "bom.json")
-    reached("source unpacked")
+    """Brings source and packages into the release's directory: by nobody who could do anything else, then root's."""
+    reached, beneath = __utils__["steps.reached"], __utils__["beneath.take_over"]
+    python, work = f"/usr/bin/python{packages.split()[1]}", directory / ".work"
+    filled = [directory / "src", work]
     if twin := _with_the_same(app, packages):
         _link_environment(twin, directory)
     else:
-        _make_environment(directory, build, f"/usr/bin/python{packages.split()[1]}")
-    run([*LATE, f"{directory}/venv/bin/python", "-m", "compileall", "-q", "-j", "0", str(directory / "src")])
+        filled.append(directory / "venv")
+    for path in filled:
+        path.mkdir(mode=0o700)
+    _hand_over(build, work, wheels=not twin)
+    for path in filled:
+        shutil.chown(path, installer(app), installer(app))
+    uv = "" if twin else os.path.realpath(__utils__["appfiles.uv"]())
+    _run_installer(app, build.name, [str(directory), python, uv], filled)
+    try:
+        beneath(directory / "src")
+        if not twin:
+            beneath(directory / "venv", allowed=("/usr/bin/python3", f"{directory}/venv/"))
+    except ValueError as error:
+        raise CommandExecutionError(f"{app}: what was installed from build {build.name} is refused: {error}") from None
+    shutil.rmtree(work)
+    shutil.copy(build / "bom.json", directory / "bom.json")
     reached("packages installed")
+
+
+def _hand_over(build: Path, work: Path, wheels: bool) -> None:
+    """Copies what is installed to where the installer reads it: of the builds themselves it sees nothing."""
+    names = ["src.tar.gz", *(["requirements.txt"] if wheels else [])]
+    names += [f"wheels/{path.name}" for path in (build / "wheels").iterdir()] if wheels else []
+    (work / "wheels").mkdir(mode=0o755)
+    for name in names:
+        shutil.copyfile(build / name, work / name)
+        (work / name).chmod(0o644)
+
+
+def _run_installer(app: str, build: str, arguments: list[str], writes: list[Path]) -> None:
+    directory, _, uv = arguments
+    __utils__["sandbox.run"](
+        sandbox_name(app),
+        ["/bin/sh", "-euc", INSTALL, "install", *arguments],
+        what=f"{app}: installing build {build}",
+        user=installer(app),
+        group=installer(app),
+        reads=[uv] if uv else [],
+        writes=[str(path) for path in writes],
+        disk=(directory, DISK_MB),
+        file_mb=FILE_MB,
+        memory_mb=MEMORY_MB,
+        seconds=INSTALL_SECONDS,
+        nice=19,  # who is being served on this host comes first
+        environment={"HOME": f"{directory}/.work", "TMPDIR": f"{directory}/.work", "LC_ALL": "C.UTF-8"},
+    )
+
+
+def sandbox_name(app: str) -> str:
+    """Answers the name of the sandbox that releases of an app are installed in.
+
+    Args:
+        app: name of an app.
+
+    Example:
+        >>> sandbox_name("demo")
+        'install-demo'
+    """
+    return f"install-{app}"
+
+
+def installer(app: str) -> str:
+    """Answers the account that releases of an app are installed by: neither root, nor who runs them, nor who builds.
+
+    Args:
+        app: name of an app.
+
+    Example:
+        >>> installer("demo")
+        'pkg-demo'
+    """
+    return f"pkg-{app}"
 
 
 def _with_the_same(app: str, packages: str) -> Path | None:
@@ -203,21 +295,6 @@ def _link_environment(twin: Path, directory: Path) -> None:
         script.chmod(mode)
 
 
-def _make_environment(directory: Path, build: Path, python: str) -> None:
-    """Installs the build's wheels, each checked by its hash, into a new virtual environment."""
-    run, uv = __utils__["appfiles.run"], __utils__["appfiles.uv"]()
-    quiet = ["--quiet", "--no-config", "--offline", "--no-python-downloads", "--no-cache"]
-    run([*LATE, uv, "venv", *quiet, "--no-project", "--python", python, f"{directory}/venv"])
-    run(
-        [
-            *LATE, uv, "pip", "install", *quiet, "--python", f"{directory}/venv/bin/python",
-            "--no-index", "--find-links", str(build / "wheels"), "--require-hashes",
-            "--no-deps", "--no-build", "--link-mode", "copy", "--compile-bytecode",
-            "--requirements", str(build / "requirements.txt"),
-        ]
-    )  # fmt: skip
-
-
 def _configure(app: str, release: str, commit: str) -> None:
     """Writes what the release runs with: environment, extra files, gunicorn's settings."""
     settings = __utils__["releases.settings"](__pillar__, app)
@@ -231,16 +308,31 @@ def _configure(app: str, release: str, commit: str) -> None:
     write = __utils__["appfiles.write"]
     write(directory / "env", __utils__["envfile.text"](environment), 0o600)
     for path, text in __pillar__["wiring"]["apps"][app]["files"].items():
-        _write_file(directory / "src" / path, text, settings["user"])
+        try:
+            # They may hold secrets, so only root and the app read them.
+            __utils__["beneath.write"](directory / "src", path, text, 0o640, group_number(settings["user"]))
+        except ValueError as error:
+            raise CommandExecutionError(f"apps/{app}.yaml: files: {error}") from None
     write(directory / "gunicorn.conf.py", __utils__["appunits.gunicorn_conf"](app, release, settings), 0o644)
 
 
-def _write_file(path: Path, text: str, group: str) -> None:
-    """They may hold secrets, so only root and the app read them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    __utils__["appfiles.write"](path, text, 0o600)
-    shutil.chown(path, "root", group)
-    path.chmod(0o640)
+def group_number(name: str) -> int:
+    """Answers the number of a group.
+
+    Args:
+        name: its name.
+
+    Raises:
+        CommandExecutionError: there is none.
+
+    Example:
+        >>> group_number("root")
+        0
+    """
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise CommandExecutionError(f"no group {name} on this host") from None
 
 
 def _ask_django(app: str, release: str) -> dict[str, Any]:

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 APPS = Path("/srv/apps")
-RUN = Path("/run/apps")
+RUN = Path("/run/apps")  # where apps make their sockets
+WEB = Path("/run/web")  # root's names for them, by which nginx connects
 DATA = Path("/var/lib/apps")
 MARK = "# Saltern's role web writes this file."
 
 LONGEST_REQUEST = 30  # seconds; nginx gives up on an answer then, gunicorn waits as long before it kills
 START_SECONDS = 60  # until gunicorn must have told systemd that it is ready
 UNHURRIED = ("first-start-of-django", "collectstatic")  # one-off commands that hold no lock and hurt no one by waiting
+
+# An app could put a link in its socket's place, to another app's socket or the database's, and nginx would follow it.
+# So nginx knows a socket by a second name, in a directory of root's: what is no link never becomes one.
+PUBLISH = 'n="$$2.new"; ln -fPT "$$1" "$$n" && test -S "$$n" && test ! -L "$$n" && mv -fT "$$n" "$$2" && rm -f "$$n"'
+OUTSIDE = "/usr/bin/nsenter --target=1 --mount --"  # "+" is root, but sees of the disk what the unit sees
 
 # What every process of an app may do: talk to sockets, write to its own directory, nothing else.
 # MemoryDenyWriteExecute is missing on purpose: libraries that make code at run time (numba, some ctypes callbacks)
@@ -92,6 +98,8 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
             f"WorkingDirectory={release}/src",
             f"EnvironmentFile={release}/env",
             *sandbox(app, settings),
+            f"ExecStartPost=+{OUTSIDE} /bin/sh -euc '{PUBLISH}' sh {RUN / app}/%i.sock {WEB / app}/%i.sock",
+            f"ExecStopPost=+{OUTSIDE} /bin/rm -f {WEB / app}/%i.sock",
             f"BindPaths={RUN / app}",
             f"ReadWritePaths={RUN / app}",
             f"MemoryMax={settings['memory_max_mb']}M",
@@ -143,7 +151,7 @@ secure_scheme_headers = {{"X-FORWARDED-PROTO": "https"}}
 
 
 def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
-    """Writes the tmpfiles.d entry that makes the directory of an app's sockets at boot.
+    """Writes the tmpfiles.d entry that makes the directories of an app's sockets at boot.
 
     Args:
         app: the app's name.
@@ -153,7 +161,10 @@ def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
         >>> tmpfiles_text("demo", {"user": "app-demo"}).splitlines()[2]
         'd /run/apps/demo 0750 app-demo www-data -'
     """
-    return f"{MARK}\nd {RUN} 0755 root root -\nd {RUN / app} 0750 {settings['user']} www-data -\n"
+    lines = [MARK]
+    for folder, owner in ((RUN, settings["user"]), (WEB, "root")):
+        lines += [f"d {folder} 0755 root root -", f"d {folder / app} 0750 {owner} www-data -"]
+    return "\n".join([*lines, ""])
 
 
 def one_off_command(

@@ -389,6 +389,18 @@ def _end(name: str) -> None:
             subprocess.run(["systemctl", *verb, unit(name)], stdin=subprocess.DEVNULL, capture_output=True)
 
 
+def end(name: str) -> None:
+    """Ends a sandbox of this name, if one that a killed run has left is still there; returns when it has ended.
+
+    Args:
+        name: the sandbox's.
+
+    Example:
+        >>> end("example")
+    """
+    _end(name)
+
+
 @contextlib.contextmanager
 def _environment_file(name: str, secrets: Mapping[str, str]) -> Any:
     ROOTS.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ log = logging.getLogger(__name__)
 # In the order in which a deploy comes past them. tests/unit/test_release_steps.py compares them with the code.
 STEPS = (
     "directory made",
-    "source unpacked",
     "packages installed",
     "settings written",
     "Django asked",

@@ -45,6 +45,7 @@ SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
     "salt", "sync", "games", "man", "lp", "news", "uucp", "proxy", "list", "irc", "messagebus", "polkitd", "tss",
 )  # fmt: skip
+OWN_ACCOUNTS = ("pkg-", "build-", "systemd-")  # beginnings
 SYSTEM_DATABASES = ("postgres", "template0", "template1")
 
 
@@ -65,6 +66,10 @@ def _hostnames(value: list[str]) -> list[str]:
 def _account(value: str) -> str:
     if value in SYSTEM_ACCOUNTS:
         raise ValueError(f'"{value}" is an account of the system; take the default or another name')
+    if value.startswith(OWN_ACCOUNTS):
+        raise ValueError(
+            f'"{value}" could be an account of Saltern, which installs and builds by them; take another name'
+        )
     return value
 
 

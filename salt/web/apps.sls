@@ -14,7 +14,7 @@ no other app runs here:
   release.only:
     - apps: {{ pillar['apps'] | list | json }}
 
-{% for directory in ['/srv/apps', '/var/lib/apps', '/run/apps'] %}
+{% for directory in ['/srv/apps', '/var/lib/apps', '/run/apps', '/run/web'] %}
 {{ directory }}:
   file.directory:
     - user: root
@@ -24,6 +24,11 @@ no other app runs here:
 
 {% for app, settings in pillar['apps'].items() %}
 {% set user = settings['user'] %}
+# Installs its releases, in a sandbox, and owns nothing when that has ended.
+installer of {{ app }}:
+  account.service:
+    - name: {{ ('pkg-' ~ app) | json }}
+
 # nginx may pass through, to the static files and the socket's link; nobody else's code reads the releases.
 {% for directory, group, mode in [
   ('/srv/apps/' ~ app, 'root', '0711'),
@@ -62,14 +67,17 @@ no other app runs here:
     - require_in:
       - release: release of {{ app }}
 {% endif %}
-/run/apps/{{ app }}:
+# Sockets: where the app makes them, and root's names for them, by which nginx connects.
+{% for directory, owner in [('/run/apps', user), ('/run/web', 'root')] %}
+{{ directory }}/{{ app }}:
   file.directory:
-    - user: {{ user | json }}
+    - user: {{ owner | json }}
     - group: www-data
     - mode: "0750"
     - require:
       - account: user of {{ app }}
-      - file: /run/apps
+      - file: {{ directory }}
+{% endfor %}
 
 {%- if settings['packages']['run'] %}
 packages of {{ app }}:
@@ -98,6 +106,7 @@ release of {{ app }}:
       - file: /srv/apps/{{ app }}/releases
       - file: /var/lib/apps/{{ app }}
       - account: user of {{ app }}
+      - account: installer of {{ app }}
 {%- if 'builder' in pillar['host']['roles'] %}
       - build: build of {{ app }}
 {%- endif %}
@@ -122,6 +131,7 @@ database of {{ app }}:
     - require:
       - release: unit of {{ app }}
       - file: /run/apps/{{ app }}
+      - file: /run/web/{{ app }}
       - django: static files of {{ app }}
       - django: database of {{ app }}
 {% endif %}

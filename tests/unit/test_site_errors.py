@@ -453,6 +453,7 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["ssh-ed25519 AAAA ann"], "forwarding": "local"}}),
         SETTINGS, "base.admins.ann.forwarding", ["true or false"],
     ),
+    "app as an installer": (put(SHOP, "user", value="pkg-a"), SHOP, "user", ["could be an account of Saltern"]),
     "app as the master": (put(SHOP, "user", value="salt"), SHOP, "user", ['"salt" is an account of the system']),
     "no public key": (
         put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["AAAA"]}}),
