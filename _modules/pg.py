@@ -47,19 +47,25 @@ def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None 
     return found
 
 
-def host_tuning(settings: dict[str, Any]) -> dict[str, str]:
+def host_tuning(settings: dict[str, Any], connections: int = 0) -> dict[str, str]:
     """Return :func:`tuning` for this host.
 
     Args:
         settings: The role's settings from the pillar, as for :func:`postgresql_conf`.
+        connections: How many all apps and operators need together.
 
     Returns:
         Settings by name, as in postgresql.conf.
 
+    Raises:
+        ValueError: The host's memory, or a setting, does not carry as many.
+
     Example:
         salt-call pg.host_tuning '{memory_mb: 1024, memory_share: 0.5, max_connections: null}'
     """
-    return tuning(_memory_mb(settings), __grains__["num_cpus"], version(), settings["max_connections"])
+    memory_mb, cpus = _memory_mb(settings), __grains__["num_cpus"]
+    allowed = __utils__["pgtuning.connections"](memory_mb, cpus, settings["max_connections"], connections)
+    return tuning(memory_mb, cpus, version(), allowed)
 
 
 def _memory_mb(settings: dict[str, Any]) -> int:
@@ -69,7 +75,11 @@ def _memory_mb(settings: dict[str, Any]) -> int:
 
 
 def postgresql_conf(
-    cluster: str, settings: dict[str, Any], listen: list[str], replica: dict[str, Any] | None = None
+    cluster: str,
+    settings: dict[str, Any],
+    listen: list[str],
+    replica: dict[str, Any] | None = None,
+    connections: int = 0,
 ) -> str:
     """Return this host's postgresql.conf as a whole.
 
@@ -79,6 +89,7 @@ def postgresql_conf(
             ``max_connections`` (or None) and ``settings``, which win over everything that is computed here.
         listen: The addresses to listen on.
         replica: From ``pgreplica.settings``, on a replica.
+        connections: How many all apps and operators need together.
 
     Returns:
         The whole file.
@@ -93,7 +104,7 @@ def postgresql_conf(
     memory_mb = _memory_mb(settings)
     values: dict[str, Any] = {
         **__utils__["pgconf.server_settings"](major, cluster, settings["port"], listen),
-        **host_tuning(settings),
+        **host_tuning(settings, connections),
         **(replica or {}),
         **settings["settings"],
     }
@@ -406,6 +417,9 @@ def _session(connections: dict[str, Any], database: str, port: int) -> Any:
     if database not in connections:
         home = database == "postgres"
         others = {} if home else _others(_session(connections, "postgres", port))
+        # Not one for each app at once: what is kept for superusers is little.
+        for other in [name for name in connections if name != "postgres"]:
+            connections.pop(other).close()
         connections[database] = _connect(database, port, others=others)
         # Verifiers must not reach the server's log, also not with a statement that fails or is slow.
         connections[database].execute(_sql("silent"))

@@ -101,6 +101,7 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "log_line_prefix": "[%p] %q%u@%d %a %h ",
         "log_checkpoints": True,
         "log_lock_waits": True,
+        "log_connections": True,
         "log_temp_files": "10MB",
         "log_autovacuum_min_duration": "10s",
         "log_min_duration_statement": "1s",
@@ -109,6 +110,10 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "log_timezone": "Etc/UTC",
         "timezone": "Etc/UTC",
         "lc_messages": "C.UTF-8",
+        # Kept for our own sessions and people's, when apps have taken all others.
+        "superuser_reserved_connections": 5,
+        # Of one session, for roles that have no limit of their own: a query must not fill the disk.
+        "temp_file_limit": "1GB",
         # A forgotten transaction holds locks and stops vacuum.
         "idle_in_transaction_session_timeout": "5min",
         # A client that lost its power or its network frees its connections within half a minute: it is back by then,

@@ -36,6 +36,7 @@ def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | Non
     found: dict[str, dict[str, Any]] = {}
     for client in clients:
         entry = {key: client[key] for key in ("app", "user", "owner")}
+        entry |= {key: client[key] for key in ("limits", "settings") if key in client}
         entry["extensions"] = sorted((extensions or {}).get(client["app"], []))
         if found.setdefault(client["database"], entry) != entry:
             other = found[client["database"]]

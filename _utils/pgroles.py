@@ -97,7 +97,8 @@ def plan(
             limit = entry.get("limits", {}).get(key, -1)
             own = {"login": is_open[role], "limit": limit}
             steps += plan_role(role, there.get(role), verifiers.get(role), new, **own)
-            settings[role] = dict(entry.get("settings", {}).get(key, {}))
+            chosen = entry.get("settings", {}).get(key, {})
+            settings[role] = {name: (value, (value,)) for name, value in chosen.items()}
             if is_open[second] or second in there:
                 own = {"login": is_open[second], "limit": limit, "groups": (role,)}
                 steps += plan_role(second, there.get(second), verifiers.get(second), f"logs in as {role}", **own)

@@ -30,6 +30,40 @@ def budget_mb(memory_total_mb: int, share: float) -> int:
     return max(wanted // step * step, 256)
 
 
+def connections(memory_mb: int, cpus: int, wanted: int | None, needed: int) -> int | None:
+    """Return how many connections a server is to allow.
+
+    Args:
+        memory_mb: Memory for PostgreSQL in MB.
+        cpus: Number of CPUs.
+        wanted: What the settings say, or None.
+        needed: What all apps and operators need together at most.
+
+    Returns:
+        As many as wanted; else as many as the memory carries with ease (None), or as needed when that is more, in tens.
+
+    Raises:
+        ValueError: So many are needed that the memory does not carry them, or more than wanted.
+
+    Example:
+        >>> connections(1024, 2, None, 50), connections(1024, 2, None, 83)
+        (None, 90)
+    """
+    if wanted is not None:
+        if wanted < needed:
+            raise ValueError(f"postgres.max_connections is {wanted}, and the apps and operators need {needed}")
+        return wanted
+    if needed <= int(tuning(memory_mb, cpus, 17)["max_connections"]):
+        return None
+    most = memory_mb // 4 - max(8, min(cpus, memory_mb // 64))
+    if needed > most:
+        raise ValueError(
+            f"the apps and operators need {needed} connections, and {memory_mb} MB carry {most}: give PostgreSQL more"
+            " memory (postgres.memory_mb), or the apps fewer workers, threads or limits.connections"
+        )
+    return min(-(-needed // 10) * 10, most)
+
+
 def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None = None) -> dict[str, str]:
     """Return memory and parallelism settings for a web workload.
 

@@ -148,6 +148,29 @@ class Migrations(Model):
     retry_seconds: int = Field(
         default=60, ge=0, le=3600, description="How long a migration that gets no lock within 2 seconds is tried again."
     )
+    temp_file_mb: int = Field(
+        default=10240, ge=1, le=1048576, description="Most disk for temporary files of a migration's session, in MiB."
+    )
+
+
+class Limits(Model):
+    """What an app may take of the database server."""
+
+    connections: Annotated[int, Field(ge=2, le=5000)] | None = Field(
+        default=None, description="Sessions at once; null: as its processes and threads need, twice for a release."
+    )
+    statement_timeout_seconds: int = Field(
+        default=120, ge=0, le=86400, description="Longest time for one statement; 0: no limit."
+    )
+    lock_timeout_seconds: int = Field(
+        default=30, ge=0, le=3600, description="Longest time that a statement waits for a lock; 0: no limit."
+    )
+    idle_in_transaction_seconds: int = Field(
+        default=300, ge=0, le=86400, description="A session that does nothing in a transaction ends after it; 0: never."
+    )
+    temp_file_mb: int = Field(
+        default=512, ge=1, le=1048576, description="Most disk for temporary files of one session, in MiB."
+    )
 
 
 class App(Model):
@@ -204,6 +227,7 @@ class App(Model):
         None, description="The database, and the app's Postgres role. Default: the app's name with _ for -."
     )
     migrations: Migrations = Field(Migrations(), description="How the database is migrated.")
+    limits: Limits = Field(Limits(), description="What it may take of the database server.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
     processes: dict[ProcessName, Process] = Field(
         {}, description="What runs beside the web processes, on hosts with role worker."

@@ -20,6 +20,7 @@ from .layout import DEFAULTS, REPOSITORY, ROLES
 from .model import Model
 from .roles import MODELS, Settings
 from .rules import Files, check
+from .sessions import refusal
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def load_site(path: str | Path, defaults: Path = DEFAULTS, repository: Path = RE
     problems += check(files)
     if problems or fleet is None:
         raise SiteError(problems)
-    return Site(path, fleet, apps, Settings(**settings))
+    site = Site(path, fleet, apps, Settings(**settings))
+    if too_much := refusal(site, settings_file):
+        raise SiteError([too_much])
+    return site
 
 
 def _misnamed(path: Path) -> Iterable[Problem]:

@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from . import sessions
 from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import called_by, clients_of, for_anyone, open_ports
@@ -196,15 +197,19 @@ def replication(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
 def postgres(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
     """Answers where Postgres listens, each client it lets in, and who copies from whom.
 
-    A client has app, database, user, owner, address (CIDR) and, for user and owner, which roles may log in for it. A
-    replica lets the same apps in as its primary: to read, and for the day on which it is one.
+    A client has app, database, user, owner, address (CIDR) and, for user and owner, which roles may log in for it, how
+    many sessions they may have and what these begin with. A replica lets the same apps in as its primary: to read, and
+    for the day on which it is one.
     """
+    needs = sessions.needs(site)
     clients = [
         {
             "app": name,
             "database": app.database,
             "user": app.database,
             "owner": owner_of(str(app.database)),
+            "limits": {"user": needs[name].user, "owner": needs[name].migrations},
+            "settings": sessions.as_settings(app),
             "logins": _logins(str(app.database), secrets.apps[name]),
             "migrates": "web" in site.fleet.hosts[client].roles,
             "address": f"{address_seen(site, host, client)}/32",
@@ -212,9 +217,10 @@ def postgres(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
         for name, app in sorted(site.apps.items())
         for client in _users(site, host, "postgres", *APP_ROLES)
     ]
-    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients} | replication(
-        site, host, secrets
-    )
+    return {"listen": _server_listen(site, host, "postgres", "copies"), "clients": clients} | {
+        "connections": sessions.total(site),
+        **replication(site, host, secrets),
+    }
 
 
 def _logins(database: str, keys: AppSecrets) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ main:
     - version: {{ version }}
     - primary: {{ primary | json }}
     - replica: {{ pillar['host']['id'] | json }}
-    - limits: {{ salt['pg.host_tuning'](postgres) | json }}
+    - limits: {{ salt['pg.host_tuning'](postgres, pillar['wiring']['postgres']['connections']) | json }}
     - require:
       - file: /etc/postgresql/{{ version }}/main
       - file: /etc/postgresql/replication.pass

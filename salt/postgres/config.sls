@@ -72,7 +72,7 @@ include:
 # The server itself reads the new file before it replaces the old one.
 {{ directory }}/postgresql.conf:
   file.managed:
-    - contents: {{ salt['pg.postgresql_conf']('main', pillar['postgres'], wiring['listen'], replica) | json }}
+    - contents: {{ salt['pg.postgresql_conf']('main', pillar['postgres'], wiring['listen'], replica, wiring['connections']) | json }}
     - user: root
     - group: postgres
     - mode: '0640'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -105,10 +107,11 @@ def changes(outcome: Outcome) -> dict[str, object]:
 class Owner:
     """The role that owns the demo's database, as a stranger who has its password would use it."""
 
-    def __init__(self, lab: Lab, host: Host) -> None:
+    def __init__(self, lab: Lab, host: Host, kind: str = "owner") -> None:
         held = yaml.safe_load((lab.site / "secrets/shared.yaml").read_text())["apps"]["demo"]
-        login = "demo_owner" + "__2" * (held.get("logins", {}).get("owner", 1) == 2)
-        self.host, self.url = host, f"postgres://{login}:{held['owner_password']}@127.0.0.1/demo?sslmode=require"
+        login = {"owner": "demo_owner", "database": "demo"}[kind]
+        login += "__2" * (held.get("logins", {}).get(kind, 1) == 2)
+        self.host, self.url = host, f"postgres://{login}:{held[f'{kind}_password']}@127.0.0.1/demo?sslmode=require"
 
     def sql(self, query: str, expect: bool = True) -> str:
         done = self.host.execute(["psql", "-XAt", "-v", "ON_ERROR_STOP=1", self.url], stdin=query, capture=True)
@@ -265,3 +268,46 @@ def test_the_session_that_looks_has_no_rights_there(one: Host, owner: Owner) -> 
         ["psql", "-XAt", "-U", "saltern_reader", "-d", "demo", "-c", "TABLE public.notes_note"], capture=True
     )
     assert seen.returncode != 0 and "permission denied" in seen.stderr
+
+
+CROWD = (
+    "for i in $(seq 40); do psql -XAt {url!r} -c 'select pg_sleep(90)' >/dev/null 2>>/tmp/crowd & done; sleep 3; wait"
+)
+TAKEN = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(90)%' AND pid <> pg_backend_pid()"
+
+
+@pytest.mark.slow("trixie")
+def test_an_app_that_takes_all_its_sessions_takes_none_of_others(lab: Lab, one: Host, owner: Owner) -> None:
+    """Forty from one app: it has its own limit, and the other one's pages and next release do not notice."""
+    app = Owner(lab, one, "database")
+    limit = int(superuser(one, "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'demo'"))
+    path = lab.site / "apps/bugsink.yaml"
+    before = path.read_text()
+    crowd = subprocess.Popen(one.argv(["sh", "-c", CROWD.format(url=app.url)]), stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while int(superuser(one, TAKEN)) < limit - 20 and time.monotonic() < deadline:
+            time.sleep(0.3)
+        assert 0 < int(superuser(one, TAKEN)) <= limit
+        assert "too many connections for role" in one.execute(["cat", "/tmp/crowd"], capture=True).stdout
+        path.write_text(before + "env: {CROWDED: yes it is}\n")
+        done = apply(one)
+        assert "bugsink is served" in done.changed and not [s for s in done.failed if "bugsink" in s["__id__"]], done
+        assert apply(one, plan=True).exit_code in (0, 2)
+        assert superuser(one, "SELECT 1") == "1", "people get in as well"
+    finally:
+        superuser(one, TAKEN.replace("count(*)", "count(pg_terminate_backend(pid))"))
+        crowd.wait(60)
+        one.execute(["rm", "-f", "/tmp/crowd"])
+        path.write_text(before)
+        assert apply(one).ok
+
+
+def test_an_app_cannot_fill_the_disk_with_temporary_files(lab: Lab, one: Host) -> None:
+    app = Owner(lab, one, "database")
+    assert "permission denied" in app.sql("SET temp_file_limit = -1", expect=False)
+    sort = (
+        "SET work_mem = '64kB'; SELECT count(*) FROM (SELECT repeat('x', 1000) || g FROM generate_series(1, 900000) g"
+    )
+    assert "temporary file size exceeds" in app.sql(f"{sort} ORDER BY 1 OFFSET 0) x", expect=False)
+    assert app.sql("SHOW statement_timeout") == "2min"

@@ -298,6 +298,23 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "system account": (put(SHOP, "user", value="root"), SHOP, "user", ['"root" is an account of the system']),
     "system database": (put(SHOP, "database", value="postgres"), SHOP, "database", ["database of Postgres itself"]),
+    "no session for an app": (
+        put(SHOP, "limits", value={"connections": 1}), SHOP, "limits.connections", ["2", "5000"],
+    ),
+    "a statement for ever": (
+        put(SHOP, "limits", value={"statement_timeout_seconds": -1}), SHOP, "limits.statement_timeout_seconds", ["0"],
+    ),
+    "a lock for ever": (
+        put(SHOP, "limits", value={"lock_timeout_seconds": "long"}), SHOP, "limits.lock_timeout_seconds", ["0", "3600"],
+    ),
+    "an idle transaction for ever": (
+        put(SHOP, "limits", value={"idle_in_transaction_seconds": 1e9}), SHOP, "limits.idle_in_transaction_seconds",
+        ["86400"],
+    ),
+    "all of the disk": (put(SHOP, "limits", value={"temp_file_mb": 0}), SHOP, "limits.temp_file_mb", ["1048576"]),
+    "all of the disk for a migration": (
+        put(SHOP, "migrations", value={"temp_file_mb": -1}), SHOP, "migrations.temp_file_mb", ["1048576"],
+    ),
     "an extra role of an app": (
         put(SETTINGS, "postgres", "extra_roles", value=["blog__2"]), SETTINGS, "postgres.extra_roles.0",
         ["blog__2 is a role of the database of app blog"],

@@ -231,6 +231,14 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     "allow_unsafe": [],
                     "statement_timeout_seconds": 30,
                     "retry_seconds": 60,
+                    "temp_file_mb": 10240,
+                },
+                "limits": {
+                    "connections": None,
+                    "statement_timeout_seconds": 120,
+                    "lock_timeout_seconds": 30,
+                    "idle_in_transaction_seconds": 300,
+                    "temp_file_mb": 512,
                 },
                 "memory_max_mb": 512,
                 "processes": {
@@ -293,11 +301,22 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "database": "demo",
                         "user": "demo",
                         "owner": "demo_owner",
+                        "limits": {"user": 27, "owner": 3},
+                        "settings": {
+                            "user": {
+                                "statement_timeout": "120s",
+                                "lock_timeout": "30s",
+                                "idle_in_transaction_session_timeout": "300s",
+                                "temp_file_limit": "512MB",
+                            },
+                            "owner": {"temp_file_limit": "10240MB"},
+                        },
                         "logins": {"user": ["demo"], "owner": ["demo_owner"]},
                         "migrates": True,
                         "address": "127.0.0.1/32",
                     }
                 ],
+                "connections": 37,
                 "replicas": [],
                 "primary": None,
             },

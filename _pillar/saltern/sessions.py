@@ -1,0 +1,140 @@
+"""How many sessions each app's database roles may have at once, and whether the server carries the sum. Pure functions.
+
+Counted from what runs: each thread of gunicorn and each task of Celery keeps a session of its own. While a release is
+switched the old and the new one run; what is single never runs twice. So no app can take what the others need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .apps import App
+    from .document import Document
+    from .errors import Problem
+    from .fleet import Fleet
+    from .load import Site
+    from .processes import Process
+
+RELEASES = 2  # that run at once, while one takes over from the other
+COMMANDS = 2  # of people and timers' like, such as django.manage, at once
+OF_A_PROCESS = 2  # of a management command or program that does not end: what it does itself, and a thread
+MIGRATING = 2  # one that works, and one that holds the lock for it
+RESERVED = 5  # superuser_reserved_connections: our own and people's, when all others are taken
+LOOKING = 2  # of saltern_reader
+KB_EACH = 1024  # the least work_mem that a connection is sized for (_utils/pgtuning.py), from a quarter of the memory
+WORKERS = 8  # the least number of worker processes, which are sized for as well
+
+
+@dataclass(frozen=True)
+class Need:
+    """The most sessions that one app's roles have at once.
+
+    Args:
+        web: of its web processes.
+        background: of its processes and timers.
+        other: of health checks and commands.
+        migrations: of the role that owns the database.
+        given: what the app's file says instead of the first three, or None.
+    """
+
+    web: int
+    background: int
+    other: int
+    migrations: int
+    given: int | None = None
+
+    @property
+    def user(self) -> int:
+        """Of the role that the app works with."""
+        return self.given if self.given is not None else self.web + self.background + self.other
+
+
+def need(app: App, fleet: Fleet) -> Need:
+    """Answers how many sessions an app has at most.
+
+    Args:
+        app: the app.
+        fleet: all hosts.
+    """
+    webs, workers = len(fleet.with_role("web")), len(fleet.with_role("worker"))
+    background = sum(_of_process(process, workers) for process in app.processes.values()) if workers else 0
+    background += len(app.timers) if workers else 0
+    return Need(
+        web=webs * app.workers * app.threads * RELEASES,
+        background=background,
+        other=len(fleet.running_apps) + COMMANDS,
+        migrations=webs * MIGRATING + 1,
+        given=app.limits.connections,
+    )
+
+
+def _of_process(process: Process, hosts: int) -> int:
+    if process.beat is not None:
+        return 1
+    # Celery's own process beside those that do the tasks.
+    each = process.celery.concurrency + 1 if process.celery else OF_A_PROCESS
+    return each if process.single else each * hosts * RELEASES
+
+
+def needs(site: Site) -> dict[str, Need]:
+    """Answers the need of every app, by its name."""
+    return {name: need(app, site.fleet) for name, app in sorted(site.apps.items())}
+
+
+def total(site: Site) -> int:
+    """Answers max_connections that the server must have at least."""
+    return sum(one.user + one.migrations for one in needs(site).values()) + RESERVED + LOOKING
+
+
+def carried(site: Site) -> int | None:
+    """Answers how many connections the server can have by the settings; None when that depends on the host's memory.
+
+    Then each host's own apply refuses (_utils/pgtuning.py), before the first change as well.
+    """
+    postgres = site.settings.postgres
+    if postgres.max_connections is not None:
+        return postgres.max_connections
+    return postgres.memory_mb * 1024 // 4 // KB_EACH - WORKERS if postgres.memory_mb is not None else None
+
+
+def refusal(site: Site, settings: Document) -> Problem | None:
+    """Answers why the server cannot carry the apps' sessions, with the sum; None when it can.
+
+    Args:
+        site: the site.
+        settings: settings.yaml, for the message.
+    """
+    most, needed = carried(site), total(site)
+    if not site.apps or most is None or needed <= most:
+        return None
+    key = "max_connections" if site.settings.postgres.max_connections is not None else "memory_mb"
+    parts = [f"{name} {_words(one)}" for name, one in needs(site).items()]
+    text = f"the server carries {most} connections, and {needed} are needed: {'; '.join(parts)};"
+    text += (
+        f" {RESERVED + LOOKING} for operators. Give it more, or the apps fewer workers, threads or limits.connections"
+    )
+    return settings.problem(("postgres", key), text)
+
+
+def _words(one: Need) -> str:
+    parts = f"web {one.web}, background {one.background}, commands {one.other}" if one.given is None else "its file"
+    return f"{one.user + one.migrations} ({parts}, migrations {one.migrations})"
+
+
+def as_settings(app: App) -> dict[str, dict[str, str]]:
+    """Answers what the sessions of an app's two roles begin with, by role and by Postgres' names.
+
+    A session may set most of it anew for itself; temp_file_limit only a superuser can.
+    """
+    limits = app.limits
+    return {
+        "user": {
+            "statement_timeout": f"{limits.statement_timeout_seconds}s",
+            "lock_timeout": f"{limits.lock_timeout_seconds}s",
+            "idle_in_transaction_session_timeout": f"{limits.idle_in_transaction_seconds}s",
+            "temp_file_limit": f"{limits.temp_file_mb}MB",
+        },
+        "owner": {"temp_file_limit": f"{app.migrations.temp_file_mb}MB"},
+    }
