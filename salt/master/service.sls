@@ -14,11 +14,14 @@ salt-master.service:
     - after_job: True
     - inputs:
       - /etc/salt/master
+      - /usr/local/lib/saltern/guarded_master.py
       - /opt/saltern/salt/pyvenv.cfg
     - require:
       - file: /etc/salt/master
+      - file: /usr/local/lib/saltern/guarded_master.py
       - file: /etc/salt/pki/master
       - file: /var/cache/salt/master
     - watch:
       - file: /etc/salt/master
+      - file: /usr/local/lib/saltern/guarded_master.py
       - file: /etc/systemd/system/salt-master.service
