@@ -6,6 +6,7 @@ import fnmatch
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +84,7 @@ def ssh_audit(host: str, answer: str, policy: str) -> Row:
     return Row(host, f"ssh-audit: {policy}", "passes" if passed else f"{len(errors)} differ", "passes", passed, notes)
 
 
-def sslyze(host: str, service: str, profile: str, printed: str) -> Row:
+def sslyze(host: str, service: str, profile: str, printed: str, left: Mapping[str, str]) -> Row:
     """Read what sslyze says about one server and one of Mozilla's profiles.
 
     Args:
@@ -91,14 +92,20 @@ def sslyze(host: str, service: str, profile: str, printed: str) -> Row:
         service: a name of the table of links.
         profile: modern or intermediate.
         printed: what sslyze printed.
+        left: findings, by sslyze's names, that are left with their reason.
     """
     verdict = printed.partition("COMPLIANCE AGAINST")[2]
     problems = re.findall(r"^\s+\* (.*)$", verdict, re.MULTILINE)
-    passed = bool(re.search(r"^\s+\S+: OK - Compliant", verdict, re.MULTILINE))
-    if not passed and not problems:
+    compliant = bool(re.search(r"^\s+\S+: OK - Compliant", verdict, re.MULTILINE))
+    if not compliant and not problems:
         problems = [line.strip() for line in printed.splitlines() if "ERROR" in line] or ["sslyze said nothing"]
-    today = "passes" if passed else f"{len(problems)} differ"
-    return Row(host, f"sslyze: {service}, Mozilla {profile}", today, "passes", passed, problems)
+    open_ones = [problem for problem in problems if problem.partition(":")[0] not in left]
+    notes = [
+        *open_ones,
+        *(f"{problem} Left: {left[problem.partition(':')[0]]}" for problem in problems if problem not in open_ones),
+    ]
+    today = "passes" if compliant else f"{len(open_ones)} differ" if open_ones else f"{len(problems)} left"
+    return Row(host, f"sslyze: {service}, Mozilla {profile}", today, "passes", not open_ones, notes)
 
 
 def exposure(host: str, answer: str, running: list[str], groups: list[Goals]) -> list[Row]:

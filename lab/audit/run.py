@@ -61,7 +61,7 @@ def _of_host(lab: Lab, site: Site, host: Host, wanted: Goals) -> list[Row]:
                 for profile in ("minimal", "intermediary")
             ],
             lambda: [reports.ssh_audit(host.id, tools.ssh_audit(host, policy), policy)],
-            lambda: list(_tls(lab, site, host, wanted["tls"])),
+            lambda: list(_tls(lab, site, host, wanted)),
             lambda: reports.exposure(host.id, *tools.exposure(host), wanted["exposure"]),
             lambda: [reports.verified(host.id, tools.verify(host), wanted["debsums"])],
         ]
@@ -71,11 +71,11 @@ def _of_host(lab: Lab, site: Site, host: Host, wanted: Goals) -> list[Row]:
 def _tls(lab: Lab, site: Site, host: Host, wanted: Goals) -> Iterator[Row]:
     """Every service of the table of links that the host offers, asked on its own address where it has it there."""
     roles = site.fleet.hosts[host.id].roles
-    ca = served.ca_file(lab.site)
+    ca, profiles = served.ca_file(lab.site), wanted["tls"]
     for service in SERVICES:
-        if service.role not in roles or service.name not in wanted:
+        if service.role not in roles or service.name not in profiles:
             continue
-        goal, port = wanted[service.name], service.port(site.settings)
+        goal, port = profiles[service.name], service.port(site.settings)
         address = tools.listening(host, port)
         if address is None:
             continue
@@ -87,7 +87,7 @@ def _tls(lab: Lab, site: Site, host: Host, wanted: Goals) -> Iterator[Row]:
             continue
         name = _name(lab, site, host, service)
         printed = tools.sslyze(host, address, port, goal["profile"], ca, name, starttls)
-        yield reports.sslyze(host.id, service.name, goal["profile"], printed)
+        yield reports.sslyze(host.id, service.name, goal["profile"], printed, wanted["tls_left"])
 
 
 def _name(lab: Lab, site: Site, host: Host, service: Service) -> str:

@@ -32,6 +32,16 @@ include:
     - group: root
     - mode: '0644'
     - makedirs: True
+
+# For whoever runs Lynis here: of apt's two ways to write sources it reads the old one, and warns of all hosts with the new.
+# That there are security updates is asked of apt itself (tests/hosts/test_base.py).
+/etc/lynis/custom.prf:
+  file.managed:
+    - contents: debian-skip-security-repository=yes
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
 {%- for path, contents in files.items() %}
 
 {{ path }}:

@@ -1,6 +1,8 @@
 {#- Takes a web host out of the edges, lets it end its last request, works on it, and brings it back:
       salt-run state.orchestrate orch.maintenance pillar='{"host": "web1"}'
       salt-run state.orchestrate orch.maintenance pillar='{"host": "web1", "reboot": true}'
+      salt-run state.orchestrate orch.maintenance pillar='{"host": "web1", "reboot": "due"}'
+    The last one reboots it only when an update has asked for that (salt '*' updates.due).
     The work is to apply its states. Where that fails the host stays out, and the output says so. A host that was out
     before is brought in as well, when all has gone well. #}
 {%- set host, hosts = pillar.get('host'), pillar['app_hosts'] %}
@@ -16,7 +18,16 @@ out of the edges:
     - expect_minions: True
     - arg: [{{ host | json }}]
 
-{%- if pillar.get('reboot') %}
+{#- A host that does not answer is not taken for one that needs nothing. #}
+{%- set reboot = pillar.get('reboot') %}
+{%- if reboot == 'due' %}
+{%- set told = salt['saltutil.cmd']([host], 'updates.reboot_due', tgt_type='list').get(host, {}) %}
+{%- if told.get('retcode', 1) != 0 or told.get('ret') is not string %}
+{{ raise(host ~ ' does not say whether a reboot is due') }}
+{%- endif %}
+{%- set reboot = told['ret'] %}
+{%- endif %}
+{%- if reboot %}
 
 # In two seconds: it must answer first, and whoever waits for its return must wait already.
 reboot:

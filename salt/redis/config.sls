@@ -11,6 +11,15 @@ include:
     - require:
       - pkg: redis-server
 
+/etc/redis/openssl.cnf:
+  file.managed:
+    - source: salt://redis/files/openssl.cnf
+    - user: root
+    - group: redis
+    - mode: '0640'
+    - require:
+      - file: /etc/redis
+
 /etc/redis/tls:
   file.directory:
     - user: root

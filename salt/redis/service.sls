@@ -19,13 +19,14 @@ include:
 
 {{ files['unit'] }}:
   daemon.running:
-    - inputs: {{ salt['redis_server.inputs'](server) | json }}
+    - inputs: {{ (salt['redis_server.inputs'](server) + ['/etc/redis/openssl.cnf']) | json }}
     - reload:
       - /etc/redis/tls
     - require:
       - redis_server: users of Redis
     - watch:
       - file: {{ files['config'] }}
+      - file: /etc/redis/openssl.cnf
       - file: /etc/redis/tls/host.crt
       - file: /etc/redis/tls/host.key
       - file: {{ drop_in }}

@@ -310,6 +310,7 @@ def test_security_updates_would_be_taken_and_nothing_else(host) -> None:
     """Asked of unattended-upgrade itself, without the network and without doing anything."""
     said = host.check_output("unattended-upgrade --dry-run --debug 2>&1 | grep -i 'allowed origins' | tail -1")
     assert "label=Debian-Security" in said and "label=Debian," not in said and not said.endswith("label=Debian")
+    assert "l=Debian-Security" in host.check_output("apt-cache policy"), "no source of apt has security updates"
 
 
 NEEDRESTART = (

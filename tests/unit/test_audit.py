@@ -83,8 +83,16 @@ def test_ssh_audit() -> None:
     ],
 )  # fmt: skip
 def test_sslyze(printed: str, passed: bool, notes: list[str]) -> None:
-    row = reports.sslyze("app1", "https", "modern", printed)
+    row = reports.sslyze("app1", "https", "modern", printed, {})
     assert (row.passed, row.notes) == (passed, notes)
+
+
+def test_sslyze_findings_that_are_left_are_shown_with_their_reason() -> None:
+    printed = "COMPLIANCE AGAINST\n    a:443: FAILED\n        * lifespan: 365 days\n"
+    row = reports.sslyze("app1", "https", "modern", printed, {"lifespan": "because"})
+    assert (row.passed, row.today, row.notes) == (True, "1 left", ["lifespan: 365 days Left: because"])
+    both = printed + "        * tls_curves: X448\n"
+    assert not reports.sslyze("app1", "https", "modern", both, {"lifespan": "because"}).passed
 
 
 def test_files_that_are_no_conffiles_are_changed_files() -> None:
@@ -100,5 +108,5 @@ def test_each_service_between_hosts_has_a_goal_or_a_reason_to_have_none() -> Non
 
 def test_each_group_that_is_let_off_says_why() -> None:
     assert [g["name"] for g in GOALS["exposure"] if g["at_most"] > 2.8 and not g.get("reason")] == []
-    for rule, reason in {**GOALS["anssi"]["left"], **GOALS["anssi"]["not_of_a_lab"]}.items():
+    for rule, reason in {**GOALS["anssi"]["left"], **GOALS["anssi"]["not_of_a_lab"], **GOALS["tls_left"]}.items():
         assert len(reason) > 20, f"{rule} is left without a reason that says something"
