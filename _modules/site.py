@@ -165,6 +165,51 @@ def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
     return done
 
 
+def secrets(verb: str, *words: str) -> Any:
+    """Shows and changes who can read the site's secrets, which may then lie in Git, and what they are.
+
+    ``list``: names and keys. ``add NAME KEY``: one more, by an SSH or age key or a file with it; the first one makes
+    the secrets encrypted. ``drop-person NAME``: one less, with all that has to be replaced because it was known.
+    ``edit``: shared.yaml in an editor.
+
+    Args:
+        verb: ``list``, ``add``, ``drop-person`` or ``edit``.
+        words: what the verb needs.
+
+    Returns:
+        What was done, or for ``list`` each reader's key.
+
+    Raises:
+        CommandExecutionError: it cannot be done; with what to do instead.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call site.secrets add ann 'ssh-ed25519 AAAA... ann'
+        salt-call site.secrets drop-person ann
+        salt-call site.secrets edit
+    """
+    from salt.exceptions import CommandExecutionError
+
+    team = _saltern("team")
+    needs = {"list": 0, "add": 2, "drop-person": 1, "edit": 0}
+    if verb not in needs or len(words) != needs[verb]:
+        raise CommandExecutionError("allowed: list, add NAME KEY, drop-person NAME, edit")
+    site, machine = _guarded("load", "load_site", None), str(__opts__["id"])
+    names = [str(word) for word in words]
+    verbs = {
+        "list": lambda: team.listed(site),
+        "add": lambda: team.add(site, machine, *names),
+        "drop-person": lambda: team.drop(site, machine, *names),
+        "edit": lambda: team.edit(site),
+    }
+    try:
+        return verbs[verb]()
+    except (team.TeamError, _saltern("errors").SiteError) as error:
+        raise CommandExecutionError(str(error)) from None
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two rotations at once would apply each other's halves: the second one is refused."""

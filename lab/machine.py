@@ -11,7 +11,15 @@ from pathlib import Path
 
 from debian import SUPPORTED, install_packages, release
 
-PACKAGES = ["systemd-container", "mmdebstrap", "nftables", "iproute2", "openssh-client", "debian-archive-keyring"]
+PACKAGES = [
+    "systemd-container",
+    "mmdebstrap",
+    "nftables",
+    "iproute2",
+    "openssh-client",
+    "debian-archive-keyring",
+    "age",
+]
 CA_FOLDER = Path("/usr/local/share/ca-certificates")
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 APT_KEYS = re.compile(r"^Acquire::(https?|ftp|Check-|Retries|ForceIPv|Languages)")

@@ -266,8 +266,24 @@ def check() -> int:
         if done.returncode:
             bad += 1
             say(escape(done.stdout + done.stderr))
+    bad += _check_secrets()
     bad += _check_vagrantfile()
     return run(["unit", "compile"]) or bad
+
+
+def _check_secrets() -> int:
+    """Look for secrets that lie in Git in clear: in this repository, and in the site's when it has one of its own."""
+    bad = 0
+    for folder in (REPOSITORY, REPOSITORY / "site"):
+        if not (folder / ".git").exists():
+            continue
+        with stage(f"bin/secrets-in-git {folder}"):
+            command = [str(REPOSITORY / "bin/secrets-in-git"), str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            bad += 1
+            say(escape(done.stdout + done.stderr))
+    return bad
 
 
 def _check_vagrantfile() -> int:

@@ -56,14 +56,30 @@ class Document:
 def read_document(path: Path) -> Document:
     """Reads one YAML file; what is wrong with it is in the document's `problems`.
 
-    Salt refuses a key that stands twice, PyYAML takes the last one in silence: here it is a problem too.
-
     Args:
         path: the file; shown in messages as it is given.
     """
-    document = Document(str(path))
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        return parse_document(str(path), path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        reason = "the file does not exist"
+    except (OSError, UnicodeError) as error:
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+    return Document(str(path), problems=[Problem(str(path), 0, "", reason)])
+
+
+def parse_document(file: str, text: str) -> Document:
+    """Reads the text of one YAML file; what is wrong with it is in the document's `problems`.
+
+    Salt refuses a key that stands twice, PyYAML takes the last one in silence: here it is a problem too.
+
+    Args:
+        file: the file's path, for messages.
+        text: what it holds.
+    """
+    document = Document(file)
+    try:
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             if node is not None:
@@ -71,11 +87,6 @@ def read_document(path: Path) -> Document:
                 document.data = loader.construct_document(node)
         finally:
             loader.dispose()
-    except FileNotFoundError:
-        document.problems.append(Problem(document.file, 0, "", "the file does not exist"))
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        document.problems.append(Problem(document.file, 0, "", f"cannot be read: {reason}"))
     except yaml.YAMLError as error:
         document.problems.append(_syntax_problem(document.file, error))
     return document

@@ -285,7 +285,7 @@ def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
 def _advance(folder: Path, state: str, name: str) -> str:
     """Brings the authorities one state further; answers the step of STEPS that hosts come to by an apply."""
     if state == "settled":
-        make_authority(folder / CA_NEXT, name)
+        make_authority(folder, CA_NEXT, name)
         return "two authorities are trusted"
     if state == "trusted":
         promote_ca(folder)

@@ -2,6 +2,7 @@
 
     secrets/shared.yaml     what several hosts must know alike: passwords, Django's keys.
     secrets/ca/             the fleet's certificate authority, ca.crt and ca.key; for a while ca.next/, ca.previous/.
+                            These two may be encrypted, and then lie in Git (vault.py).
     secrets/<host>.sls      one host's part, read by Salt: copies from shared.yaml, and the host's certificates.
 
 Running it again renews what needs it, and else changes nothing. A certificate that the site's CA has made is made anew
@@ -19,7 +20,6 @@ import fcntl
 import grp
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,13 +30,15 @@ import yaml
 from pydantic import ValidationError
 
 from .certificates import Pair, is_foreign, make_ca, make_leaf, must_renew
-from .document import Document, read_document
+from .document import Document, parse_document, read_document
 from .errors import Problem, SiteError
 from .explain import explain
+from .files import replace_file
 from .layout import PLAIN, secrets_file
 from .load import Site
 from .overlap import KINDS, Held, begin, changed_by_hand, finish, fresh, held, is_due
 from .secretfile import Shared, SharedApp, needed_sections
+from .vault import SHARED, Vault
 
 # Where the certificate authorities are: the one that signs, the one that will, the one that has; all are trusted.
 CA, CA_NEXT, CA_PREVIOUS = "ca", "ca.next", "ca.previous"
@@ -83,7 +85,7 @@ def distribute(site: Site, group: int | None = None, renew: Collection[str] = ()
     """Does what `generate_secrets` does, for who holds the lock."""
     folder = site.path / "secrets"
     group = _masters_group(site) if group is None else group
-    done: list[str] = []
+    done: list[str] = Vault(folder).settle()
     settle_ca(folder)
     ca = _ca(site, folder, done)
     shared = _shared(site, folder, done)
@@ -135,25 +137,6 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces a file by one with mode 0600, all or nothing, even when the power fails."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 @dataclass(frozen=True)
 class Authority:
     """The certificate authority that signs, and the certificates of all that are trusted; its own comes first."""
@@ -163,36 +146,34 @@ class Authority:
 
 
 def _ca(site: Site, folder: Path, done: list[str]) -> Authority:
-    home = folder / CA
-    home.mkdir(mode=0o700, exist_ok=True)
-    cert, key = home / "ca.crt", home / "ca.key"
+    vault, cert = Vault(folder), folder / CA / "ca.crt"
     if not cert.exists():
-        make_authority(home, site.fleet.name)
+        make_authority(folder, CA, site.fleet.name)
         done.append("ca/ca.crt: made")
-    elif not key.exists():
+    elif not vault.exists(f"{CA}/ca.key"):
         text = "the CA's key is missing; put it back, or remove ca.crt for a new CA (then apply every host)"
-        raise SiteError([Problem(str(key), 0, "", text)])
-    pair = Pair(cert.read_text(encoding="utf-8"), key.read_text(encoding="utf-8"))
+        raise SiteError([Problem(str(folder / CA / "ca.key"), 0, "", text)])
+    pair = Pair(cert.read_text(encoding="utf-8"), vault.read(f"{CA}/ca.key"))
     others = [folder / name / "ca.crt" for name in (CA_NEXT, CA_PREVIOUS)]
     return Authority(pair, pair.cert + "".join(path.read_text(encoding="utf-8") for path in others if path.exists()))
 
 
-def make_authority(home: Path, name: str) -> None:
-    """Makes a certificate authority in a folder.
+def make_authority(folder: Path, place: str, name: str) -> None:
+    """Makes a certificate authority in a folder of secrets/.
 
     The key is written first: a run killed between leaves a key without a certificate, which nobody trusts yet.
     """
-    home.mkdir(mode=0o700, exist_ok=True)
+    (folder / place).mkdir(mode=0o700, exist_ok=True)
     made = make_ca(name)
-    _write(home / "ca.key", made.key)
-    _write(home / "ca.crt", made.cert)
+    Vault(folder).write(f"{place}/ca.key", made.key)
+    replace_file(folder / place / "ca.crt", made.cert)
 
 
 def promote_ca(folder: Path) -> None:
     """Lets the next authority sign from now on; the one that has signed is trusted still, and its key goes."""
     previous = folder / CA_PREVIOUS
     previous.mkdir(mode=0o700, exist_ok=True)
-    _write(previous / "ca.crt", (folder / CA / "ca.crt").read_text(encoding="utf-8"))
+    replace_file(previous / "ca.crt", (folder / CA / "ca.crt").read_text(encoding="utf-8"))
     (folder / CA).rename(folder / "ca.gone")
     settle_ca(folder)
 
@@ -217,8 +198,17 @@ def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
     Raises:
         SiteError: it cannot be read.
     """
-    path = folder / "shared.yaml"
-    document = read_document(path) if path.exists() else Document(str(path), {})
+    vault = Vault(folder)
+    if vault.exists(SHARED):
+        document = parse_document(str(folder / SHARED), vault.read(SHARED))
+    elif vault.encrypted:
+        text = (
+            "is missing, though readers.yaml is here: put its last good version back (git log -- FILE), or remove "
+            "readers.yaml to begin with new secrets"
+        )
+        raise SiteError([Problem(str(folder / f"{SHARED}.age"), 0, "", text)])
+    else:
+        document = Document(str(folder / SHARED), {})
     data = document.data or {}
     if document.problems:
         raise SiteError(document.problems)
@@ -229,10 +219,10 @@ def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
 
 def write_shared(folder: Path, data: dict[str, Any]) -> None:
     """Replaces shared.yaml; what it was stays beside it, as shared.yaml.last."""
-    path = folder / "shared.yaml"
-    if path.exists():
-        _write(folder / "shared.yaml.last", path.read_text(encoding="utf-8"))
-    _write(path, SHARED_HEAD + _yaml(data))
+    vault = Vault(folder)
+    if vault.exists(SHARED):
+        vault.write(f"{SHARED}.last", vault.read(SHARED))
+    vault.write(SHARED, SHARED_HEAD + _yaml(data))
 
 
 def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
@@ -333,7 +323,7 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
     if need.apps:
         new["apps"] = {name: _app_part(shared, name, keys) for name, keys in need.apps.items()}
     if new != had or notes:
-        _write(path, HOST_HEAD + _yaml({"secrets": new}))
+        replace_file(path, HOST_HEAD + _yaml({"secrets": new}))
         changed = [key for key in sorted({*new, *had}) if new.get(key) != had.get(key)]
         done.append(f"{path.name}: {', '.join(notes or changed)} written")
 

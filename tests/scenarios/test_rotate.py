@@ -19,7 +19,8 @@ from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
 from lab.load import FEW, Load
 
-SLOW = pytest.mark.slow("trixie")
+# One of them on each release in the test that has samples of what is slow, all of them in `bin/lab test scenarios`.
+SLOW = pytest.mark.slow("no sample")
 OLD_ENVIRONMENT = "/run/rotate-test.env"
 
 
@@ -84,7 +85,7 @@ def proven(load: Load) -> None:
 @pytest.mark.parametrize(
     ("kind", "variable"),
     [
-        ("database", "DATABASE_URL"),
+        pytest.param("database", "DATABASE_URL", marks=pytest.mark.slow("trixie")),
         pytest.param("redis", "CACHE_URL", marks=SLOW),
         pytest.param("owner", None, marks=SLOW),
     ],
@@ -159,6 +160,7 @@ def test_a_session_outlives_the_key_that_signed_it(lab: Lab, host: Host) -> None
     proven(load)
 
 
+@pytest.mark.slow("bookworm")
 def test_the_authority_and_all_certificates_are_replaced(lab: Lab, host: Host, record_property) -> None:
     """Killed once on its way, so that the visitors here can be told of the new authority, as browsers are."""
     load = front_door(lab)

@@ -221,7 +221,7 @@ def test_no_database_has_a_role_twice() -> None:
 def test_two_authorities_are_trusted_while_one_replaces_the_other(site: Site) -> None:
     folder = site.path / "secrets"
     first = (folder / "ca/ca.crt").read_text()
-    make_authority(folder / "ca.next", "shop")
+    make_authority(folder, "ca.next", "shop")
     generate_secrets(site)
     trusted = read(site, "web1")["tls"]["ca"]
     assert len(re.findall("BEGIN CERTIFICATE", trusted)) == 2 and trusted.startswith(first)
@@ -248,7 +248,7 @@ def test_a_promotion_killed_anywhere_is_finished_and_makes_no_third_authority(
     site: Site, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = site.path / "secrets"
-    make_authority(folder / "ca.next", "shop")
+    make_authority(folder, "ca.next", "shop")
     old, new = (folder / "ca/ca.crt").read_text(), (folder / "ca.next/ca.crt").read_text()
     calls = []
 

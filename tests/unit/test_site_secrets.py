@@ -255,7 +255,7 @@ def test_a_killed_write_leaves_the_old_file(site: Site, monkeypatch: pytest.Monk
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saltern.secrets.Path.replace", killed)
+    monkeypatch.setattr("saltern.files.Path.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         generate_secrets(site)
     monkeypatch.undo()
