@@ -189,7 +189,7 @@ def remember(app: str, found: dict[str, str]) -> None:
 
             salt-call builder.remember demo '{build: 6f1d3c0a9b2e, token: 0a1b}'
     """
-    (BUILDS / app).mkdir(parents=True, exist_ok=True)
+    __salt__["build.close"](app)
     _note(app, RELEASED, found)
     for path in (BUILDS / app).glob("*/manifest.json"):
         if path.parent.name != found["build"]:
@@ -243,7 +243,7 @@ def fetch(app: str, build: str) -> None:
             salt-call builder.fetch demo 6f1d3c0a9b2e
     """
     home = BUILDS / app
-    home.mkdir(parents=True, exist_ok=True)
+    __salt__["build.close"](app)
     with __utils__["appfiles.locked"](home / ".lock"):
         if (home / build / "manifest.json").is_file():
             return

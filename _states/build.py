@@ -40,3 +40,35 @@ def present(name: str) -> dict[str, Any]:
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
     return ret | {"changes": changes, "comment": f"Build {wanted} was made"}
+
+
+def only(name: str, apps: list[str]) -> dict[str, Any]:
+    """Only these apps are built here: the build users and workshops of others are removed. Their builds stay.
+
+    Args:
+        name: any text.
+        apps: the apps of this builder.
+
+    Returns:
+        A state return; ``changes`` names the apps whose workshops were removed.
+
+    Example:
+        .. code-block:: yaml
+
+            no other app is built here:
+              build.only:
+                - apps: [demo]
+    """
+    ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": "No other app is built here"}
+    try:
+        others = __salt__["build.others"](apps)
+        if not others:
+            return ret
+        changes = {"old": others, "new": []}
+        if __opts__["test"]:
+            return ret | {"result": None, "changes": changes, "comment": f"Would be removed: {', '.join(others)}"}
+        for app in others:
+            __salt__["build.forget"](app)
+    except CommandExecutionError as error:
+        return ret | {"result": False, "comment": str(error)}
+    return ret | {"changes": changes, "comment": f"Removed: {', '.join(others)}"}

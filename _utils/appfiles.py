@@ -10,6 +10,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -88,6 +90,71 @@ def point(link: str | Path, target: str | Path) -> None:
     beside.replace(link)
 
 
+def remove(path: str | Path) -> None:
+    """Removes a file, or a directory with all that is below, however deep it is and whoever made it; follows nothing.
+
+    Args:
+        path: what to remove; it may be missing. The directory around it must be root's.
+
+    Raises:
+        CommandExecutionError: it cannot be removed.
+
+    Example:
+        >>> remove("/tmp/nonexistent")
+    """
+    if os.path.lexists(path):
+        run(["rm", "--recursive", "--force", "--one-file-system", "--", str(path)])
+
+
+def take(source: str | Path, target: str | Path, most_bytes: int, most_files: int) -> dict[str, str]:
+    """Copies what a stranger has made, as far as it is plain files with plain names, each of which becomes root's.
+
+    Args:
+        source: the stranger's directory; nobody is at work in it any more.
+        target: an existing directory of root's.
+        most_bytes: of all files together.
+        most_files: their number.
+
+    Returns:
+        SHA-256 of each file, as it was written, by name.
+
+    Raises:
+        ValueError: something else is there, or more than that; it is named.
+
+    Example:
+        >>> take("/tmp/nonexistent", "/tmp", 1000, 10)
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] No such file or directory: '/tmp/nonexistent'
+    """
+    found: dict[str, str] = {}
+    folder = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208 - an open folder, not a path
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,200}", name):
+                raise ValueError(f"{ascii(name)[1:-1]} is no name of a package")
+            if len(found) == most_files:
+                raise ValueError(f"more than {most_files} files were made")
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            with open(handle, "rb") as file, Path(target, name).open("xb") as copy:  # noqa: PTH123
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise ValueError(f"{name} is not a plain file")
+                whole = hashlib.sha256()
+                while part := file.read(1 << 20):
+                    most_bytes -= len(part)
+                    if most_bytes < 0:
+                        raise ValueError(f"what was made is too large, at {name}")
+                    whole.update(part)
+                    copy.write(part)
+                os.fchmod(copy.fileno(), 0o644)
+            found[name] = whole.hexdigest()
+    except OSError as error:
+        raise ValueError(f"what was made cannot be taken over: {error}") from error
+    finally:
+        os.close(folder)
+    return found
+
+
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """Holds a lock while the body runs; a second run waits. The kernel drops it with its process, so none is stale.
@@ -102,7 +169,9 @@ def locked(path: str | Path) -> Iterator[None]:
         >>> with locked("/tmp/example.lock"):
         ...     pass
     """
-    with Path(path).open("w") as file:
+    # Whoever can open a lock file can hold it.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "w") as file:  # noqa: PTH123
+        os.fchmod(file.fileno(), 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

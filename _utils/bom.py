@@ -11,6 +11,8 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
+LARGEST = 4 * 1024 * 1024  # of a METADATA: a few bytes can be packed gigabytes
+
 
 def metadata(wheel: Path) -> Message:
     """Answers what a wheel says about itself: its METADATA.
@@ -26,9 +28,10 @@ def metadata(wheel: Path) -> Message:
         'gunicorn'
     """
     with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if re.fullmatch(r"[^/]+\.dist-info/METADATA", name):
-                return email.message_from_string(archive.read(name).decode(errors="replace"))
+        for one in archive.infolist():
+            if re.fullmatch(r"[^/]+\.dist-info/METADATA", one.filename):
+                with archive.open(one) as file:
+                    return email.message_from_string(file.read(LARGEST).decode(errors="replace"))
     raise ValueError(f"{wheel.name} has no METADATA: it is no wheel")
 
 

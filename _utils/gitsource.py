@@ -6,14 +6,14 @@ Never interactive: a repository that wants a password or knows no key is an erro
 from __future__ import annotations
 
 import re
-import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM": "0"}
+QUIET = {"GIT_TERMINAL_PROMPT": "0"}
 
 
 def commit_in(listing: str, revision: str) -> str | None:
@@ -41,7 +41,7 @@ def commit_of(url: str, revision: str, run: Callable[..., str]) -> str:
     Args:
         url: the repository.
         revision: 40 hex digits, a tag or a branch.
-        run: ``appfiles.run``.
+        run: runs Git with the network.
 
     Raises:
         CommandExecutionError: the repository does not answer, or has no such tag or branch.
@@ -58,35 +58,44 @@ def _patterns(revision: str) -> list[str]:
     return [f"refs/heads/{revision}", f"refs/tags/{revision}", f"refs/tags/{revision}^{{}}"]
 
 
-def check_out(url: str, commit: str, mirror: Path, directory: Path, run: Callable[..., str]) -> None:
-    """Puts the files of a commit into a directory, which appears whole.
+def fetch(url: str, commit: str, mirror: Path, run: Callable[..., str]) -> None:
+    """Brings a bare copy of a repository up to date, when it lacks a commit.
 
     Args:
         url: the repository.
         commit: 40 hex digits.
-        mirror: a bare copy of the repository, made or brought up to date when it lacks the commit.
-        directory: where to; it must not exist.
-        run: ``appfiles.run``.
+        mirror: the copy's directory; it may be empty.
+        run: runs Git with the network, as whom the copy belongs to.
 
     Raises:
         CommandExecutionError: the repository does not answer or lacks the commit.
     """
     git = ["git", "--git-dir", str(mirror)]
-    if not mirror.is_dir():
-        run(["git", "init", "--quiet", "--bare", str(mirror)], env=QUIET)
+    run([*git, "init", "--quiet", "--bare"], env=QUIET)
     if not _has(git, commit, run):
         every = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        run([*git, "fetch", "--quiet", "--force", "--prune", "--", url, *every], env=QUIET, timeout=1800)
+        quiet = ["--quiet", "--force", "--prune", "--no-recurse-submodules", "--no-auto-maintenance"]
+        run([*git, "fetch", *quiet, "--", url, *every], env=QUIET, timeout=1800)
         if not _has(git, commit, run):
             raise CommandExecutionError(f"{url}: no branch or tag of it holds the commit {commit}")
-    beside = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    # Not `git archive`: a project's export-ignore would leave files out. The index is a throw-away, inside the mirror.
-    index = {**QUIET, "GIT_INDEX_FILE": str(mirror / "saltern-index")}
-    run([*git, "read-tree", commit], env=index)
-    run([*git, "--work-tree", str(beside), "checkout-index", "--all", "--force"], env=index, cwd=beside, timeout=600)
-    beside.rename(directory)
+
+
+def check_out(commit: str, mirror: Path, directory: Path, run: Callable[..., str]) -> None:
+    """Puts the files of a commit into an empty directory.
+
+    Args:
+        commit: 40 hex digits.
+        mirror: a bare copy of the repository, which has it.
+        directory: where to.
+        run: runs Git without network.
+
+    Raises:
+        CommandExecutionError: it failed.
+    """
+    # Not `git archive`: a project's export-ignore would leave files out. The index is a throw-away.
+    index = {**QUIET, "GIT_INDEX_FILE": f"/tmp/saltern-{uuid.uuid4().hex}"}  # noqa: S108 - of the sandbox, or random
+    git = ["git", "--git-dir", str(mirror), "--work-tree", str(directory)]
+    run([*git, "read-tree", "--reset", "-u", commit], env=index, cwd=directory, timeout=600)
 
 
 def _has(git: list[str], commit: str, run: Callable[..., str]) -> bool:

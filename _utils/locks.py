@@ -10,8 +10,7 @@ import configparser
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,11 @@ LOCKS = ("uv.lock", "requirements.txt")
 # What can be resolved where there is no lock.
 ASKS = ("pyproject.toml", "requirements.in", "requirements.txt")
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[^\]]*\])?\s*==\s*(?P<version>[^\s;,*]+)\s*(;|--hash|$)")
+# Of pip's settings those that say where packages come from, and how to get there.
+FROM = (
+    "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy", "timeout",
+    "retries", "pre", "only-binary", "no-binary",
+)  # fmt: skip
 PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 HOW = "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt` or `uv lock`"
 
@@ -194,6 +198,88 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def pip_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Answers those of pip's settings that say where packages come from, as variables; not as arguments, see above.
+
+    Args:
+        settings: values by pip's long names.
+
+    Example:
+        >>> pip_environment({"index-url": "https://index.example/simple", "user": "true"})
+        {'PIP_INDEX_URL': 'https://index.example/simple'}
+    """
+    return {
+        f"PIP_{name.upper().replace('-', '_')}": " ".join(settings[name].split()) for name in FROM if name in settings
+    }
+
+
+def local_paths(settings: Mapping[str, str]) -> list[str]:
+    """Answers the paths on this host that pip's settings name: folders that stand for an index, certificates.
+
+    Args:
+        settings: values by pip's long names.
+
+    Example:
+        >>> local_paths({"find-links": "/srv/wheels https://example.com/", "cert": "/etc/ca.pem"})
+        ['/srv/wheels', '/etc/ca.pem']
+    """
+    named = [word for name in FROM for word in settings.get(name, "").split()]
+    return [word.removeprefix("file://") for word in named if word.startswith(("/", "file:///"))]
+
+
+def hashes(text: str) -> set[str]:
+    """Answers all hashes of a lock.
+
+    Example:
+        >>> hashes("a==1 --hash=sha256:aa --hash=sha256:bb") == {"aa", "bb"}
+        True
+    """
+    return set(re.findall(r"--hash=sha256:([0-9a-f]+)", text))
+
+
+def unbuilt(said: str) -> list[tuple[str, str]]:
+    """Answers which packages uv could not look at because they come as source, and the version where it says one.
+
+    Args:
+        said: what uv printed.
+
+    Example:
+        >>> unbuilt("Because docopt==0.6.2 has no usable wheels ...\nhint: Wheels are required for `docopt` because")
+        [('docopt', '0.6.2')]
+    """
+    found = {}
+    for name in re.findall(r"Wheels are required for `([A-Za-z0-9._-]+)`", said):
+        version = re.search(rf"(?<![\w.-]){re.escape(name)}==([A-Za-z0-9.!+_-]+?)(?=[\s,;]|\.?$)", said, re.MULTILINE)
+        found[name] = version[1] if version else ""
+    return sorted(found.items())
+
+
+def with_sources(text: str, sources: Mapping[str, tuple[str, str]]) -> str:
+    """Answers a lock in which packages that come as source have their source's hash, whatever they were built to.
+
+    Args:
+        text: the lock.
+        sources: version and SHA-256 of the source by comparable name.
+
+    Example:
+        >>> with_sources("a==1 --hash=sha256:ff\nb==1 --hash=sha256:aa", {"b": ("1", "cc")})
+        'a==1 --hash=sha256:ff\nb==1 --hash=sha256:cc\n'
+    """
+    lines = []
+    for _, line in logical_lines(text):
+        match = PIN.match(line)
+        own = sources.get(package(match["name"])) if match else None
+        if match and own and own[0] == match["version"]:
+            line = f"{line.partition(' --hash')[0]} --hash=sha256:{own[1]}"
+        lines.append(f"{line}\n")
+    return "".join(lines)
+
+
+def names() -> tuple[str, ...]:
+    """Answers the files of a source that locks are made of."""
+    return tuple(dict.fromkeys([*LOCKS, *ASKS]))
+
+
 def pip_files() -> tuple[str, ...]:
     """Answers where pip looks for its settings on this host, in its order."""
     return PIP_FILES
@@ -214,7 +300,7 @@ def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[s
     parser.read([Path(file).expanduser() for file in [*files, environment.get("PIP_CONFIG_FILE", "")] if file])
     found = {
         name: value
-        for section in ("global", "wheel")
+        for section in ("global", "download", "wheel")
         if parser.has_section(section)
         for name, value in parser.items(section)
     }
@@ -231,12 +317,16 @@ def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[s
 # --- on the builder -----------------------------------------------------------------------------------------
 
 
-def look(app: str, directory: Path | None, settings: dict[str, Any], python: str, debian: str) -> dict[str, Any]:
+def look(
+    app: str, what: str, texts: Mapping[str, str] | None, settings: dict[str, Any], python: str, debian: str
+) -> dict[str, Any]:
     """Answers what an app's lock is made of. Changes nothing and asks no index.
 
     Args:
         app: the app's name.
-        directory: its source; None when the app is a requirement alone.
+        what: its source, in a few words.
+        texts: the source's files of ``names`` and the named lock, as far as they are there; None when the app is a
+            requirement alone.
         settings: the app's settings from the pillar: source, lock, requirements.
         python: version of the builder's Python.
         debian: its Debian release.
@@ -248,49 +338,63 @@ def look(app: str, directory: Path | None, settings: dict[str, Any], python: str
     Raises:
         CommandExecutionError: the named lock is missing or no lock, or there is nothing to resolve.
     """
-    base, asked = _base(app, directory, settings), None
-    if directory and not base:
-        asked = next((name for name in ASKS if (directory / name).is_file()), None)
+    base, asked = _base(app, what, texts, settings), None
+    if texts is not None and not base:
+        asked = next((name for name in ASKS if name in texts), None)
         if not asked:
             raise CommandExecutionError(
-                f"apps/{app}.yaml: source: {directory} has none of {', '.join(dict.fromkeys([*LOCKS, *ASKS]))}, so "
+                f"apps/{app}.yaml: source: {what} has none of {', '.join(names())}, so "
                 f"nobody knows which packages the app needs. Best is a lock: {HOW}."
             )
     more = list(settings["requirements"])
     if requirement := settings["source"].get("requirement"):
         more.insert(0, requirement)
-    text = (directory / base).read_text() if directory and base else None
+    text = texts[base] if texts is not None and base else None
     if base and base != "uv.lock" and text is not None:
-        _checked(text, str(directory / base) if directory else base)
+        checked(text, f"{what}/{base}")
         gunicorn = pins(text).get("gunicorn")
         if not more and gunicorn and not is_old_gunicorn(gunicorn):
             return {"text": text, "base": base, "asked": None}
     read = [name for name in (base, asked, "pyproject.toml" if base == "uv.lock" else None) if name]
-    digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in read if directory}
+    digests = {name: _digest(texts, name, what) for name in read} if texts is not None else {}
     question = {"files": digests, "requirements": more, "gunicorn": GUNICORN, "python": python, "debian": debian}
     return {"question": question, "base": base, "asked": asked}
 
 
-def _base(app: str, directory: Path | None, settings: dict[str, Any]) -> str | None:
+def _digest(texts: Mapping[str, str], name: str, what: str) -> str:
+    if name not in texts:
+        raise CommandExecutionError(f"{what} has no {name}")
+    return hashlib.sha256(texts[name].encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _base(app: str, what: str, texts: Mapping[str, str] | None, settings: dict[str, Any]) -> str | None:
     named: str | None = settings["lock"]
-    if not directory:
+    if texts is None:
         return None
     if named:
-        if not (directory / named).is_file():
+        if named not in texts:
             raise CommandExecutionError(
-                f"apps/{app}.yaml: lock: there is no {directory / named}. It shall name every package with version "
+                f"apps/{app}.yaml: lock: there is no {what}/{named}. It shall name every package with version "
                 f"and hash; {HOW}. Or take the key out: then the builder resolves once and records the lock."
             )
         return named
     for name in LOCKS:
-        path = directory / name
         # A requirements.txt without a single hash is a list of wishes, not a lock.
-        if path.is_file() and (name == "uv.lock" or "--hash=" in path.read_text()):
+        if name in texts and (name == "uv.lock" or "--hash=" in texts[name]):
             return name
     return None
 
 
-def _checked(text: str, what: str) -> str:
+def checked(text: str, what: str) -> str:
+    """Answers a lock as it is, if it is one.
+
+    Args:
+        text: the lock.
+        what: where it comes from, for errors.
+
+    Raises:
+        CommandExecutionError: it is none; the message names the lines.
+    """
     if found := problems(text):
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise CommandExecutionError(
@@ -300,57 +404,57 @@ def _checked(text: str, what: str) -> str:
     return text
 
 
-def resolve(
-    found: dict[str, Any], directory: Path | None, work: Path, uv: str, run: Callable[..., str], index: dict[str, str]
-) -> str:
-    """Answers the lock that is not in the source: resolved by uv, or exported from uv.lock, gunicorn and all.
+def wanted(question: Mapping[str, Any], lock: str) -> list[str]:
+    """Answers what has to be resolved besides the files that are asked about: the site's own, and gunicorn.
 
     Args:
-        found: what ``look`` has found.
-        directory: the app's source, or None.
-        work: an empty directory that uv may write to.
-        uv: path of uv.
-        run: ``appfiles.run``.
-        index: uv's variables that say where packages come from.
+        question: what ``look`` has found.
+        lock: the lock that the source has, or nothing.
 
-    Raises:
-        CommandExecutionError: uv failed, or what it says is no lock.
+    Example:
+        >>> wanted({"requirements": ["sentry-sdk"]}, "gunicorn==27.0.1 --hash=sha256:ab")
+        ['sentry-sdk']
     """
-    lock = ""
-    if directory and found["base"] == "uv.lock":
-        for name in ("uv.lock", "pyproject.toml"):
-            shutil.copy(directory / name, work / name)
-        lock = run(
-            [
-                uv, "export", "--frozen", "--offline", "--quiet", "--no-config", "--no-dev", "--no-emit-workspace",
-                "--no-header", "--no-annotate", "--no-python-downloads", "--format", "requirements-txt",
-                "--python", f"/usr/bin/python{found['question']['python']}",
-            ],
-            cwd=work,
-        )  # fmt: skip
-    elif directory and found["base"]:
-        lock = (directory / found["base"]).read_text()
-    there = pins(_checked(lock, found["base"])) if lock else {}
-    wanted = list(found["question"]["requirements"])
-    if "gunicorn" not in there or is_old_gunicorn(there["gunicorn"]):
-        wanted.append(GUNICORN)
-    if not wanted and lock:
-        return lock
-    inputs = [str(directory / found["asked"])] if directory and found["asked"] else []
-    (work / "wanted.in").write_text("".join(f"{line}\n" for line in wanted))
+    there = pins(lock)
+    found = list(question["requirements"])
+    return [*found, GUNICORN] if "gunicorn" not in there or is_old_gunicorn(there["gunicorn"]) else found
+
+
+def constraints(lock: str) -> str:
+    """Answers the pins of a lock as constraints for what is added to it.
+
+    Example:
+        >>> constraints("a==1 --hash=sha256:aa")
+        'a==1\\n'
+    """
     kept = [line for _, line in logical_lines(lock) if not _is_replaced(line)]
-    (work / "pins.txt").write_text("".join(f"{re.sub(r' (--hash.*|;? *--hash.*)$', '', line)}\n" for line in kept))
-    (work / "overrides.txt").write_text(f"{GUNICORN}\n")
-    more = run(
-        [
-            uv, "pip", "compile", "--quiet", "--no-config", "--no-cache", "--no-python-downloads", "--generate-hashes",
-            "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
-            "--python", f"/usr/bin/python{found['question']['python']}",
-            "--constraints", str(work / "pins.txt"), "--overrides", str(work / "overrides.txt"),
-            *inputs, str(work / "wanted.in"),
-        ],
-        cwd=work,
-        env=index,
-        timeout=1200,
-    )  # fmt: skip
-    return _checked(joined(lock, more), "what uv has resolved")
+    return "".join(f"{re.sub(r' (--hash.*|;? *--hash.*)$', '', line)}\n" for line in kept)
+
+
+def export_arguments(python: str) -> list[str]:
+    """Answers what uv is given to write a uv.lock, in its own directory, as a requirements file.
+
+    Args:
+        python: path of the interpreter.
+    """
+    return [
+        "export", "--frozen", "--offline", "--quiet", "--no-config", "--no-dev", "--no-emit-workspace",
+        "--no-header", "--no-annotate", "--no-python-downloads", "--no-cache", "--format", "requirements-txt",
+        "--python", python,
+    ]  # fmt: skip
+
+
+def compile_arguments(python: str, folder: str, inputs: list[str]) -> list[str]:
+    """Answers what uv is given to resolve. It runs nobody's code: where it would have to, it says so.
+
+    Args:
+        python: path of the interpreter.
+        folder: where pins.txt, overrides.txt and wanted.in are.
+        inputs: further files to resolve.
+    """
+    return [
+        "pip", "compile", "--quiet", "--no-config", "--no-cache", "--no-python-downloads", "--generate-hashes",
+        "--no-build", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
+        "--python", python, "--constraints", f"{folder}/pins.txt", "--overrides", f"{folder}/overrides.txt",
+        *inputs, f"{folder}/wanted.in",
+    ]  # fmt: skip

@@ -148,6 +148,20 @@ def settings(pillar: Mapping[str, Any], app: str) -> dict[str, Any]:
     return found
 
 
+def build_user(app: str) -> str:
+    """Answers the system user that an app is built as: never the one that it runs as. At most 32 characters.
+
+    Args:
+        app: the app's name.
+
+    Example:
+        >>> build_user("demo"), build_user("a-name-that-is-much-longer-than-32")
+        ('build-demo', 'build-a-name-that-is-muc-0c6a2bee')
+    """
+    name = f"build-{app}"
+    return name if len(name) <= 32 else f"{name[:23]}-{hashlib.sha256(app.encode()).hexdigest()[:8]}"
+
+
 def environment(pillar: Mapping[str, Any], app: str) -> dict[str, str]:
     """Answers the variables that an app runs with: the site's, and over them what the fleet's wiring gives.
 

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from salt.exceptions import CommandExecutionError
 
@@ -41,7 +41,6 @@ WALLS = (
     "UMask=0077",
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
-    "ProtectHome=yes",
     "PrivateMounts=yes",
     "PrivateDevices=yes",
     "DevicePolicy=closed",
@@ -83,8 +82,8 @@ CLOSED = (
     "LogRateLimitBurst=200",
 )
 OPEN = (
-    "PrivateTmp=yes",
-    "InaccessiblePaths=-/run/systemd/private -/run/systemd/journal -/run/dbus -/run/saltern -/run/host",
+    "ProtectHome=read-only",
+    "InaccessiblePaths=-/run/systemd/private -/run/dbus -/run/saltern",
 )
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,100}")
 CONTROL = re.compile(
@@ -247,7 +246,7 @@ def run(
     *,
     what: str = "",
     stdin: bytes = b"",
-    out: str | Path | None = None,
+    out: BinaryIO | None = None,
     most: int = MOST_PRINTED,
     secrets: Mapping[str, str] | None = None,
     disk: tuple[str | Path, int] | None = None,
@@ -260,7 +259,7 @@ def run(
         argv: what is run: an absolute path and its arguments. Never a secret.
         what: what is being done, for errors.
         stdin: what it reads.
-        out: a file, which root writes, for what it prints, instead of memory.
+        out: an open file, which root writes, for what it prints, instead of memory.
         most: bytes that it may print; more is an error.
         secrets: variables that no command line and no other user may see.
         disk: a directory, and how many MiB the files below it may use together; more is an error.
@@ -270,7 +269,8 @@ def run(
         What it printed on stdout; nothing when it went to ``out``.
 
     Raises:
-        CommandExecutionError: it failed, or went beyond a bound; with the last lines it printed.
+        CommandExecutionError: it failed, or went beyond a bound; with the last lines it printed, and all that it
+            printed on stderr as ``said``.
         ValueError: as for ``properties``.
 
     Example:
@@ -285,8 +285,7 @@ def run(
         _end(name)
         root = ROOTS / name
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        kept = Path(out).open("wb") if out else tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
-        printed: Any = stack.enter_context(kept)
+        printed: Any = out or stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 20))
         said = stack.enter_context(tempfile.TemporaryFile())
         given = stack.enter_context(tempfile.TemporaryFile())
         given.write(stdin)
@@ -305,9 +304,11 @@ def run(
                 return b""
             printed.seek(0)
             return bytes(printed.read())
-        said.seek(max(0, said.tell() - 20_000))
-        last = printable(said.read().decode(errors="replace")).strip().splitlines()[-20:]
-        raise CommandExecutionError("\n".join([f"{what}: {problem or f'exit code {code}'}", *last]))
+        said.seek(max(0, said.tell() - 100_000))
+        lines = printable(said.read().decode(errors="replace")).strip().splitlines()
+        failed = CommandExecutionError("\n".join([f"{what}: {problem or f'exit code {code}'}", *lines[-20:]]))
+        failed.said = "\n".join(lines)
+        raise failed
 
 
 def _watch(

@@ -143,6 +143,12 @@ class Builder(Model):
 
     keep: int = Field(ge=1, le=1000, description="Builds to keep of each app.")
     port: Port = Field(description="Port on which other hosts of the fleet fetch builds.")
+    memory_max_mb: int = Field(ge=256, le=16777216, description="Most memory for building an app, in MiB.")
+    disk_max_mb: int = Field(
+        ge=256, le=16777216, description="Most disk space for fetching and building an app at once, in MiB."
+    )
+    build_seconds: int = Field(ge=60, le=86400, description="Longest time for building one package, in seconds.")
+    source_max_mb: int = Field(ge=1, le=65536, description="Largest source of an app, in MiB.")
 
 
 class Postgres(Model):

@@ -1,13 +1,9 @@
 include:
   - builder.packages
   - builder.python
+  - builder.folders
+  - builder.users
 
-/var/lib/saltern/builds:
-  file.directory:
-    - user: root
-    - group: root
-    - mode: "0755"
-    - makedirs: True
 {% for app, settings in pillar['apps'].items() %}
 {%- if settings['packages']['build'] %}
 build packages of {{ app }}:
@@ -22,5 +18,7 @@ build of {{ app }}:
     - name: {{ app | json }}
     - require:
       - pkg: builder packages
-      - file: /var/lib/saltern/builds
+      - file: /var/lib/saltern/builds/{{ app }}
+      - account: build user of {{ app }}
+      - file: /var/lib/saltern/workshops
 {% endfor %}

@@ -4,6 +4,7 @@ include:
   - builder.python
   - base.firewall
   - web.users
+  - builder.folders
 
 web packages:
   pkg.installed:

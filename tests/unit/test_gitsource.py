@@ -41,7 +41,7 @@ class Repository:
     def ask(self, revision: str) -> None:
         source = {"git": f"file://{self.path}", "revision": revision, "directory": None, "requirement": None}
         self.project.pillar["apps"]["tiny"]["source"] = source
-        self.project.build._looked_up.clear()  # a new run of Salt
+        self.project.sources._looked_up.clear()  # a new run of Salt
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 def test_a_plan_fetches_nothing_and_a_build_names_its_commit(repository: Repository) -> None:
     project = repository.project
-    assert project.build.identify("tiny")["lock"] == "unresolved" and not (project.home / "builds").exists()
+    assert project.identify()["lock"] == "unresolved" and not (project.home / "builds").exists()
     manifest = project.make()
     assert manifest["commit"] == repository.first
     project.build.unpack(project.path(manifest["id"]) / "src.tar.gz", project.home / "out")
@@ -70,15 +70,16 @@ def test_a_branch_is_followed_a_tag_and_a_commit_stay(repository: Repository) ->
         assert manifest["commit"] == commit
         ids[revision] = manifest["id"]
     assert ids["v1"] == ids[repository.first] != ids["main"]
-    left = [path.name for path in (project.home / "builds/tiny/checkouts").iterdir()]
-    assert left == [second]
+    known = {path.name for path in (project.home / "builds/tiny/commits").iterdir()}
+    assert known == {f"{repository.first}.json", f"{second}.json"}
+    assert {path.name for path in (project.home / "workshops/tiny").iterdir()} == {"git", "home"}
 
 
 def test_a_known_commit_needs_no_repository(repository: Repository) -> None:
     repository.ask(repository.first)
     manifest = repository.project.make()
     repository.path.rename(repository.path.with_name("gone"))
-    repository.project.build._looked_up.clear()
+    repository.project.sources._looked_up.clear()
     assert repository.project.make() == manifest
 
 

@@ -77,13 +77,13 @@ def built(project: Project) -> tuple[dict[str, Any], list[str]]:
 def test_a_requirement_is_resolved_once_and_then_never_again(project: Project) -> None:
     wheel(project.index, "bigapp", "1.0")
     ask(project, source={"requirement": "bigapp==1.0"})
-    planned = project.build.identify("tiny")
+    planned = project.identify()
     assert planned["lock"] == "unresolved" and not (project.home / "builds").exists()
     manifest, wheels = built(project)
     assert wheels == ["bigapp-1.0-py3-none-any.whl", "gunicorn-27.0.1-py3-none-any.whl"]
     assert manifest["source"] == "bigapp==1.0" and manifest["commit"] == "none"
     wheel(project.index, "gunicorn", "28.0.0")  # the index offers more now: same question, same answer
-    assert project.build.identify("tiny")["id"] == manifest["id"] and project.make() == manifest
+    assert project.identify()["id"] == manifest["id"] and project.make() == manifest
     shutil.rmtree(project.path(manifest["id"]))
     assert project.make()["lock"] == manifest["lock"]
     ask(project, requirements=["other==2.0"])  # another question
@@ -153,7 +153,7 @@ def test_pyproject_is_resolved_and_uv_lock_is_used(project: Project) -> None:
 def test_nothing_to_go_by_is_told(project: Project) -> None:
     (project.source / "requirements.txt").unlink()
     with pytest.raises(CommandExecutionError, match=r"none of uv.lock, .* Best is a lock: make it by"):
-        project.build.identify("tiny")
+        project.identify()
 
 
 def test_a_lock_that_is_half_one_is_no_list_of_wishes(project: Project) -> None:

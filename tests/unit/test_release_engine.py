@@ -166,21 +166,22 @@ class Host(Project):
             monkeypatch.setattr(os, chown, lambda *_, **__: None)
         monkeypatch.setattr(shutil, "chown", lambda *_: None)
 
-    def execute(self, argv: list[str], **options: Any) -> str:
-        """Has the real pip collect the wheels of a lock once for all tests here; how builds do it is test_build's."""
-        if argv[1:4] != ["-m", "pip", "wheel"]:
-            return super().execute(argv, **options)
-        lock, wheels = (Path(argv[argv.index(option) + 1]) for option in ("--requirement", "--wheel-dir"))
-        text = lock.read_text()
-        if text not in WHEELS:
-            super().execute(argv, **options)
-            WHEELS[text] = {file.name: file.read_bytes() for file in wheels.iterdir()}
-        wheels.mkdir(exist_ok=True)
-        for name, content in WHEELS[text].items():
-            (wheels / name).write_bytes(content)
-        return ""
-
     def sandboxed(self, name: str, argv: list[str], **walls: Any) -> bytes:
+        """Has the real pip fetch the wheels of a lock once for all tests here; how builds do it is test_build's."""
+        if name == "install-tiny":
+            return self.installed(name, argv, **walls)
+        if name != "build-tiny":
+            return super().sandboxed(name, argv, **walls)
+        asked = json.loads(argv[-1])
+        lock, fetched = Path(asked["arguments"][-1]).read_text(), Path(asked["to"])
+        if lock not in WHEELS:
+            super().sandboxed(name, argv, **walls)
+            WHEELS[lock] = {file.name: file.read_bytes() for file in fetched.iterdir()}
+        for wheel_name, content in WHEELS[lock].items():
+            (fetched / wheel_name).write_bytes(content)
+        return b"{}"
+
+    def installed(self, name: str, argv: list[str], **walls: Any) -> bytes:
         """Does without a sandbox what installs a release, which writes to what it was given alone."""
         assert name == "install-tiny" and walls["user"] == walls["group"] == "pkg-tiny" and not walls.get("network")
         release = self.apps / "tiny/releases"

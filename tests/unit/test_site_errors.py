@@ -446,6 +446,18 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "the broker's placeholder without a broker": (
         put(SHOP, "env", value={"A": "x-{broker_key_prefix}"}), SHOP, "env.A", ["has no broker", "`broker: true`"],
     ),
+    "no memory to build": (
+        put(SETTINGS, "builder", "memory_max_mb", value=64), SETTINGS, "builder.memory_max_mb", ["256 to"],
+    ),
+    "no disk to build": (
+        put(SETTINGS, "builder", "disk_max_mb", value=0), SETTINGS, "builder.disk_max_mb", ["256 to"],
+    ),
+    "no time to build": (
+        put(SETTINGS, "builder", "build_seconds", value=1), SETTINGS, "builder.build_seconds", ["60 to 86400"],
+    ),
+    "a size as text": (
+        put(SETTINGS, "builder", "source_max_mb", value="1G"), SETTINGS, "builder.source_max_mb", ["1 to 65536"],
+    ),
     "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 65535"]),
     "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 65535"]),
     "share too high": (

@@ -183,7 +183,14 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "admins": {},
             "ssh_from": None,
         },
-        "builder": {"keep": 5, "port": 8843},
+        "builder": {
+            "keep": 5,
+            "port": 8843,
+            "memory_max_mb": 2048,
+            "disk_max_mb": 4096,
+            "build_seconds": 3600,
+            "source_max_mb": 512,
+        },
         "postgres": {
             "port": 5432,
             "memory_mb": 1024,

@@ -36,11 +36,32 @@ def _buildable(tmp_path: Path) -> World:
     return world()
 
 
+def _with_others(tmp_path: Path, problem: str = "") -> World:
+    state: dict[str, Any] = {"workshops": ["demo", "old"]}
+
+    def forget(app: str) -> None:
+        if problem:
+            raise CommandExecutionError(problem)
+        state["workshops"].remove(app)
+
+    functions = {
+        "build.others": lambda apps: [app for app in state["workshops"] if app not in apps],
+        "build.forget": forget,
+    }
+    return World(salt=functions, state=state)
+
+
 CONTRACTS = {
+    "only": Contract(
+        arguments={"name": "no other app is built here", "apps": ["demo"]},
+        world=_with_others,
+        broken_world=lambda tmp_path: _with_others(tmp_path, "userdel: user is in use"),
+        reason="in use",
+    ),
     "present": Contract(
         arguments={"name": "demo"},
         world=_buildable,
         broken_world=lambda tmp_path: world("requirements.txt is not a lock"),
         reason="is not a lock",
-    )
+    ),
 }

@@ -1,0 +1,390 @@
+"""Builds, how an app's packages are brought here: resolved, fetched, and made to wheels where they come as source.
+
+The network and a package's code never meet. What asks the index runs nothing of what it gets (uv with ``--no-build``,
+pip with pipfetch.py); what runs a package's code has no network. Both run as the app's build user in a sandbox, and
+root takes over plain files whose hashes it has made itself. A part of the execution module build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "build"
+
+WORKSHOPS = Path("/var/lib/saltern/workshops")
+MOST_FILES = 2000
+ROUNDS = 20  # of asking for what a package needs in order to be built
+RESOLVE_SECONDS = 1200
+FETCH_SECONDS = 1800
+CHECK_SECONDS = 300
+QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_CONFIG_FILE": "/dev/null"}
+# A project that is versioned by its repository has none here, and says its requirements all the same.
+UNVERSIONED = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0", "PBR_VERSION": "0"}
+LOCKS = ("checked", "constraints", "export_arguments", "joined", "wanted")
+# What uv says when the project itself would have to be run to tell what it needs.
+OWN_CODE = "Building source distributions is disabled"
+MISSING = re.compile(r"No matching distribution found for ([^\n]+)")
+
+
+def __virtual__() -> str:
+    return __virtualname__
+
+
+def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: str | Path, python: str) -> str:
+    """Resolves an app's packages by the index. Runs a package's code only where there is no network.
+
+    Args:
+        app: name of an app of this host.
+        found: what ``locks.look`` has found.
+        source: what ``build.take_source`` answered.
+        archive: what it packed.
+        python: version of the app's Python.
+
+    Returns:
+        The lock.
+
+    Raises:
+        CommandExecutionError: there is no solution, or a package cannot be built.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.resolve demo '{question: ...}' '{texts: ...}' /root/src.tar.gz 3.13
+    """
+    locks = {name: __utils__[f"locks.{name}"] for name in LOCKS}
+    texts, interpreter = source["texts"] or {}, f"/usr/bin/python{python}"
+    with _shop(app) as home, _readable():
+        own = home / "in"
+        (own / "local").mkdir()
+        if found["asked"]:
+            __salt__["build.unpack"](Path(archive), own / "src")
+        lock = ""
+        if found["base"] == "uv.lock":
+            for name in ("uv.lock", "pyproject.toml"):
+                (own / name).write_bytes(texts[name].encode("utf-8", "surrogateescape"))
+            lock = _uv(app, locks["export_arguments"](interpreter), None, own)
+        elif found["base"]:
+            lock = texts[found["base"]]
+        if lock:
+            locks["checked"](lock, found["base"])
+        wanted = locks["wanted"](found["question"], lock)
+        if not wanted and lock:
+            return str(lock)
+        (own / "pins.txt").write_text(locks["constraints"](lock))
+        (own / "overrides.txt").write_text(f"{found['question']['gunicorn']}\n")
+        inputs = [str(own / "src" / found["asked"])] if found["asked"] else []
+        try:
+            more = _compiled(app, home, python, inputs, wanted)
+        except CommandExecutionError as error:
+            if found["asked"] != "pyproject.toml" or OWN_CODE not in _said(error):
+                raise
+            more = _compiled(app, home, python, [], [*_needs(app, home, python, texts), *wanted])
+        return str(locks["checked"](locks["joined"](lock, more), "what uv has resolved"))
+
+
+def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list[str]) -> str:
+    """What uv resolves. A package that comes as source only is built here first, so that uv can read what it needs."""
+    own = home / "in"
+    (own / "wanted.in").write_text("".join(f"{line}\n" for line in wanted))
+    arguments = __utils__["locks.compile_arguments"](f"/usr/bin/python{python}", str(own), inputs)
+    sources: dict[str, tuple[str, str]] = {}
+    for _ in range(ROUNDS):
+        try:
+            return str(__utils__["locks.with_sources"](_uv(app, arguments, _settings(), own), sources))
+        except CommandExecutionError as error:
+            missing = __utils__["locks.unbuilt"](_said(error))
+            if not missing:
+                raise
+            for name, version in missing:
+                sources[__utils__["locks.package"](name)] = _local_wheel(app, home, python, name, version)
+    raise CommandExecutionError(f"{app}: too many packages come as source only")
+
+
+def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) -> dict[str, str]:
+    """Brings a wheel of every package of a lock into a directory of root's.
+
+    Args:
+        app: name of an app of this host.
+        lock: the lock's text.
+        python: version of the app's Python.
+        whole: whether to look for what the lock forgot. One that was resolved here forgets nothing, but may have a
+            newer gunicorn than a package allows.
+        target: an existing directory.
+
+    Returns:
+        SHA-256 of each wheel by file name.
+
+    Raises:
+        CommandExecutionError: a package is not there, is not what the lock says, or cannot be built.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.wheels demo 'gunicorn==27.0.1 --hash=...' 3.13 True /root/wheels
+    """
+    target = Path(target)
+    with _shop(app) as home, _readable():
+        (home / "in/lock.txt").write_text(lock)
+        asked = ["--require-hashes", *([] if whole else ["--no-deps"]), "--requirement", str(home / "in/lock.txt")]
+        got, needs = _fetch(app, home, python, asked, home / "in/got")
+        allowed = __utils__["locks.hashes"](lock)
+        for name, digest in got.items():
+            if digest not in allowed:
+                raise CommandExecutionError(f"{app}: {name} was fetched and is not what the lock says ({digest})")
+        found = {}
+        for name in sorted(got):
+            if name.endswith(".whl"):
+                found[name] = got[name]
+                (home / "in/got" / name).rename(target / name)
+                continue
+            made = _build(app, home, python, home / "in/got" / name, needs.get(name, []))
+            wheel, found[made.name] = made, _digest(made)
+            wheel.rename(target / made.name)
+        if whole and any(not name.endswith(".whl") for name in got):
+            _check(app, home, python, target, found)
+        return found
+
+
+# --- fetching: network, nobody's code -----------------------------------------------------------------------
+
+
+def _uv(app: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
+    uv = os.path.realpath(__utils__["appfiles.uv"]())
+    variables = dict(__utils__["locks.uv_environment"](index)) if index is not None else {}
+    local = str(own / "local")
+    if index is not None and any((own / "local").iterdir()):
+        variables["UV_FIND_LINKS"] = ",".join(filter(None, [variables.get("UV_FIND_LINKS"), local]))
+    paths = [f"-{path}" for path in __utils__["locks.local_paths"](index or {})]
+    printed: bytes = _run(
+        app,
+        [uv, *arguments],
+        what=f"{uv} {' '.join(arguments[:2])} ...",
+        network=index is not None,
+        reads=[uv, str(own), *paths],
+        directory=str(own),
+        secrets=variables | (_proxies() if index is not None else {}),
+        seconds=RESOLVE_SECONDS,
+    )
+    return printed.decode(errors="replace")
+
+
+def _fetch(
+    app: str, home: Path, python: str, arguments: list[str], into: Path
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Fetches packages into a directory of root's; answers their hashes, and what those need that come as source."""
+    fetched, index = home / "fetched", _settings()
+    __salt__["build.empty"](app, fetched)
+    printed: bytes = _run(
+        app,
+        [_pip_python(python), "-I", "-", json.dumps({"to": str(fetched), "arguments": arguments})],
+        what=f"fetching packages of {app}",
+        network=True,
+        reads=[str(home / "in"), *(f"-{path}" for path in __utils__["locks.local_paths"](index))],
+        writes=[str(fetched)],
+        stdin=__utils__["pipfetch.program"]().encode(),
+        environment=QUIET | {"TMPDIR": str(fetched), "HOME": str(fetched)},
+        secrets=__utils__["locks.pip_environment"](index) | _proxies(),
+        seconds=FETCH_SECONDS,
+    )
+    # What is needed twice is fetched twice.
+    taken = home / "in/taken"
+    __utils__["appfiles.remove"](taken)
+    for folder in (taken, into):
+        folder.mkdir(parents=True, exist_ok=True)
+    got = _take(app, fetched, taken)
+    for name in got:
+        (taken / name).replace(into / name)
+    told = json.loads(printed.decode().strip().splitlines()[-1])
+    plain = __utils__["pipfetch.is_plain"]
+    return got, {name: [one for one in needs if plain(one)] for name, needs in told.items() if name in got}
+
+
+def _settings() -> dict[str, str]:
+    """Where packages come from: pip's settings on this host, as root reads them."""
+    found: dict[str, str] = __utils__["locks.pip_settings"](__utils__["locks.pip_files"](), os.environ)
+    return found
+
+
+def _proxies() -> dict[str, str]:
+    names = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ssl_cert_file", "requests_ca_bundle")
+    return {name: value for name, value in os.environ.items() if name.lower() in names and value}
+
+
+# --- building: code, no network -----------------------------------------------------------------------------
+
+
+def _build(app: str, home: Path, python: str, source: Path, needs: list[str]) -> Path:
+    """Makes the wheel of a source package, or of a project's folder; answers where root has it now."""
+    links = home / "in/needs" / source.name
+    links.mkdir(parents=True)
+    if needs:
+        _fetch(app, home, python, needs, links)
+    for _ in range(ROUNDS):
+        try:
+            return _build_offline(app, home, python, source, links)
+        except CommandExecutionError as error:
+            # What a package says only when it is run: fetched, and tried again.
+            missing = [one.strip() for one in MISSING.findall(_said(error))]
+            plain = [one for one in missing if __utils__["pipfetch.is_plain"](one) and one not in needs]
+            if not plain:
+                raise
+            needs = [*needs, *plain]
+            _fetch(app, home, python, plain, links)
+    raise CommandExecutionError(f"{app}: {source.name} asks for ever more packages in order to be built")
+
+
+def _build_offline(app: str, home: Path, python: str, source: Path, links: Path) -> Path:
+    work, made = home / "work", home / "made"
+    for folder in (work, made):
+        __salt__["build.empty"](app, folder)
+    _run(
+        app,
+        [
+            _pip_python(python), "-I", "-m", "pip", "wheel", "--quiet", "--no-index", "--find-links", str(links),
+            "--no-deps", "--use-pep517", "--no-cache-dir", "--wheel-dir", str(made), str(source),
+        ],
+        what=f"building {source.name} of {app}",
+        reads=[str(home / "in")],
+        writes=[str(work), str(made)],
+        directory=str(work),
+        environment=QUIET | UNVERSIONED | {
+            "TMPDIR": str(work), "HOME": str(work), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links),
+            "SOURCE_DATE_EPOCH": "315532800",
+        },
+        seconds=int(__pillar__["builder"].get("build_seconds", 3600)),
+    )  # fmt: skip
+    into = home / "in/made" / hashlib.sha256(source.name.encode()).hexdigest()[:12]
+    __utils__["appfiles.remove"](into)
+    into.mkdir(parents=True)
+    names = list(_take(app, made, into))
+    # It may not put another package in the place of its own.
+    stem = re.sub(r"[-_.]+", "-", source.name).lower()
+    if len(names) != 1 or not names[0].endswith(".whl"):
+        raise CommandExecutionError(
+            f"{app}: {source.name} was built to {', '.join(names) or 'nothing'}, not to a wheel"
+        )
+    name, version = names[0].split("-")[:2]
+    if source.is_file() and not stem.startswith(f"{re.sub(r'[-_.]+', '-', f'{name}-{version}').lower()}-"):
+        raise CommandExecutionError(f"{app}: {source.name} was built to {names[0]}, which is another package")
+    return into / names[0]
+
+
+def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> tuple[str, str]:
+    """Builds a package that comes as source only, so that uv can read what it needs; its version and its hash."""
+    into = home / "in/sources" / name
+    wanted = f"{name}=={version}" if version else name
+    got, needs = _fetch(app, home, python, ["--no-deps", wanted], into)
+    ((file, digest),) = got.items()
+    if file.endswith(".whl"):
+        raise CommandExecutionError(f"{app}: {file} is a wheel, which uv does not take for Python {python}")
+    wheel = _build(app, home, python, into / file, needs.get(file, []))
+    wheel.rename(home / "in/local" / wheel.name)
+    return wheel.name.split("-")[1], digest
+
+
+def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str]:
+    """Answers what a project needs where only its own code can tell: built without network, its wheel is read."""
+    needs = __utils__["pipfetch.build_requirements"](texts.get("pyproject.toml"))
+    wheel = _build(app, home, python, home / "in/src", needs)
+    told = __utils__["bom.metadata"](wheel).get_all("Requires-Dist") or []
+    found = [one for one in told if not re.search(r"\bextra\s*==", one)]
+    if strange := [one for one in found if not __utils__["pipfetch.is_plain"](one)]:
+        raise CommandExecutionError(f"{app}: its project needs {strange[0]!a}, which is no package of the index")
+    return found
+
+
+def _check(app: str, home: Path, python: str, target: Path, hashes: dict[str, str]) -> None:
+    """Looks whether wheels that were built here need something that the lock has forgotten."""
+    (home / "in/all.txt").write_text(__salt__["build.requirements"](hashes))
+    __salt__["build.empty"](app, home / "fetched")
+    _run(
+        app,
+        [
+            _pip_python(python), "-I", "-m", "pip", "download", "--quiet", "--no-index", "--find-links", str(target),
+            "--require-hashes", "--only-binary", ":all:", "--dest", str(home / "fetched"),
+            "--requirement", str(home / "in/all.txt"),
+        ],
+        what=f"what the lock of {app} has forgotten",
+        reads=[str(home / "in"), str(target)],
+        writes=[str(home / "fetched")],
+        environment=QUIET | {"TMPDIR": str(home / "fetched"), "HOME": str(home / "fetched"), "PIP_NO_CACHE_DIR": "1"},
+        seconds=CHECK_SECONDS,
+    )  # fmt: skip
+
+
+# --- both ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _shop(app: str) -> Iterator[Path]:
+    home = Path(__salt__["build.open_workshop"](app))
+    try:
+        yield home
+    finally:
+        __salt__["build.close_workshop"](app)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """The build user reads what root puts in front of him, whatever umask root has; the workshop is closed."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _run(app: str, argv: list[str], **walls: Any) -> bytes:
+    printed: bytes = __utils__["sandbox.run"](
+        f"build-{app}",
+        argv,
+        user=__salt__["build.build_user"](app),
+        **__salt__["build.bounds"](app),
+        **{**walls, "reads": [f"-{WORKSHOPS / '.python'}", *walls.get("reads", ())]},
+    )
+    return printed
+
+
+def _take(app: str, folder: Path, into: Path) -> dict[str, str]:
+    most = int(__pillar__["builder"].get("disk_max_mb", 4096)) << 20
+    try:
+        found: dict[str, str] = __utils__["appfiles.take"](folder, into, most, MOST_FILES)
+    except ValueError as error:
+        raise CommandExecutionError(f"{app}: {error}") from error
+    return found
+
+
+def _pip_python(version: str) -> str:
+    """Answers the Python that has Debian's pip: a virtual environment of root's that all apps share and none changes.
+
+    Debian's python3 has no pip itself. It is made anew when Debian's pip or Python has changed.
+    """
+    interpreter = Path(f"/usr/bin/python{version}")
+    parts = [interpreter, *sorted(Path("/usr/share/python-wheels").glob("*.whl"))]
+    facts = [(str(part), part.stat().st_mtime_ns, part.stat().st_size) for part in parts if part.exists()]
+    place = WORKSHOPS / ".python" / f"{version}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
+    if not (place / "whole").exists():
+        place.parent.mkdir(mode=0o755, exist_ok=True)
+        for old in place.parent.glob(f"{version}-*"):
+            __utils__["appfiles.remove"](old)
+        __utils__["appfiles.run"]([str(interpreter), "-I", "-m", "venv", str(place)])
+        (place / "whole").touch()
+    return str(place / "bin/python")
+
+
+def _digest(path: Path) -> str:
+    found: str = __utils__["appfiles.digest"](path)
+    return found
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "said", "")) or str(error)
