@@ -382,7 +382,8 @@ def execute(steps: list[dict[str, Any]], port: int) -> str:
         port: The server's port.
 
     Returns:
-        An empty string, or which step failed and why. What was done before it stays: the next apply goes on there.
+        An empty string, or which steps failed and why. What was done before stays: the next apply goes on there. A
+        database in which one failed is left; those of other apps are gone on with.
 
     Example:
         salt-call pg.execute '[]' 5432
@@ -391,19 +392,24 @@ def execute(steps: list[dict[str, Any]], port: int) -> str:
     from psycopg import sql
 
     connections: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     try:
         for step in steps:
+            if step["database"] in failed:
+                continue
             try:
                 connection = _session(connections, step["database"], port)
                 with connection.transaction() if step["atomic"] else contextlib.nullcontext():
                     for statement in step["statements"]:
                         connection.execute(sql.Composed([_compose(sql, part) for part in statement]))
             except psycopg.Error as error:
-                return f"{step['subject']}: {_message(error)}"
+                failed[step["database"]] = f"{step['subject']}: {_message(error)}"
+                if step["database"] == "postgres":
+                    break
     finally:
         for connection in connections.values():
             connection.close()
-    return ""
+    return "; ".join(failed.values())
 
 
 def _compose(sql: Any, part: Any) -> Any:
@@ -477,8 +483,9 @@ def _sql(name: str) -> str:
 
 
 def _message(error: Any) -> str:
-    """Return PostgreSQL's message without the statement, which may have a verifier in it."""
-    return error.diag.message_primary or str(error).splitlines()[0]
+    """Return PostgreSQL's message without the statement, which may have a verifier in it, fit for a terminal."""
+    text = error.diag.message_primary or str(error).splitlines()[0]
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _rows(connection: Any, query: str, *parameters: Any) -> list[dict[str, Any]]:

@@ -94,7 +94,11 @@ def _accept(opening: Mapping[str, Any]) -> list[str]:
     match = f"meta l4proto {{ {', '.join(protocols)} }}"
     if opening["ports"]:
         match += f" th dport {{ {', '.join(map(str, sorted(opening['ports'])))} }}"
-    return [f"{match} accept"] if opening["to"] == "internet" else _to([opening["to"]], f"{match} accept")
+    if opening["to"] == "internet":
+        return [f"{match} accept"]
+    most = opening.get("most")
+    full = _to([opening["to"]], f"{match} ct state new ct count over {most} goto refused") if most else []
+    return full + _to([opening["to"]], f"{match} accept")
 
 
 def _to(networks: Sequence[str], then: str) -> list[str]:

@@ -90,6 +90,10 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "listen_addresses": ",".join(listen),
         "port": port,
         "unix_socket_directories": SOCKET_DIRECTORY,
+        # Root and postgres come this way; others would only take places.
+        "unix_socket_permissions": "0700",
+        # Who has not logged in has a place as well; an app has no more of them than its firewall's chain lets it.
+        "authentication_timeout": "10s",
         "password_encryption": "scram-sha-256",
         "ssl": True,
         "ssl_cert_file": "/etc/postgresql/tls/host.crt",

@@ -129,7 +129,8 @@ def _step(subject: str, old: Any, new: Any, database: str, *statements: list[Any
 
 
 def _shown(words: Any) -> str:
-    found = list(words)
+    """Names are whoever's who made the thing: no control characters of theirs reach a terminal."""
+    found = ["".join(char if char.isprintable() else "?" for char in word) for word in words]
     more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more
 

@@ -469,9 +469,10 @@ FROM pg_catalog.pg_stat_activity WHERE usename OPERATOR(pg_catalog.=) ANY (%s) G
 
 # What a web host asks in an app's database, as the app's role. Django's table is where migrations make it.
 HAS_MIGRATIONS = "SELECT pg_catalog.to_regclass('public.django_migrations') IS NOT NULL"
-MIGRATIONS = "SELECT app, name FROM public.django_migrations"
+# It may be anything that its owner makes of it, without an end.
+MIGRATIONS = "SELECT app, name FROM public.django_migrations LIMIT 100000"
 MIGRATIONS_SINCE = """
-SELECT app, name FROM public.django_migrations WHERE applied OPERATOR(pg_catalog.>) %s ORDER BY id
+SELECT app, name FROM public.django_migrations WHERE applied OPERATOR(pg_catalog.>) %s ORDER BY id LIMIT 100000
 """
 
 # A partitioned table has its bytes in its partitions.

@@ -52,35 +52,68 @@ class Need:
 
 
 def need(app: App, fleet: Fleet) -> Need:
-    """Answers how many sessions an app has at most.
+    """Answers how many sessions an app has at most, on all hosts together.
 
     Args:
         app: the app.
         fleet: all hosts.
     """
-    webs, workers = len(fleet.with_role("web")), len(fleet.with_role("worker"))
-    background = sum(_of_process(process, workers) for process in app.processes.values()) if workers else 0
-    background += len(app.timers) if workers else 0
+    each = [need_on(app, fleet, host) for host in fleet.running_apps]
     return Need(
-        web=webs * app.workers * app.threads * RELEASES,
-        background=background,
-        other=len(fleet.running_apps) + COMMANDS,
-        migrations=webs * MIGRATING + 1,
+        web=sum(one.web for one in each),
+        background=sum(one.background for one in each),
+        other=sum(one.other for one in each),
+        migrations=sum(one.migrations for one in each),
         given=app.limits.connections,
     )
 
 
-def _of_process(process: Process, hosts: int) -> int:
-    if process.beat is not None:
-        return 1
+def need_on(app: App, fleet: Fleet, host: str) -> Need:
+    """Answers how many sessions an app has at most from one host.
+
+    Args:
+        app: the app.
+        fleet: all hosts.
+        host: the id of a host that runs apps.
+    """
+    roles = fleet.hosts[host].roles
+    web, worker = "web" in roles, "worker" in roles
+    # What may run only once runs on the first of the workers (wiring.worker).
+    first = worker and fleet.with_role("worker")[0] == host
+    background = sum(_of_process(process, first) for process in app.processes.values()) if worker else 0
+    return Need(
+        web=app.workers * app.threads * RELEASES if web else 0,
+        background=background + (len(app.timers) if first else 0),
+        other=1 + COMMANDS,
+        migrations=MIGRATING + 1 if web else 0,
+        given=app.limits.connections,
+    )
+
+
+def _of_process(process: Process, first: bool) -> int:
     # Celery's own process beside those that do the tasks.
-    each = process.celery.concurrency + 1 if process.celery else OF_A_PROCESS
-    return each if process.single else each * hosts * RELEASES
+    each = process.celery.concurrency + 1 if process.celery else 1 if process.beat else OF_A_PROCESS
+    once = process.single or process.beat is not None
+    return each * (first if once else RELEASES)
 
 
 def needs(site: Site) -> dict[str, Need]:
     """Answers the need of every app, by its name."""
     return {name: need(app, site.fleet) for name, app in sorted(site.apps.items())}
+
+
+def most(site: Site, host: str, name: str) -> int:
+    """Answers how many connections an app may have from one host, those that have not logged in yet included.
+
+    A role's limit counts who has logged in; who only says hello takes a place as well, and needs no password for it.
+
+    Args:
+        site: the site.
+        host: the id of a host that runs apps.
+        name: the app.
+    """
+    one = need_on(site.apps[name], site.fleet, host)
+    return one.user + one.migrations
 
 
 def total(site: Site) -> int:

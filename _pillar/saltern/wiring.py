@@ -97,7 +97,12 @@ def egress(site: Site, host: str) -> dict[str, Any]:
     anyone = for_anyone(site)
     reached = {
         name: [
-            {"to": address_seen(site, host, server), "ports": [service.port(site.settings)], "protocol": "tcp"}
+            {
+                "to": address_seen(site, host, server),
+                "ports": [service.port(site.settings)],
+                "protocol": "tcp",
+                **({"most": sessions.most(site, host, name)} if service.role == "postgres" else {}),
+            }
             for server, service in called_by(site, host, app)
         ]
         for name, app in site.apps.items()

@@ -111,6 +111,7 @@ class Owner:
         held = yaml.safe_load((lab.site / "secrets/shared.yaml").read_text())["apps"]["demo"]
         login = {"owner": "demo_owner", "database": "demo"}[kind]
         login += "__2" * (held.get("logins", {}).get(kind, 1) == 2)
+        self.login = login
         self.host, self.url = host, f"postgres://{login}:{held[f'{kind}_password']}@127.0.0.1/demo?sslmode=require"
 
     def sql(self, query: str, expect: bool = True) -> str:
@@ -301,6 +302,41 @@ def test_an_app_that_takes_all_its_sessions_takes_none_of_others(lab: Lab, one: 
         one.execute(["rm", "-f", "/tmp/crowd"])
         path.write_text(before)
         assert apply(one).ok
+
+
+# As much as a server must read before it gives a place: TLS, and which role. The password is never sent.
+HELLO = """
+import socket, ssl, struct, sys, time
+user, number = sys.argv[1].encode(), int(sys.argv[2])
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+held, text = [], struct.pack("!i", 196608) + b"user\\0" + user + b"\\0database\\0demo\\0\\0"
+for _ in range(number):
+    try:
+        one = socket.create_connection(("127.0.0.1", 5432), 3)
+        one.sendall(struct.pack("!ii", 8, 80877103))
+        one.recv(1)
+        one = context.wrap_socket(one)
+        one.sendall(struct.pack("!i", len(text) + 4) + text)
+        held.append(one)
+    except OSError:
+        pass
+print(len(held), flush=True)
+time.sleep(6)
+"""
+
+
+def test_connections_that_never_log_in_take_no_places_of_others(lab: Lab, one: Host) -> None:
+    app = Owner(lab, one, "database")
+    become = ["setpriv", "--reuid=app-demo", "--clear-groups", "python3", "-c", HELLO, app.login, "150"]
+    crowd = subprocess.Popen(one.argv(become), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert crowd.stdout is not None
+    held = int(crowd.stdout.readline())
+    assert 0 < held < 60
+    assert superuser(one, "SELECT 1") == "1"
+    role = one.execute(["psql", "-XAt", app.url.replace(app.login, "bugsink")], capture=True)
+    assert "too many" not in role.stderr, "another app's place"
+    crowd.wait(30)
 
 
 def test_an_app_cannot_fill_the_disk_with_temporary_files(lab: Lab, one: Host) -> None:

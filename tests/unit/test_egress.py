@@ -18,7 +18,7 @@ ANYWHERE = {"to": "internet", "ports": None, "protocol": None}
 CALLER = {
     "name": "web-shop",
     "users": ["app-web-shop"],
-    "links": [{"to": "127.0.0.1", "ports": [5432], "protocol": "tcp"}],
+    "links": [{"to": "127.0.0.1", "ports": [5432], "protocol": "tcp", "most": 30}],
     "here": [],
     "private": [{"to": "10.9.0.0/16", "ports": [25, 465], "protocol": "tcp"}],
     "public": [ANYWHERE],
@@ -99,6 +99,7 @@ def test_an_apps_packets_pass_its_chain_in_this_order() -> None:
         *rules.ANSWERS,
         "ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport { 53 } accept",
         "ip6 daddr { fe80::1/128 } meta l4proto { tcp, udp } th dport { 53 } accept",
+        "ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } ct state new ct count over 30 goto refused",
         "ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } accept",
         "jump closed_fleet",
         "ip daddr { 10.9.0.0/16 } meta l4proto { tcp } th dport { 25, 465 } accept",
@@ -140,3 +141,10 @@ def test_the_hosts_rules_name_accounts_by_number(monkeypatch: pytest.MonkeyPatch
     uids.clear()
     found = firewall.wanted({"open_ports": [], "vrrp_from": [], "egress": EGRESS})
     assert found["missing"] == ["app-web-shop"] and "skuid" not in found["rules"]
+
+
+def test_an_app_opens_no_more_connections_than_it_needs_to_the_database() -> None:
+    """Who has not logged in takes a place on the server too, and no role's limit counts it."""
+    text = rules.chains(EGRESS, {"app-web-shop": 990}, [], [])
+    lines = [line.strip() for line in text.splitlines() if "5432" in line]
+    assert "ct state new ct count over 30 goto refused" in lines[0] and lines[1].endswith("accept")

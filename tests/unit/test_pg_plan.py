@@ -279,6 +279,13 @@ def test_a_role_that_only_gets_rights_cannot_log_in() -> None:
     assert sql([made])[0].startswith('CREATE ROLE "reporting" NOLOGIN') and sql([made])[0].endswith("PASSWORD NULL")
 
 
+def test_names_of_others_have_no_power_over_a_terminal() -> None:
+    current = converged()
+    right(identity='"\x1b[31mred"')(current)
+    steps = plan(current)
+    assert "\x1b" not in steps[0]["old"] and "\x1b" in "".join(map(str, steps[0]["statements"][1][0]))
+
+
 def test_an_extension_is_made_where_nobody_could_lay_anything() -> None:
     steps = [step for step in plan(converged(), {"demo": ["pg_trgm"]}) if "extension" in step["subject"]]
     assert sql(steps)[1] == 'CREATE EXTENSION "pg_trgm" SCHEMA "saltern_new_extension"'

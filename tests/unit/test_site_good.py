@@ -282,7 +282,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                             "name": "demo",
                             "users": ["app-demo"],
                             "links": [
-                                {"to": "127.0.0.1", "ports": [5432], "protocol": "tcp"},
+                                {"to": "127.0.0.1", "ports": [5432], "protocol": "tcp", "most": 30},
                                 {"to": "127.0.0.1", "ports": [6380], "protocol": "tcp"},
                                 {"to": "127.0.0.1", "ports": [6381], "protocol": "tcp"},
                             ],

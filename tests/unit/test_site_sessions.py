@@ -84,3 +84,11 @@ def test_limits_reach_the_roles_and_their_doubles() -> None:
     assert "CONNECTION LIMIT 27" in made["role demo"] and "CONNECTION LIMIT 27" in made["role demo__2"]
     assert "CONNECTION LIMIT 3" in made["role demo_owner"]
     assert "statement_timeout" in made["role demo settings"] and "statement_timeout" in made["role demo__2 settings"]
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
+def test_what_apps_can_open_together_leaves_places_for_people(fleet: str) -> None:
+    """By the firewall, from all hosts: so also those who do not log in."""
+    site = load_site(ROOT / "lab/fleets" / fleet)
+    opened = sum(sessions.most(site, host, name) for host in site.fleet.running_apps for name in site.apps)
+    assert opened + sessions.RESERVED + sessions.LOOKING <= sessions.total(site)

@@ -28,7 +28,7 @@ def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
         assert [user["app"] for user in data["redis"][server]["users"]] == ["blog"], "web-shop has no need of it"
     clients = data["postgres"]["clients"]
     # Two web hosts of which each migrates, or waits for the other one.
-    assert all(client.pop("limits")["owner"] == 5 and client.pop("settings") for client in clients)
+    assert all(client.pop("limits")["owner"] == 6 and client.pop("settings") for client in clients)
     assert clients == [
         {
             "app": app,
