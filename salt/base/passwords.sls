@@ -29,10 +29,11 @@ packages for passwords:
       - pkg: packages for passwords
 {%- endfor %}
 
-# A password that root were given would have a year. Without a date of its last change it does not age, and it must not:
-# with an old password no key would let root in either.
+# A password that root were given has a year, as ANSSI wants it. That an old one keeps out no key is in common-account.
 age of root's password:
   user.present:
     - name: root
     - maxdays: 365
     - date: -1
+    - require:
+      - file: /etc/pam.d/common-account
