@@ -400,7 +400,7 @@ def test_a_password_must_be_a_good_one_and_three_wrong_ones_lock_the_account(hos
 
 @pytest.mark.disturbs
 def test_a_key_lets_in_whatever_the_age_of_a_password(host, request: pytest.FixtureRequest) -> None:
-    """BP-028 wants a year for root's, and useradd gives one to everybody: an account without a password has an age too."""
+    """BP-028 wants a year for root's, and useradd gives one to everybody: accounts without a password age too."""
     assert host.check_output("getent shadow root").split(":")[4] == "365"
     host.check_output("chage -d 0 root && systemd-run --quiet --on-active=10s chage -d -1 root")
     try:
