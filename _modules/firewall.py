@@ -113,12 +113,16 @@ def wanted(wiring: Mapping[str, Any]) -> dict[str, Any]:
 
             salt-call firewall.wanted "$(salt-call pillar.get wiring:base --out=json | jq -c .local)"
     """
-    users = [user for caller in wiring["egress"]["callers"] for user in caller["users"]]
+    builds = wiring["egress"]["builds"]
+    egress = wiring["egress"] | {
+        "builds": builds | {"users": [__salt__["build.build_user"](app) for app in builds["apps"]]}
+    }
+    users = [user for caller in (*egress["callers"], egress["builds"]) for user in caller["users"]]
     uids = {user: uid for user in users if (uid := _uid(user)) is not None}
     # Of what was an app's, and the fleet has taken away, nothing should run any more; what does calls nobody.
     former = {path.lstat().st_uid for path in DATA.glob("*")} - {0, *uids.values()}
     resolvers = name_servers(RESOLVERS.read_text(encoding="utf-8", errors="replace")) if RESOLVERS.is_file() else []
-    calls = __utils__["egressrules.chains"](wiring["egress"], uids, sorted(former), resolvers)
+    calls = __utils__["egressrules.chains"](egress, uids, sorted(former), resolvers)
     return {
         "rules": ruleset(wiring["open_ports"], wiring["vrrp_from"], calls),
         "missing": [user for user in users if user not in uids],

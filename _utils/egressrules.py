@@ -19,12 +19,15 @@ REFUSED = """	chain refused {
 # A connection that is taken up in its middle has the direction of the first packet that was seen: a SYN is no answer.
 ANSWERS = ("ct direction reply tcp flags & (syn | ack) != syn accept", "ct direction reply meta l4proto udp accept")
 
+BUILDS = "builds"
+
 
 def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[int], resolvers: Sequence[str]) -> str:
     """Writes the chains of a host's callers, and the one that sends each packet to its caller's.
 
     Args:
-        egress: ``callers``, ``fleet``, ``metadata`` and ``not_public`` (saltern.wiring).
+        egress: ``callers``, ``builds``, ``fleet``, ``metadata`` and ``not_public`` (saltern.wiring); those who fetch
+            what is built are the ``users`` of ``builds``.
         uids: the number of each account; one that is missing has no process yet.
         former: the numbers of accounts that were a caller's once; they call nobody.
         resolvers: the addresses of the host's name servers.
@@ -33,14 +36,16 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
         Nothing when there is no caller.
 
     Example:
-        >>> egress = {"callers": [], "fleet": [], "metadata": [], "not_public": []}
+        >>> builds = {"users": [], "ports": []}
+        >>> egress = {"callers": [], "builds": builds, "fleet": [], "metadata": [], "not_public": []}
         >>> chains(egress, {}, [], [])
         ''
         >>> "meta skuid vmap { 990 : goto refused }" in chains(egress, {}, [990], [])
         True
     """
-    callers = egress["callers"]
+    callers, builds = egress["callers"], egress["builds"]
     numbers = {uids[user]: chain_of(c["name"]) for c in callers for user in c["users"] if user in uids}
+    numbers |= {uids[user]: BUILDS for user in builds["users"] if user in uids}
     numbers |= dict.fromkeys(former, "refused")
     if not numbers:
         return ""
@@ -55,6 +60,7 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
     owners = ", ".join(f"{uid} : goto {name}" for uid, name in sorted(numbers.items()))
     text = REFUSED + "".join(_chain(f"closed_{name}", rules) for name, rules in closed.items())
     text += "".join(_chain(chain_of(caller["name"]), _caller(caller, resolvers)) for caller in callers)
+    text += _chain(BUILDS, _builds(egress, resolvers)) if builds["users"] else ""
     head = "type filter hook output priority filter; policy accept;"
     return text + _chain("output", [head, f"meta skuid vmap {{ {owners} }}"])
 
@@ -76,11 +82,30 @@ def _chain(name: str, rules: Sequence[str]) -> str:
     return f"\tchain {name} {{\n" + "".join(f"\t\t{rule}\n" for rule in rules) + "\t}\n"
 
 
-def _caller(caller: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
-    dns = [{"to": address, "ports": [53], "protocol": None} for address in resolvers]
+def _dns(resolvers: Sequence[str]) -> list[str]:
+    asked = [{"to": address, "ports": [53], "protocol": None} for address in resolvers]
+    return [rule for opening in asked for rule in _accept(opening)]
+
+
+def _builds(egress: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
+    """An index of packages may be anywhere, in a private network or on this host; it is no daemon of the fleet's."""
+    ports = ", ".join(map(str, egress["builds"]["ports"]))
     return [
         *ANSWERS,
-        *[rule for opening in (*dns, *caller["links"], *caller["here"]) for rule in _accept(opening)],
+        *_dns(resolvers),
+        f'oif "lo" tcp dport {{ {ports} }} goto refused',
+        *_to(egress["fleet"], "goto refused"),
+        *_to(egress["metadata"], "goto refused"),
+        "meta l4proto { tcp, udp } accept",
+        "goto refused",
+    ]
+
+
+def _caller(caller: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
+    return [
+        *ANSWERS,
+        *_dns(resolvers),
+        *[rule for opening in (*caller["links"], *caller["here"]) for rule in _accept(opening)],
         "jump closed_fleet",
         *[rule for opening in caller["private"] for rule in _accept(opening)],
         "jump closed_not_public",

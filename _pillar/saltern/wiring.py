@@ -12,7 +12,7 @@ from urllib.parse import quote
 from . import sessions
 from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
-from .links import called_by, clients_of, for_anyone, open_ports
+from .links import SERVICES, SSH_PORT, called_by, clients_of, for_anyone, open_ports
 from .placeholders import fill
 from .windows import calendar, slots
 
@@ -90,10 +90,13 @@ def egress(site: Site, host: str) -> dict[str, Any]:
     Returns:
         `callers`: for each app, the accounts that its code runs as, the `links` of the fleet that it calls, and what
         its file opens, by the place among the rules (egress.py). `fleet`, `metadata` and `not_public`: what is closed
-        to all of them but for that. All is empty on a host that runs no app.
+        to all of them but for that. `builds`: the `apps` that are fetched here, as users of their own, and the `ports`
+        of the fleet's daemons on this host. All is empty on a host that neither runs nor builds apps.
     """
-    if host not in site.fleet.running_apps or not site.apps:
-        return {"callers": [], "fleet": [], "metadata": [], "not_public": []}
+    roles = site.fleet.hosts[host].roles
+    if not site.apps or not {*roles} & {*APP_ROLES, "builder"}:
+        return {"callers": [], "builds": {"apps": [], "ports": []}, "fleet": [], "metadata": [], "not_public": []}
+    runs = host in site.fleet.running_apps
     anyone = for_anyone(site)
     reached = {
         name: [
@@ -106,13 +109,19 @@ def egress(site: Site, host: str) -> dict[str, Any]:
             for server, service in called_by(site, host, app)
         ]
         for name, app in site.apps.items()
+        if runs
     }
     shared = [site.fleet.virtual_address] if site.fleet.virtual_address else []
     return {
         "callers": [
             {"name": name, "users": [str(app.user)], "links": reached[name], **parts(app.egress, anyone)}
             for name, app in sorted(site.apps.items())
+            if runs
         ],
+        "builds": {
+            "apps": sorted(site.apps) if "builder" in roles else [],
+            "ports": sorted({SSH_PORT, *(s.port(site.settings) for s in SERVICES if s.role in roles)}),
+        },
         "fleet": sorted({entry.address for entry in site.fleet.hosts.values()} | {*shared}),
         "metadata": list(METADATA),
         "not_public": list(NOT_PUBLIC),

@@ -1,9 +1,15 @@
 {%- set wiring = pillar['wiring']['base'] %}
-{%- set users = wiring['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
-{#- Who runs apps is known by number, so the accounts come first; nothing runs as one before the rules are loaded. #}
-{%- if users %}
+{%- set runs = wiring['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
+{%- set builds = wiring['egress']['builds']['apps'] %}
+{#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}
+{%- if runs or builds %}
 include:
+  {%- if runs %}
   - web.users
+  {%- endif %}
+  {%- if builds %}
+  - builder.users
+  {%- endif %}
 {%- endif %}
 
 nftables:
@@ -20,8 +26,11 @@ nftables:
     - check_cmd: /usr/sbin/nft -c -f
     - require:
       - pkg: nftables
-      {%- for user in users %}
+      {%- for user in runs %}
       - account: {{ user | json }}
+      {%- endfor %}
+      {%- for app in builds %}
+      - account: build user of {{ app }}
       {%- endfor %}
 
 # Debian's unit would take everybody's rules away when it stops.

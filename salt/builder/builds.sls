@@ -3,6 +3,7 @@ include:
   - builder.python
   - builder.folders
   - builder.users
+  - base.firewall
 
 {% for app, settings in pillar['apps'].items() %}
 {%- if settings['packages']['build'] %}
@@ -18,6 +19,7 @@ build of {{ app }}:
     - name: {{ app | json }}
     - require:
       - pkg: builder packages
+      - firewall: the firewall
       - file: /var/lib/saltern/builds/{{ app }}
       - account: build user of {{ app }}
       - file: /var/lib/saltern/workshops

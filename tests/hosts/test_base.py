@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import reached
 
-from saltern.links import called_by, open_ports
+from saltern.links import SERVICES, SSH_PORT, called_by, open_ports
 from saltern.load import Site, load_site
 from saltern.wiring import address_seen, window
 
@@ -430,6 +430,19 @@ def test_apparmor_is_on_where_the_kernel_has_it(host) -> None:
         return
     if host.file("/sys/module/apparmor/parameters/enabled").exists:
         assert host.check_output("systemctl is-active apparmor.service") == "active"
+
+
+def test_who_fetches_packages_reaches_no_daemon_of_the_fleet_and_no_metadata(host, fleet: dict, site: Path) -> None:
+    """An index may be anywhere, but a lock may also name any address."""
+    users = host.run("getent passwd | cut -d: -f1 | grep '^build-'").stdout.split()
+    assert bool(users) is ("builder" in fleet["hosts"][host.fleet_id]["roles"] and any((site / "apps").glob("*.yaml")))
+    ports = sorted({service.port(load_site(site).settings) for service in SERVICES} | {SSH_PORT})
+    addresses = ["127.0.0.1", *(entry["address"] for entry in fleet["hosts"].values())]
+    asked = json.dumps([addresses, ports, ["169.254.169.254", "100.100.100.200", "168.63.129.16", "fd00:ec2::254"]])
+    for user in users:
+        become = f"setpriv --reuid={user} --regid={user} --clear-groups"
+        answer = json.loads(host.check_output(f"echo '{asked}' | {become} python3 -c '{CALL}'"))
+        assert set(answer.values()) == {"refused"}, [pair for pair, end in answer.items() if end != "refused"]
 
 
 @pytest.mark.disturbs

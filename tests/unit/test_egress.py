@@ -25,6 +25,7 @@ CALLER = {
 }
 EGRESS = {
     "callers": [CALLER],
+    "builds": {"apps": [], "users": [], "ports": [22, 5432]},
     "fleet": ["10.0.0.1", "10.0.0.2"],
     "metadata": list(METADATA),
     "not_public": list(NOT_PUBLIC),
@@ -148,3 +149,16 @@ def test_an_app_opens_no_more_connections_than_it_needs_to_the_database() -> Non
     text = rules.chains(EGRESS, {"app-web-shop": 990}, [], [])
     lines = [line.strip() for line in text.splitlines() if "5432" in line]
     assert "ct state new ct count over 30 goto refused" in lines[0] and lines[1].endswith("accept")
+
+
+def test_who_fetches_for_builds_reaches_any_index_and_no_daemon_of_the_fleet() -> None:
+    egress = EGRESS | {"callers": [], "builds": {"apps": ["shop"], "users": ["build-shop"], "ports": [22, 5432]}}
+    text = rules.chains(egress, {"build-shop": 992}, [], ["10.0.0.53"])
+    chain = text.partition("chain builds {\n")[2].partition("\t}")[0].split("\n\t\t")
+    told = [line.strip() for line in chain]
+    assert told[: len(rules.ANSWERS)] == [*rules.ANSWERS]
+    assert told[len(rules.ANSWERS) + 1] == 'oif "lo" tcp dport { 22, 5432 } goto refused'
+    assert "ip daddr { 10.0.0.1/32, 10.0.0.2/32 } goto refused" in told
+    assert any("169.254.0.0/16" in line and line.endswith("goto refused") for line in told)
+    assert told[-2:] == ["meta l4proto { tcp, udp } accept", "goto refused"]
+    assert "vmap { 992 : goto builds }" in text

@@ -291,6 +291,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                             "public": [{"to": "internet", "ports": None, "protocol": None}],
                         }
                     ],
+                    "builds": {"apps": ["demo"], "ports": [22, 80, 443, 5432, 6380, 6381, 8080, 8843]},
                     "fleet": ["10.77.0.11"],
                     "metadata": list(METADATA),
                     "not_public": list(NOT_PUBLIC),
