@@ -1,0 +1,102 @@
+"""Who uses an old secret: asked of processes by their environment and of Postgres by its login roles."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from saltern.overlap import KINDS
+from saltern.wiring import login_of, owner_of
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD = "old+secret/with=signs-Zs9vq3"
+
+
+@pytest.fixture
+def secretuse() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("secretuse", ROOT / "_modules/secretuse.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pillar(kind: str, key: str, slot: int = 2) -> dict[str, Any]:
+    user = pwd.getpwuid(os.getuid()).pw_name
+    app = {"previous": {key: OLD}, "logins": {"database": slot, "owner": slot}}
+    return {
+        "host": {"roles": ["base", "postgres"]},
+        "postgres": {"port": 5432},
+        "apps": {"demo": {"user": user, "database": "demo"}},
+        "secrets": {"apps": {"demo": app}, "logins": {"replication": slot}, "previous": {key: OLD}},
+    }
+
+
+def test_it_knows_every_kind(secretuse: ModuleType) -> None:
+    of_apps = {kind.name: kind.key for kind in KINDS if kind.of_app}
+    assert of_apps == secretuse.KEYS
+    assert {kind.name: kind.key for kind in KINDS if not kind.of_app} == {
+        secretuse.REPLICATION: secretuse.REPLICATION_KEY
+    }
+
+
+@pytest.mark.parametrize("form", ["X={}", "URL=postgres://a:{}@h/x"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_an_old_secret_is_found_in_any_form(secretuse: ModuleType, form: str, quoted: bool) -> None:
+    from urllib.parse import quote
+
+    line = form.format(quote(OLD, safe="") if quoted else OLD)
+    found = secretuse.has_old(f"A=1\0{line}\0SECRET_KEY_FALLBACKS={OLD}".encode(), OLD)
+    assert found == [line.partition("=")[0]]
+    assert secretuse.has_old(f"A=1\0SECRET_KEY_FALLBACKS={OLD}".encode(), OLD) == [], "there it is meant to be"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.of_app], ids=lambda kind: kind.name)
+def test_a_process_that_was_started_with_it_is_told_without_the_value(
+    secretuse: ModuleType, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secretuse, "__pillar__", pillar(kind.name, kind.key), raising=False)
+    monkeypatch.setattr(secretuse, "__salt__", {"pg.select": lambda *_: []}, raising=False)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"HELD": OLD})
+    try:
+        said = [line for line in secretuse.old(kind.name, "demo") if f"process {child.pid} " in line]
+        assert said and "(HELD)" in said[0] and OLD not in said[0]
+    finally:
+        child.communicate(b"\n")
+    assert not [line for line in secretuse.old(kind.name, "demo") if f"process {child.pid} " in line]
+
+
+@pytest.mark.parametrize("slot", [1, 2])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.login], ids=lambda kind: kind.name)
+def test_sessions_of_the_login_that_is_not_in_force_are_asked_for(
+    secretuse: ModuleType, kind: Any, slot: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def select(*arguments: Any) -> list[dict[str, Any]]:
+        asked.append(arguments)
+        return [{"role": arguments[2][0][0], "sessions": 2}]
+
+    monkeypatch.setattr(secretuse, "__pillar__", pillar(kind.name, kind.key, slot), raising=False)
+    monkeypatch.setattr(secretuse, "__salt__", {"pg.select": select}, raising=False)
+    role = {"database": "demo", "owner": owner_of("demo"), "replication": "saltern_replication"}[kind.name]
+    other = login_of(role, 3 - slot)
+    said = secretuse.old(kind.name, "demo" if kind.of_app else None)
+    assert f"2 sessions of the login role {other}" in said
+    assert asked == [("sessions", 5432, [[other]])]
+
+
+def test_a_server_that_cannot_be_asked_is_no_empty_answer(
+    secretuse: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secretuse, "__pillar__", pillar("database", "database_password"), raising=False)
+    monkeypatch.setattr(secretuse, "__salt__", {"pg.select": lambda *_: "down"}, raising=False)
+    assert any("cannot be asked" in line for line in secretuse.old("database", "demo"))
