@@ -11,6 +11,7 @@ import fcntl
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -217,7 +218,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        handle = (folder / ".rotating").open("w")
+        handle = os.fdopen(os.open(folder / ".rotating", os.O_WRONLY | os.O_CREAT, 0o600), "w")
     except OSError as error:
         raise CommandExecutionError(f"{folder} cannot be written: {error.strerror}; rotate where the site is") from None
     with handle as file:

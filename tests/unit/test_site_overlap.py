@@ -19,7 +19,8 @@ from saltern.checking import check_site
 from saltern.errors import SiteError
 from saltern.load import Site
 from saltern.overlap import KINDS, Held, Kind, begin, finish, held
-from saltern.secretfile import AppSecrets, Secrets, Shared, SharedApp
+from saltern.rotation import AUTHORITY, CERTIFICATES
+from saltern.secretfile import AppSecrets, Secrets, Shared, SharedApp, check_secrets
 from saltern.secrets import generate_secrets, host_names, make_authority, promote_ca, write_shared
 from saltern.wiring import roles_of
 
@@ -33,6 +34,8 @@ WITHOUT_ROTATION = {
     "apps": "holds the secrets of each app",
     "redis_password": "from the time when all apps shared one; it is handed to nobody",
 }
+# Without a scenario of one host, with the reason; the unit tests here and in test_rotation.py have all of them.
+WITHOUT_SCENARIO = {"replication": "needs a fleet with a replica, whose hosts others apply between the steps"}
 
 
 @pytest.fixture
@@ -60,6 +63,20 @@ def test_every_secret_of_the_model_has_a_rotation_or_a_reason() -> None:
     for place, names in fields.items():
         assert names - kinds[place] <= set(WITHOUT_ROTATION), place
         assert kinds[place] <= names, place
+
+
+def test_every_secret_of_a_host_is_one_of_those_that_have_a_rotation() -> None:
+    rotated = {kind.key for kind in KINDS} | set(CERTIFICATES)
+    assert set(Secrets.model_fields) <= rotated | set(WITHOUT_ROTATION)
+    assert set(Secrets.model_fields["tls"].annotation.model_fields) == {"ca", "cert", "key"}, "ca: site.rotate ca"
+
+
+def test_every_rotation_is_tried_under_load_or_says_why_not() -> None:
+    scenario = (Path(__file__).resolve().parents[1] / "scenarios/test_rotate.py").read_text()
+    words = {kind.name for kind in KINDS} | set(CERTIFICATES) | {AUTHORITY}
+    assert {word for word in words if f'"{word}"' not in scenario} == set(WITHOUT_SCENARIO)
+    docs = (Path(__file__).resolve().parents[2] / "docs/secrets.md").read_text()
+    assert all(re.search(rf"`(APP )?{word}`", docs) for word in words)
 
 
 def test_what_a_host_may_hold_of_an_app_is_what_the_shared_file_holds() -> None:
@@ -186,8 +203,6 @@ def test_a_host_has_nothing_of_an_overlap_that_it_has_no_need_of(site: Site) -> 
     secrets = read(site, "web1")
     secrets["previous"] = {"replication_password": BY_HAND}
     secrets["apps"]["blog"]["previous"] = {"owner_password": BY_HAND}
-    from saltern.secretfile import check_secrets
-
     _, problems = check_secrets(secrets, site.fleet, "web1", site.apps, "web1.sls")
     assert [problem.key for problem in problems] == ["secrets.previous.replication_password"]
     data = read(site, "data1")
