@@ -25,6 +25,7 @@ BIN = Path("/usr/bin")
 FORMAT = 2
 # Debian's number of www-data, everywhere (base-passwd): the web server that hands builds on to other hosts.
 SERVED_BY = 33
+SIGNATURE = "manifest.sig"
 # The one Python that a Debian release ships, for a plan on a host that has none yet.
 DEBIAN_PYTHON = {"12": "3.11", "13": "3.13"}
 
@@ -202,7 +203,7 @@ def current(app: str) -> str | None:
 
 
 def exists(app: str, build: str) -> bool:
-    """Whether a build is here, whole.
+    """Whether a build is here, whole and signed.
 
     Args:
         app: name of an app.
@@ -213,7 +214,7 @@ def exists(app: str, build: str) -> bool:
 
             salt-call build.exists demo 6f1d3c0a9b2e
     """
-    return (BUILDS / app / build / "manifest.json").is_file()
+    return all((BUILDS / app / build / name).is_file() for name in ("manifest.json", SIGNATURE))
 
 
 def directory(app: str, build: str) -> str:
@@ -250,13 +251,11 @@ def verify(app: str, build: str) -> dict[str, Any]:
             salt-call build.verify demo 6f1d3c0a9b2e
     """
     home = BUILDS / app / build
-    try:
-        manifest: dict[str, Any] = json.loads((home / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
-        raise CommandExecutionError(f"build {build} of {app}: its manifest cannot be read: {error}") from error
+    _, manifest = _manifest_of(app, build, home)
     there = {str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()}
-    there.discard("manifest.json")
-    problems = [f"{name} is missing" for name in sorted(manifest["files"].keys() - there)]
+    there -= {"manifest.json", SIGNATURE}
+    problems = __salt__["build.unfit"](app, build, home)
+    problems += [f"{name} is missing" for name in sorted(manifest["files"].keys() - there)]
     problems += [f"{name} does not belong to it" for name in sorted(there - manifest["files"].keys())]
     for name in sorted(there & manifest["files"].keys()):
         if __utils__["appfiles.digest"](home / name) != manifest["files"][name]:
@@ -267,6 +266,115 @@ def verify(app: str, build: str) -> dict[str, Any]:
             f"Find out why, then remove {home} and apply again: it is built anew."
         )
     return manifest
+
+
+def unfit(app: str, build: str, home: str | Path) -> list[str]:
+    """Says what keeps a build's manifest from being the builder's word about this app and this build.
+
+    Args:
+        app: name of an app.
+        build: the build's id.
+        home: where it is.
+
+    Returns:
+        Sentences' ends; none when all is well.
+
+    Raises:
+        CommandExecutionError: its manifest cannot be read.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.unfit demo 6f1d3c0a9b2e /var/lib/saltern/builds/demo/6f1d3c0a9b2e
+    """
+    raw, manifest = _manifest_of(app, build, Path(home))
+    found = []
+    if (manifest.get("app"), manifest.get("id")) != (app, build):
+        found.append(f"its manifest is that of build {manifest.get('id')} of {manifest.get('app')}")
+    try:
+        signature = (Path(home) / SIGNATURE).read_text()
+    except OSError:
+        return [*found, "it is not signed: apply the builder's states, which does so"]
+    if not __utils__["signing.is_signed"](__utils__["signing.build_text"](raw), signature.strip(), _keys()):
+        found.append("its signature is not the builder's")
+    return found
+
+
+def unsigned(app: str) -> list[str]:
+    """Answers the builds of an app that the builder's present key has not signed.
+
+    Args:
+        app: name of an app of this builder.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.unsigned demo
+    """
+    if not (BUILDS / app).is_dir():
+        return []
+    found = []
+    for home in sorted(_directories(app)):
+        if not (home / "manifest.json").is_file():
+            continue
+        signature = (home / SIGNATURE).read_text().strip() if (home / SIGNATURE).is_file() else ""
+        text = __utils__["signing.build_text"]((home / "manifest.json").read_bytes())
+        if not signature or not __utils__["signing.is_signed"](text, signature, _keys()[:1]):
+            found.append(home.name)
+    return found
+
+
+def sign(app: str) -> None:
+    """Signs the builds that are older than the key, as far as they are what their manifests say.
+
+    One that has no signature was made before there were any. One with another key's is signed anew if that key is
+    still good.
+
+    Args:
+        app: name of an app of this builder.
+
+    Raises:
+        CommandExecutionError: a build is damaged, or its signature is nobody's.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.sign demo
+    """
+    for build in unsigned(app):
+        home = BUILDS / app / build
+        if not (home / SIGNATURE).exists():
+            _sign(home)
+            try:
+                verify(app, build)
+            except CommandExecutionError:
+                (home / SIGNATURE).unlink()
+                raise
+        else:
+            verify(app, build)
+            _sign(home)
+
+
+def _sign(home: Path) -> None:
+    text = __utils__["signing.build_text"]((home / "manifest.json").read_bytes())
+    made = __utils__["signing.sign"](text, __pillar__["secrets"]["build_key"])
+    __utils__["appfiles.write"](home / SIGNATURE, f"{made}\n", 0o644)
+
+
+def _keys() -> list[str]:
+    found: list[str] = __pillar__["secrets"]["build_keys"]
+    return found
+
+
+def _manifest_of(app: str, build: str, home: Path) -> tuple[bytes, dict[str, Any]]:
+    try:
+        raw = (home / "manifest.json").read_bytes()
+        manifest: dict[str, Any] = json.loads(raw)
+        if not isinstance(manifest["files"], dict):
+            raise ValueError("it names no files")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CommandExecutionError(f"build {build} of {app}: its manifest cannot be read: {error}") from error
+    return raw, manifest
 
 
 def make(app: str) -> dict[str, Any]:
@@ -294,6 +402,7 @@ def make(app: str) -> dict[str, Any]:
     with __utils__["appfiles.locked"](home / ".lock"):
         for dead in home.glob(".building*"):  # nobody else holds the lock, so nobody is at work in them
             __utils__["appfiles.remove"](dead)
+        sign(app)
         work = home / ".building"
         work.mkdir(mode=0o700)
         try:
@@ -360,6 +469,7 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
     # What the rename makes visible must also survive a power cut.
     __utils__["appfiles.run"](["sync", "--file-system", str(work)])
     __utils__["appfiles.write"](work / "manifest.json", json.dumps(manifest, indent=1) + "\n", 0o644)
+    _sign(work)
 
 
 def _reuse_wheels(app: str, wanted: dict[str, str], work: Path) -> bool:

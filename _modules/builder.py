@@ -172,7 +172,7 @@ def release(app: str, build: str) -> None:
 
             salt-call builder.release demo 6f1d3c0a9b2e
     """
-    if not (BUILDS / app / build / "manifest.json").is_file():
+    if not __salt__["build.exists"](app, build):
         raise CommandExecutionError(f"no build {build} of {app} is on this host")
     _begin(app, RELEASED, build)
 
@@ -196,12 +196,54 @@ def remember(app: str, found: dict[str, str]) -> None:
             shutil.rmtree(path.parent)  # their releases are installed, and need them no more
 
 
-def _noted(app: str, name: str) -> dict[str, str] | None:
+def unsigned(app: str) -> list[str]:
+    """Answers which of the builder's words on an app its present key has not signed.
+
+    Args:
+        app: name of an app of this builder.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.unsigned demo
+    """
+    keys = __pillar__["secrets"]["build_keys"][:1]
+    found = {name: _read(app, name) for name in (RELEASED, CANDIDATE)}
+    return [name for name, word in found.items() if word is not None and not _is_signed(app, name, word, keys)]
+
+
+def sign(app: str) -> None:
+    """Signs the builder's words on an app that are older than its key.
+
+    Args:
+        app: name of an app of this builder.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.sign demo
+    """
+    for name in unsigned(app):
+        _note(app, name, _noted(app, name) or {})
+
+
+def _read(app: str, name: str) -> dict[str, str] | None:
     try:
         found: dict[str, str] = json.loads((BUILDS / app / name).read_text())
     except FileNotFoundError:
         return None
     return found
+
+
+def _noted(app: str, name: str) -> dict[str, str] | None:
+    found = _read(app, name)
+    return found if found is None else {key: value for key, value in found.items() if key != "signature"}
+
+
+def _is_signed(app: str, name: str, word: dict[str, str], keys: list[str]) -> bool:
+    text = __utils__["signing.word_text"](app, name, word)
+    good: bool = __utils__["signing.is_signed"](text, str(word.get("signature", "")), keys)
+    return good
 
 
 def _begin(app: str, name: str, build: str) -> str:
@@ -211,7 +253,10 @@ def _begin(app: str, name: str, build: str) -> str:
 
 
 def _note(app: str, name: str, found: dict[str, str]) -> None:
-    __utils__["appfiles.write"](BUILDS / app / name, json.dumps(found) + "\n", 0o644)
+    key = __pillar__["secrets"].get("build_key")  # of the builder's alone; others only remember
+    text = __utils__["signing.word_text"](app, name, found)
+    signed = found | ({"signature": __utils__["signing.sign"](text, key)} if key else {})
+    __utils__["appfiles.write"](BUILDS / app / name, json.dumps(signed) + "\n", 0o644)
 
 
 def _ask(app: str, name: str) -> dict[str, str] | None:
@@ -223,7 +268,15 @@ def _ask(app: str, name: str) -> dict[str, str] | None:
     except (OSError, ValueError) as error:
         where = __pillar__["wiring"]["builds"]["url"]
         raise CommandExecutionError(f"the builder, {where}, cannot be asked for builds of {app}: {error}") from None
-    return found
+    word = {key: value for key, value in found.items() if key != "signature"}
+    if not _is_signed(app, name, found, __pillar__["secrets"]["build_keys"]):
+        # As a builder has it whose states were not applied since builds are signed: no news needs no signature.
+        if "signature" not in found and word == _noted(app, RELEASED):
+            return word
+        raise CommandExecutionError(
+            f"the builder's word on {app} ({name}) is not signed by it: apply its states, or look who answers for it"
+        )
+    return word
 
 
 def fetch(app: str, build: str) -> None:
@@ -245,14 +298,14 @@ def fetch(app: str, build: str) -> None:
     home = BUILDS / app
     __salt__["build.close"](app)
     with __utils__["appfiles.locked"](home / ".lock"):
-        if (home / build / "manifest.json").is_file():
+        if __salt__["build.exists"](app, build):
             return
         work = home / f".fetching-{build}"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             with _server() as get:
-                _download(get, f"/{app}/{build}", work)
+                _download(get, app, build, work)
             shutil.rmtree(home / build, ignore_errors=True)  # has no manifest, so it is no build
             work.rename(home / build)
         except (OSError, ValueError, KeyError) as error:
@@ -262,8 +315,15 @@ def fetch(app: str, build: str) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(get: Callable[..., bytes], url: str, work: Path) -> None:
+def _download(get: Callable[..., bytes], app: str, build: str, work: Path) -> None:
+    url = f"/{app}/{build}"
+    beside = work / ".word"
+    beside.mkdir()
     text = get(f"{url}/manifest.json").decode()
+    for name, content in {"manifest.json": text, "manifest.sig": get(f"{url}/manifest.sig").decode()}.items():
+        __utils__["appfiles.write"](beside / name, content, 0o644)
+    if problems := __salt__["build.unfit"](app, build, beside):
+        raise ValueError("; ".join(problems))
     manifest = json.loads(text)
     for name, digest in sorted(manifest["files"].items()):
         place = work / name
@@ -275,7 +335,9 @@ def _download(get: Callable[..., bytes], url: str, work: Path) -> None:
             raise ValueError(f"{name} is not what its manifest says")
     # What the rename makes visible must also survive a power cut.
     __utils__["appfiles.run"](["sync", "--file-system", str(work)])
-    __utils__["appfiles.write"](work / "manifest.json", text, 0o644)
+    for name in ("manifest.sig", "manifest.json"):
+        (beside / name).rename(work / name)
+    beside.rmdir()
 
 
 def _server() -> contextlib.AbstractContextManager[Callable[..., bytes]]:

@@ -27,9 +27,9 @@ def present(name: str) -> dict[str, Any]:
     try:
         wanted = __salt__["build.identify"](name)["id"]
         current = __salt__["build.current"](name)
+        old = [*__salt__["build.unsigned"](name), *__salt__["builder.unsigned"](name)]
         if current == wanted and not __salt__["builder.must_release"](name, wanted):
-            ret["comment"] = f"Build {wanted} is here"
-            return ret
+            return _signed(name, ret, wanted, old)
         changes = {"old": current, "new": wanted}
         if __opts__["test"]:
             return ret | {"result": None, "changes": changes, "comment": f"Build {wanted} would be made"}
@@ -37,9 +37,22 @@ def present(name: str) -> dict[str, Any]:
         changes["new"] = wanted = __salt__["build.make"](name)["id"]
         if __salt__["builder.must_release"](name, wanted):
             __salt__["builder.release"](name, wanted)
+        __salt__["builder.sign"](name)
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
     return ret | {"changes": changes, "comment": f"Build {wanted} was made"}
+
+
+def _signed(name: str, ret: dict[str, Any], wanted: str, old: list[str]) -> dict[str, Any]:
+    """What is here is signed by the builder's present key."""
+    if not old:
+        return ret | {"comment": f"Build {wanted} is here"}
+    changes = {"old": old, "new": "signed"}
+    if __opts__["test"]:
+        return ret | {"result": None, "changes": changes, "comment": f"Would be signed: {', '.join(old)}"}
+    __salt__["build.sign"](name)
+    __salt__["builder.sign"](name)
+    return ret | {"changes": changes, "comment": f"Signed: {', '.join(old)}"}
 
 
 def only(name: str, apps: list[str]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .layout import common_name
@@ -82,6 +85,17 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
         .sign(issuer_key, hashes.SHA256())
     )
     return Pair(_cert_pem(cert), _key_pem(key))
+
+
+def build_public(key: str) -> str:
+    """Answers the public half of the key that the builder signs with (Ed25519), as base64.
+
+    Args:
+        key: the private half, any long text.
+    """
+    seed = hashlib.sha256(f"saltern build key\n{key}".encode()).digest()
+    raw = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    return base64.b64encode(raw).decode()
 
 
 def is_foreign(pair: Pair) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ def _day(value: str) -> str:
     return value
 
 
+def _public_key(value: str) -> str:
+    if len(base64.b64decode(value, validate=True)) != 32:
+        raise ValueError("not 32 bytes")
+    return value
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key), Allowed("32 bytes as base64")]
 Password = Annotated[str, AfterValidator(_password), Allowed("at least 16 printable characters without blanks")]
 SigningKey = Annotated[
     str,
@@ -137,6 +145,10 @@ class Secrets(Model):
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; replicas and their primary."
     )
+    build_key: Password | None = Field(None, description="What builds are signed with; the host with role builder.")
+    build_keys: list[PublicKey] | None = Field(
+        None, description="Public halves of it, by which builds are known; hosts with role builder, web or worker."
+    )
     previous: SharedPrevious = Field(SharedPrevious(), description="What they were before, while both are good.")
     logins: SharedLogins = Field(SharedLogins(), description="Which of two Postgres login roles is in force.")
     apps: dict[AppName, AppSecrets] = Field({}, description="By app; hosts with role web, worker, postgres or redis.")
@@ -165,6 +177,10 @@ class Shared(Model):
     )
     replication_password: Password | None = Field(
         None, description="Password of the Postgres role that replicas read with; made when there is a replica."
+    )
+    build_key: Password | None = Field(None, description="What the builder signs builds with.")
+    build_key_before: Password | None = Field(
+        None, description="What it signed with before: good until you take it out (docs/roles/builder.md)."
     )
     previous: SharedPrevious = Field(
         SharedPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
@@ -205,6 +221,8 @@ def needed_sections(fleet: Fleet, host: str, apps: Mapping[str, App]) -> Needed:
     roles = set(fleet.hosts[host].roles)
     top = ["edge"] if "edge" in roles and apps else []
     top += ["replication_password"] if host in fleet.replicating else []
+    top += ["build_key"] if apps and "builder" in roles else []
+    top += ["build_keys"] if apps and roles & {"builder", *APP_ROLES} else []
     keys = ["database_password"] if roles & {"postgres", *APP_ROLES} else []
     keys += ["owner_password"] if roles & {"postgres", "web"} else []
     keys += ["secret_key", "env"] if host in fleet.running_apps else []
@@ -237,7 +255,9 @@ def check_secrets(
         found = explain(error, Secrets, document, ["secrets"])
         return None, [Problem(p.file, p.line, p.key, f"{p.message} (make what is missing: {GENERATE})") for p in found]
     need = needed_sections(fleet, host, apps)
-    has = {name: getattr(secrets, name) is not None for name in ("edge", "replication_password")}
+    has = {
+        name: getattr(secrets, name) is not None for name in ("edge", "replication_password", "build_key", "build_keys")
+    }
     problems = [
         _missing(document, name) if name in need.top else _foreign(document, name)
         for name in has

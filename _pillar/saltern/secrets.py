@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from .certificates import Pair, is_foreign, make_ca, make_leaf, must_renew
+from .certificates import Pair, build_public, is_foreign, make_ca, make_leaf, must_renew
 from .document import Document, parse_document, read_document
 from .errors import Problem, SiteError
 from .explain import explain
@@ -287,6 +287,7 @@ def _overlapped(
 def _complete(data: dict[str, Any], site: Site) -> list[str]:
     """Adds to the shared secrets what is missing; answers the keys that were added."""
     needed = ["replication_password"] if site.fleet.replicas else []
+    needed += ["build_key"] if site.apps else []
     made = [key for key in needed if key not in data]
     data.update({key: fresh(KINDS[0]) for key in made})
     apps = data["apps"] = data.get("apps") or {}
@@ -320,6 +321,10 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
     if "replication_password" in need.top:
         new["replication_password"] = shared.replication_password
         new |= _overlap_part(shared, ["replication_password"])
+    if "build_key" in need.top:
+        new["build_key"] = shared.build_key
+    if "build_keys" in need.top:
+        new["build_keys"] = [build_public(key) for key in (shared.build_key, shared.build_key_before) if key]
     if need.apps:
         new["apps"] = {name: _app_part(shared, name, keys) for name, keys in need.apps.items()}
     if new != had or notes:

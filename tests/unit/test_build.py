@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from saltern.certificates import build_public
 from tests.unit.contracts import load
 
+KEY = "a-key-of-the-builder-s"
 HASH = "--hash=sha256:" + "0" * 64
 
 
@@ -62,6 +64,7 @@ class Project:
         self.files, self.build = module("_utils", "appfiles"), module("_modules", "build")
         self.build.BUILDS = home / "builds"
         self.pillar: dict[str, Any] = {
+            "secrets": {"build_key": KEY, "build_keys": [build_public(KEY)]},
             "host": {"id": "app1", "roles": ["builder", "web"]},
             "builder": {"keep": 3},
             "apps": {
@@ -72,7 +75,7 @@ class Project:
             f"appfiles.{name}": getattr(self.files, name)
             for name in ("digest", "write", "point", "locked", "uv", "take", "remove")
         }
-        for name in ("locks", "gitsource", "bom", "releases", "sourcestream", "sourcewalk", "pipfetch"):
+        for name in ("signing", "locks", "gitsource", "bom", "releases", "sourcestream", "sourcewalk", "pipfetch"):
             own = module("_utils", name)
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.builder = module("_modules", "builder")
@@ -296,6 +299,7 @@ def test_old_builds_go_but_never_the_current_one(project: Project) -> None:
         ids.append(project.make()["id"])
         manifest = project.path(ids[-1]) / "manifest.json"  # a second is too coarse for this test
         manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
+        project.build._sign(manifest.parent)
     left = {path.name for path in project.path("").iterdir()} - {".lock", "current"}
     assert ids[3] in left and ids[0] not in left and len(left) == 2
     (project.source / "manage.py").write_text("print(2)\n")

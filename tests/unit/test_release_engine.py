@@ -131,7 +131,7 @@ class Host(Project):
         owner = {"DATABASE_URL": "postgres://owner"}
         wired = {"environment": environment, "files": {}, "migration_environment": owner}
         self.pillar["wiring"] |= {"apps": {"tiny": wired}, "together": False}
-        self.pillar["secrets"] = {"apps": {"tiny": {"secret_key": SECRET}}}
+        self.pillar["secrets"] |= {"apps": {"tiny": {"secret_key": SECRET}}}
 
         self.systemd, self.gate = Systemd(self), module("_utils", "gate")
         self.gate.GATE_PAUSE = 0.01

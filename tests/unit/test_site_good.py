@@ -375,4 +375,4 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             },
         },
     }
-    assert sorted(secrets) == ["apps", "edge", "tls"]
+    assert sorted(secrets) == ["apps", "build_key", "build_keys", "edge", "tls"]

@@ -66,9 +66,9 @@ def test_only_the_owner_can_read(site: Site) -> None:
 def test_each_host_holds_what_its_roles_need(site: Site) -> None:
     assert {host: sorted(read(site, host)) for host in site.fleet.hosts} == {
         "front1": ["edge", "tls"],
-        "web1": ["apps", "tls"],
-        "web2": ["apps", "tls"],
-        "data1": ["apps", "tls"],
+        "web1": ["apps", "build_keys", "tls"],
+        "web2": ["apps", "build_keys", "tls"],
+        "data1": ["apps", "build_key", "build_keys", "tls"],
     }
     assert {key for app in read(site, "data1")["apps"].values() for key in app} == {
         "database_password",
@@ -78,6 +78,22 @@ def test_each_host_holds_what_its_roles_need(site: Site) -> None:
     }
     needed = {"database_password", "owner_password", "redis_password", "secret_key", "logins"}
     assert {key for app in read(site, "web1")["apps"].values() for key in app} == needed
+
+
+def test_builds_are_signed_by_one_host_and_known_by_those_that_install_them(site: Site) -> None:
+    key = read(site, "data1")["build_key"]
+    assert [host for host in site.fleet.hosts if key in (site.path / "secrets" / f"{host}.sls").read_text()] == [
+        "data1"
+    ]
+    known = read(site, "data1")["build_keys"]
+    assert len(known) == 1 and read(site, "web1")["build_keys"] == known
+    path = site.path / "secrets/shared.yaml"
+    shared = yaml.safe_load(path.read_text())
+    shared["build_key_before"] = shared.pop("build_key")  # as docs/roles/builder.md says
+    path.write_text(yaml.safe_dump(shared))
+    generate_secrets(site)
+    assert read(site, "data1")["build_key"] != key
+    assert read(site, "web1")["build_keys"] == [read(site, "data1")["build_keys"][0], *known]
 
 
 def test_no_host_holds_a_key_of_another_or_of_the_ca(site: Site) -> None:
