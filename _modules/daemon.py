@@ -414,7 +414,9 @@ def journal(name: str, lines: int = 15) -> str:
     """
     argv = ["journalctl", "--unit", unit_name(name), "--lines", str(lines), "--no-pager", "--output=cat", "--quiet"]
     try:
-        return _run(argv).stdout.strip()
+        # It tells what strangers have asked of the daemon, too.
+        printable: str = __utils__["secrettext.printable"](_run(argv).stdout)
+        return printable.strip()
     except FileNotFoundError:
         return ""
 

@@ -261,7 +261,8 @@ def applied_since(app: str, release: str) -> list[str]:
     with _session(app, release) as connection:
         later = __utils__["pgsql.query"]("migrations_since")
         rows = connection.execute(later, [about["when"]]).fetchall()
-    return [f"{label}.{name}" for label, name in rows if (label, name) not in own]
+    shown = __utils__["secrettext.printable"]  # the table is the app's, and so is what it names
+    return [shown(f"{label}.{name}") for label, name in rows if (label, name) not in own]
 
 
 def migrate(app: str, release: str) -> list[str]:
@@ -349,7 +350,7 @@ def _printed_sql(app: str, release: str, migrations: list[str]) -> dict[str, dic
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
-    found: dict[str, dict[str, str]] = json.loads(line.removeprefix("SALTERN "))
+    found: dict[str, dict[str, str]] = __utils__["secrettext.all_printable"](json.loads(line.removeprefix("SALTERN ")))
     return found
 
 

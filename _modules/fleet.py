@@ -304,4 +304,4 @@ def _told(app: str) -> dict[str, Any]:
 
 
 def _tell(app: str, told: dict[str, Any]) -> None:
-    __utils__["appfiles.write"](APPS / app / "fleet.json", json.dumps(told) + "\n", 0o644)
+    __utils__["appfiles.write"](APPS / app / "fleet.json", json.dumps(told) + "\n", 0o600)

@@ -264,7 +264,7 @@ def sandbox(app: str) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """Blackens every secret of this host's pillar in a text that is going to be shown.
+    """Answers a text that came from an app as it may be shown: no secret of this host's pillar, nothing for a terminal.
 
     Args:
         text: such as an app's log lines.
@@ -273,5 +273,5 @@ def redact(text: str) -> str:
         >>> redact("connecting as demo")
         'connecting as demo'
     """
-    found: str = __utils__["secrettext.blacken"](text, __pillar__.get("secrets", {}))
+    found: str = __utils__["secrettext.shown"](text, __pillar__.get("secrets", {}))
     return found

@@ -127,7 +127,7 @@ def write_pin(app: str, release: str, why: str) -> None:
             salt-call release.write_pin demo 6f1d3c0a9b2e-2fcc3ffb audit
     """
     found = {"release": release, **__utils__["ledger.stamp"](), "why": why}
-    __utils__["appfiles.write"](_pin_file(app), json.dumps(found) + "\n", 0o644)
+    __utils__["appfiles.write"](_pin_file(app), json.dumps(found) + "\n", 0o600)
 
 
 def unpin(app: str) -> str:

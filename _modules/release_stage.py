@@ -211,8 +211,9 @@ def _install(app: str, directory: Path, build: Path, packages: str) -> None:
     _run_installer(app, build.name, [str(directory), python, uv], filled)
     try:
         beneath(directory / "src")
-        if not twin:
-            beneath(directory / "venv", allowed=("/usr/bin/python3", f"{directory}/venv/"))
+        # Also what was installed before, when this was not looked at.
+        own = ("/usr/bin/python3", f"{directory}/venv/", f"{twin}/venv/")
+        beneath(directory / "venv", allowed=own, shared=bool(twin))
     except ValueError as error:
         raise CommandExecutionError(f"{app}: what was installed from build {build.name} is refused: {error}") from None
     shutil.rmtree(work)
@@ -341,7 +342,7 @@ def _ask_django(app: str, release: str) -> dict[str, Any]:
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
-    found: dict[str, Any] = json.loads(line.removeprefix("SALTERN "))
+    found: dict[str, Any] = __utils__["secrettext.all_printable"](json.loads(line.removeprefix("SALTERN ")))
     return found
 
 

@@ -116,7 +116,7 @@ def describe(owner: dict[str, Any] | None) -> str:
 def _acquire(path: Path, wait: float) -> IO[str]:
     until, told = time.monotonic() + wait, -1e9
     while True:
-        file = path.open("a+")
+        file = open(path, "a+", opener=_private)  # noqa: SIM115 - an opener; closed below, or by who holds it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -138,9 +138,16 @@ def _acquire(path: Path, wait: float) -> IO[str]:
         file.close()  # it was taken away from a hung holder while we waited: wait for the new file
 
 
+def _private(path: str, flags: int) -> int:
+    """Whoever can open a lock can hold it, so root alone can; also one that was made with another mode once."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(handle, 0o600)
+    return handle
+
+
 def _take_away(path: Path, owner: dict[str, Any]) -> None:
     """Puts a new file in the place of one whose holder hangs; of two who do this, one does."""
-    with path.with_name(f"{path.name}.expired").open("a") as guard:
+    with open(path.with_name(f"{path.name}.expired"), "a", opener=_private) as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         with path.open() as file:
             if _read(file) != owner:

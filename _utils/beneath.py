@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+SECOND_NAME = "has a second name"
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a pipe that nobody writes to must not be waited for.
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,7 +42,9 @@ def leads_outside(place: str, target: str, allowed: Iterable[str] = ()) -> bool:
     return ".." in parts[ups:] or parts[:ups].count("..") > len([part for part in place.split("/") if part])
 
 
-def take_over(directory: str | Path, allowed: Iterable[str] = (), drop: bool = False) -> list[str]:
+def take_over(
+    directory: str | Path, allowed: Iterable[str] = (), drop: bool = False, shared: bool = False
+) -> list[str]:
     """Makes all below a directory root's: readable for everybody who gets there, writable for root alone.
 
     Whoever filled it must have no processes any more. Set-user-ID bits and access lists go.
@@ -50,6 +53,7 @@ def take_over(directory: str | Path, allowed: Iterable[str] = (), drop: bool = F
         directory: the directory.
         allowed: as for ``leads_outside``; such links stay.
         drop: whether what is refused is deleted instead, links within the directory included.
+        shared: whether its files may have second names elsewhere.
 
     Returns:
         Paths of all plain files, from the directory, in order.
@@ -72,7 +76,8 @@ def take_over(directory: str | Path, allowed: Iterable[str] = (), drop: bool = F
             if stat.S_ISDIR(about.st_mode):
                 continue
             own = f"{place}/{name}" if place else name
-            if problem := _problem(name, handle, about, place, allowed, drop):
+            problem = _problem(name, handle, about, place, allowed, drop)
+            if problem and not (shared and problem == SECOND_NAME):
                 if not drop:
                     raise ValueError(f"{own!r} {problem}")
                 os.unlink(name, dir_fd=handle)
@@ -144,7 +149,7 @@ def _problem(
     if not stat.S_ISREG(about.st_mode):
         return "is neither a file nor a folder nor a link"
     # Root's own with a second name are what releases share.
-    return "has a second name" if about.st_nlink > 1 and about.st_uid != 0 else None
+    return SECOND_NAME if about.st_nlink > 1 and about.st_uid != 0 else None
 
 
 def _make_ours(handle: int, mode: int) -> None:

@@ -97,7 +97,7 @@ def timed_deploy(demo: Demo) -> tuple[float, float]:
 
 def ended(host: Host, unit: str) -> float:
     """Return when systemd last said that it had stopped a unit, as time.time() does."""
-    asked = ["journalctl", "--output=json", "--lines=1", f"UNIT={unit}", f"MESSAGE_ID={UNIT_STOPPED}"]
+    asked = ["journalctl", "--output=json", "--lines=1", "_PID=1", f"UNIT={unit}", f"MESSAGE_ID={UNIT_STOPPED}"]
     found = json.loads(host.execute(asked, capture=True).stdout)
     return int(found["__REALTIME_TIMESTAMP"]) / 1e6
 

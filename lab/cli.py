@@ -139,7 +139,8 @@ def ssh(options: Options) -> None:
 
 def logs(options: Options) -> None:
     """Show a host's journal."""
-    command = ["journalctl", "--no-pager", f"--lines={options.lines}"]
+    # By unit, which systemd says, and not by the name that a process gives itself.
+    command = ["journalctl", "--no-pager", "--output=with-unit", f"--lines={options.lines}"]
     command += [f"--unit={unit}" for unit in options.unit] + (["--follow"] if options.follow else [])
     sys.exit(chosen(options).host(options.host).execute(command).returncode)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,9 +16,15 @@ _started = time.monotonic()
 _status: list[Status] = []
 
 
+# What a terminal would obey; rich takes only some of it away. What hosts and apps have said is shown without.
+CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+
+
 def say(text: str = "") -> None:
     """Print one line to the person (rich markup)."""
-    console.print(text)
+    console.print(CONTROL.sub("", text))
 
 
 def result(text: str) -> None:
@@ -44,7 +51,7 @@ def stage(text: str) -> Iterator[None]:
 def detail(text: str) -> None:
     """Show what the current stage is doing; only on a terminal, where it is overwritten."""
     if _status:
-        _status[-1].update(text)
+        _status[-1].update(CONTROL.sub("", text))
 
 
 def _times(start: float) -> str:
@@ -54,5 +61,5 @@ def _times(start: float) -> str:
 
 def fail(text: str) -> None:
     """Print why the command failed and exit with 1."""
-    console.print(f"[red]lab:[/] {text}", markup=True)
+    console.print(f"[red]lab:[/] {CONTROL.sub('', text)}", markup=True)
     sys.exit(1)

@@ -16,3 +16,4 @@ include:
   - base.apparmor
   - base.firewall
   - base.tls
+  - base.private

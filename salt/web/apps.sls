@@ -34,7 +34,7 @@ installer of {{ app }}:
 {% for directory, group, mode in [
   ('/srv/apps/' ~ app, 'root', '0711'),
   ('/srv/apps/' ~ app ~ '/releases', user, '0750'),
-  ('/srv/apps/' ~ app ~ '/static', 'root', '0755'),
+  ('/srv/apps/' ~ app ~ '/static', 'www-data', '0750'),
 ] %}
 {{ directory }}:
   file.directory:

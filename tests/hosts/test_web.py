@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import reached
@@ -187,3 +188,82 @@ def test_the_sandboxes_score_well(host, apps: dict) -> None:
     for unit, most in [*((unit_of(host, app), 1.5) for app in apps), ("nginx.service", 2.8)]:
         said = host.check_output(f"systemd-analyze security '{unit}' --no-pager")
         assert float(re.findall(r"exposure level for .*: ([\d.]+)", said)[0]) <= most, unit
+
+
+# What a process of an app may find on its host besides files of Debian's packages and its own, by why. Whoever brings
+# something new either shuts it or declares it here.
+DEBIANS_OWN = (
+    # written by Debian's installation and tools, or by role base as every program's settings; no secret by design
+    r"/etc/(passwd|group|shells|hosts(\.allow|\.deny)?|host(name|id)|machine-id|resolv\.conf|nsswitch\.conf|fstab|motd|issue(\.net)?"
+    r"|environment|inputrc|profile|networks|timezone|localtime|locale\.(conf|gen)|ld\.so\.cache|mtab|adjtime|\.updated|\.pwd\.lock"
+    r"|ca-certificates\.conf|sub[ug]id|(passwd|group|sub[ug]id)-|(at|cron)\.allow|adduser\.conf|login\.defs)",
+    r"/etc/(aide|lynis|apparmor\.d|audit|default|dpkg|kernel|logrotate\.d|modprobe\.d|needrestart|pam\.d|profile\.d|python3|security"
+    r"|ssl/certs|sysctl\.d|modules-load\.d|vim|bash_completion\.d|rc\d\.d|init\.d|alternatives|ldap|udev|postgresql-common)/.*",
+    r"/var/(\.updated|www/html/.*|cache/(apt|cracklib|debconf|fontconfig|man|ldconfig|apparmor)/.*)",
+    r"/var/lib/(apt|dpkg|pam|python|ucf|shells\.state|haproxy/dev/log|sgml-base|xml-core|misc|aide)(/.*)?",
+    r"/etc/saltern/tls/(ca|host)\.crt",  # certificates are shown to whoever connects
+)
+OUTSIDE_TOO = (
+    # where no process of an app ever runs: its units do not show these
+    r"/etc/(apt|ssh|systemd|tmpfiles\.d|haproxy|sudoers\.d|postgresql/\d+/\w+)/.*|/etc/(pip|rsyslog|logrotate)\.conf|/etc/pki/.*",
+    r"/opt/saltern/salt-.*|/srv/saltern/(?!site/secrets).*|/root/\.(bashrc|profile)|/tmp/.*|/var/tmp/.*|/home/.*",
+    r"/run/(?!apps|web|saltern/).*|/var/log/(alternatives\.log|dpkg\.log|apt/.*|lastlog|wtmp|btmp|faillog|journal/.*|README)",
+    r"/var/lib/systemd/.*|/var/backups/.*|/var/spool/.*|/var/lib/(chrony|logrotate|private|NetworkManager)/.*",
+)
+WRITES = (r"/dev/shm", r"/tmp(/.*)?", r"/var/tmp(/.*)?")
+WRITES_OUTSIDE = (*WRITES, r"/dev/(mqueue|fuse|net/tun|kvm)", r"/run/lock", r"/dev/log")
+CONNECTS = (r"/run/systemd/(notify|journal/.*)",)
+CONNECTS_OUTSIDE = (*CONNECTS, r"/run/(dbus|systemd|postgresql|ssh-unix-local|udev|user|nscd|chrony|uuidd)/.*", r"@.*")
+LINKS = r"[0-9a-f.:]+:(5432|6379|638\d)"  # what links declare; the rest of the network is the business of egress
+CANARIES = {"/etc/walk-secret": "echo", "/var/lib/walk/secret": "echo", "/srv/apps/{other}/walk.lock": "echo"}
+
+
+@pytest.mark.disturbs
+def test_an_apps_user_finds_nothing_of_others_to_read_write_lock_or_connect_to(host, apps: dict) -> None:
+    """Each app's user in each of its units and outside, and who installs its releases; canaries prove the search."""
+    users: dict[str, int] = {}
+    for app, settings in apps.items():
+        user = settings.get("user", f"app-{app}")
+        units = host.check_output(
+            f"systemctl list-units --state=running --plain --no-legend 'app-{app}@*' 'app-{app}-*@*'"
+        )
+        for unit in (line.split()[0] for line in units.splitlines()):
+            if host.check_output(f"systemctl show -P User '{unit}'") == user:
+                users[f"{user} {unit}"] = main_pid(host, unit)
+        users |= {f"{user} outside": 0, f"pkg-{app} outside": 0}
+    canaries = [path.format(other=next(iter(apps))) for path in CANARIES]
+    made = "; ".join(f"mkdir -p {Path(path).parent}; echo x > {path}; chmod 644 {path}" for path in canaries)
+    script = shlex.quote(Path(__file__).with_name("walk.py").read_text())
+    walk = f"/opt/saltern/salt/bin/python -c {script} {shlex.quote(json.dumps(users))}".replace("%", "%%")
+    try:
+        host.check_output(f"{made}; chmod 755 /var/lib/walk")
+        found = json.loads(host.check_output(walk))
+    finally:
+        host.check_output(f"rm -rf /var/lib/walk {' '.join(canaries)}")
+    seen, strange = set(), {}
+    for who, lists in found.items():
+        user, _, where = who.partition(" ")
+        app = next((one for one in apps if user in (apps[one].get("user", f"app-{one}"), f"pkg-{one}")), None)
+        inside = where != "outside"
+        own = (
+            rf"/(srv/apps|var/lib/apps|run/apps)/{app}/(releases/.*|media.*|[^/]+\.sock)?",
+            rf"/var/lib/apps/{app}(/.*)?",
+        )
+        own = (*own, rf"/run/apps/{app}", rf"/srv/apps/{app}/media")
+        allowed = {
+            "reads": (*own, *DEBIANS_OWN, r"/run/systemd/journal/.*", *(() if inside else OUTSIDE_TOO), r"/tmp/.*"),
+            "writes": (*own, *(WRITES if inside else WRITES_OUTSIDE)),
+            "connects": (
+                *own,
+                LINKS,
+                *(CONNECTS if inside else CONNECTS_OUTSIDE),
+                *([r".*:\d+"] if user[:4] == "pkg-" else []),
+            ),
+        }
+        for kind, paths in lists.items():
+            odd = [path for path in paths if not any(re.fullmatch(one, path) for one in allowed[kind])]
+            seen |= set(odd) & set(canaries)
+            if left := sorted(set(odd) - set(canaries)):
+                strange[f"{who} {kind}"] = left[:20]
+    assert strange == {}
+    assert seen == set(canaries), "a world-readable secret or lock was not found, so this proves nothing"

@@ -80,7 +80,9 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    return Host(tmp_path, load("_modules", "daemon"))
+    daemon = load("_modules", "daemon")
+    daemon.__utils__ = {"secrettext.printable": load("_utils", "secrettext").printable}  # type: ignore[attr-defined]
+    return Host(tmp_path, daemon)
 
 
 def test_a_started_daemon_is_fresh_and_recorded(host: Host) -> None:
