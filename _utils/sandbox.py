@@ -282,21 +282,24 @@ def run(
         if secrets:
             walls["environment_file"] = stack.enter_context(_environment_file(name, secrets))
         line = command(name, argv, **walls)
-        _end(name)
         root = ROOTS / name
+        if root.exists():  # what a killed run has left; whoever ends in order takes it away
+            _end(name)
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         printed: Any = out or stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 20))
         said = stack.enter_context(tempfile.TemporaryFile())
         given = stack.enter_context(tempfile.TemporaryFile())
         given.write(stdin)
         given.seek(0)
-        began, seconds = time.monotonic(), walls.get("seconds", 600)
+        began, seconds, ended = time.monotonic(), walls.get("seconds", 600), False
         try:
             code, problem = _watch(line, given, printed, said, most, disk)
+            ended = not problem
             if code and not problem and time.monotonic() - began >= seconds:
                 problem = f"not done after {seconds} seconds"
         finally:
-            _end(name)
+            if not ended:
+                _end(name)
             with contextlib.suppress(OSError):  # else the next run has it
                 _remove_empty(root)
         if not problem and code == 0:
