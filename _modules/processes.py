@@ -108,7 +108,7 @@ def service_text(
     lines = [
         "[Unit]",
         f"Description={app}, {name}, release %i",
-        "After=network.target nftables.service postgresql.service redis-server.service",
+        "After=network.target nftables.service postgresql.service redis-server.service redis-server@cache.service",
         "StartLimitIntervalSec=0",
         "",
         "[Service]",

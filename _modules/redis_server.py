@@ -32,6 +32,7 @@ __virtualname__ = "redis_server"
 OWN_PASSWORDS = {"saltern-admin": Path("/etc/redis/admin.pass"), "saltern-health": Path("/etc/redis/health.pass")}
 #: The password that all apps shared before each had its own; there until nobody uses it any more.
 LEGACY = Path("/etc/redis/password.conf")
+FIREWALL = "/etc/nftables.conf"
 EXPECTED = Path("/var/lib/saltern/redis")
 TLS = "/etc/redis/tls"
 PROGRAM = "/usr/bin/redis-server"
@@ -82,8 +83,10 @@ def legacy() -> dict[str, Any]:
         port = re.search(r"^port (\d+)$", Path(files("broker")["config"]).read_text(encoding="utf-8"), re.MULTILINE)
     except FileNotFoundError:
         return {}
-    settings = __pillar__["redis"]
-    if not password or not port or int(port[1]) in (0, settings["broker_port"], settings["cache_port"]):
+    settings = __pillar__.get("redis")
+    if not settings or not password or not port:
+        return {}
+    if int(port[1]) in (0, settings["broker_port"], settings["cache_port"]):
         return {}
     plain = re.sub(r"\\(.)", r"\1", password[1])
     return {"port": int(port[1]), "hash": __utils__["redisfiles.hashed"](plain)}
@@ -538,6 +541,23 @@ def legacy_used_by(plan: bool = False) -> list[str]:
     return sorted((using | (others - moved)) - (here if plan else set()))
 
 
+def with_legacy(wiring: dict[str, Any]) -> dict[str, Any]:
+    """Return what the firewall is told, with the old port for the apps on this host while it is still in use.
+
+    Args:
+        wiring: ``wiring:base`` of the pillar.
+
+    Example:
+        salt-call redis_server.with_legacy '{egress: {callers: []}}'
+    """
+    port = legacy().get("port")
+    if not port:
+        return wiring
+    here = {"to": "127.0.0.1", "ports": [port], "protocol": "tcp"}
+    callers = [{**caller, "links": [*caller["links"], here]} for caller in wiring["egress"]["callers"]]
+    return {**wiring, "egress": {**wiring["egress"], "callers": callers}}
+
+
 def end_legacy() -> list[str]:
     """Let nobody in any more with the shared password: in the running broker first, then in its files.
 
@@ -560,6 +580,10 @@ def end_legacy() -> list[str]:
     write(broker["config"], text)
     write_users("broker")  # the configuration has no port for them any more, so they are none now
     __salt__["daemon.adopt"](broker["unit"], inputs("broker"))
+    rules = __salt__["firewall.wanted"](__pillar__["wiring"]["base"])["rules"]
+    __salt__["firewall.load"](rules)
+    write(FIREWALL, rules, 0o644, "root")
+    __salt__["daemon.adopt"]("nftables.service", [FIREWALL])
     LEGACY.unlink()
     return left
 

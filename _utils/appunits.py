@@ -88,7 +88,7 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
             MARK,
             "[Unit]",
             f"Description={app}, release %i",
-            "After=network.target nftables.service postgresql.service redis-server.service",
+            "After=network.target nftables.service postgresql.service redis-server.service redis-server@cache.service",
             "StartLimitIntervalSec=0",
             "",
             "[Service]",

@@ -1,4 +1,4 @@
-{%- set wiring = pillar['wiring']['base'] %}
+{%- set wiring = salt['redis_server.with_legacy'](pillar['wiring']['base']) %}
 {%- set runs = wiring['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
 {%- set builds = wiring['egress']['builds']['apps'] %}
 {#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}
