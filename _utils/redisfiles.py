@@ -40,8 +40,10 @@ APP_RULES = (
     # harm everybody, or tell the names of others' keys, and Django's name of a session's key is the session's secret.
     " -@admin -@dangerous -function -fcall -fcall_ro -scan -randomkey -dbsize -pubsub -memory -lolwut"
 )
-#: What a health check or a collector of metrics asks.
-HEALTH_RULES = "-@all +ping +info +auth +hello +quit +client|setname +client|setinfo +latency|latest +slowlog|len"
+#: What a health check or a collector of metrics asks, and what ends a script that holds everybody up.
+HEALTH_RULES = (
+    "-@all +ping +script|kill +info +auth +hello +quit +client|setname +client|setinfo +latency|latest +slowlog|len"
+)
 ADMIN, HEALTH = "saltern-admin", "saltern-health"
 
 
@@ -334,18 +336,29 @@ def hidden(found: dict[str, dict[str, str | None]]) -> dict[str, dict[str, str |
     return {name: {**values, "old": "(not shown)"} if name in _HIDDEN else values for name, values in found.items()}
 
 
-def by_user(listed: list[str]) -> dict[str, str]:
-    """Return the answer to ACL LIST by user: each user's rules.
+def by_user(listed: list[str], version: tuple[int, int] = (8, 0)) -> dict[str, str]:
+    """Return the answer to ACL LIST by user: each user's rules, in a form that can be compared.
+
+    Redis 7.0 works them out from what a user may do: categories, then single commands, in an order that is another one
+    in each process. Newer ones repeat them as they were given, and there the order has a meaning.
 
     Args:
         listed: lines such as ``user demo on #... ~demo:*``.
+        version: of the server.
 
     Example:
-        >>> by_user(["user demo on ~demo:*"])
-        {'demo': 'on ~demo:*'}
+        >>> by_user(["user demo on sanitize-payload ~demo:* -@all +set +get"], (7, 0))
+        {'demo': 'on ~demo:* -@all +get +set'}
     """
-    split = [line.split(" ", 2) for line in listed]
-    return {words[1]: words[2] if len(words) > 2 else "" for words in split}
+    found = {}
+    for line in listed:
+        # What is the default is written, or not, by the way in which a user was made.
+        words = [word for word in line.split()[2:] if word != "sanitize-payload"]
+        if version < (7, 2):
+            single = [word for word in words if word[0] in "+-" and word[1:2] != "@"]
+            words = [*(word for word in words if word not in single), *sorted(single)]
+        found[line.split()[1]] = " ".join(words)
+    return found
 
 
 def shown(rules: str | None) -> str | None:

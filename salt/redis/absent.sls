@@ -1,4 +1,7 @@
 # The fleet has taken this role from the host. The data in /var/lib/redis stay.
+redis-unblock.service:
+  daemon.dead: []
+
 redis-server.service:
   daemon.dead: []
 

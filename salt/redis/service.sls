@@ -37,6 +37,43 @@ include:
       - daemon: {{ files['unit'] }}
 {%- endfor %}
 
+# Redis has no limit for a script, and one thread.
+/usr/local/lib/saltern:
+  file.directory:
+    - user: root
+    - group: root
+    - mode: '0755'
+
+/usr/local/lib/saltern/redis-unblock.py:
+  file.managed:
+    - source: salt://redis/files/redis-unblock.py
+    - user: root
+    - group: root
+    - mode: '0644'
+    - require:
+      - file: /usr/local/lib/saltern
+
+/etc/systemd/system/redis-unblock.service:
+  file.managed:
+    - source: salt://redis/files/redis-unblock.service
+    - template: jinja
+    - user: root
+    - group: root
+    - mode: '0644'
+    - context:
+        sockets: {{ [salt['redis_server.files']('broker')['socket'], salt['redis_server.files']('cache')['socket']] | json }}
+
+redis-unblock.service:
+  daemon.running:
+    - inputs:
+      - /usr/local/lib/saltern/redis-unblock.py
+      - /etc/redis/health.pass
+    - require:
+      - redis_server: cache
+    - watch:
+      - file: /usr/local/lib/saltern/redis-unblock.py
+      - file: /etc/systemd/system/redis-unblock.service
+
 # Hosts that an older Saltern made. By then the apps here have releases with users of their own.
 the shared password of Redis:
   redis_server.retired:

@@ -456,7 +456,7 @@ def test_rules_that_somebody_flushed_come_back(host) -> None:
 def daemons(host) -> list[str]:
     """The long-running services that this fleet's roles brought."""
     patterns = "'app-*' nginx.service haproxy.service keepalived.service 'postgresql@*' redis-server.service"
-    patterns += " redis-server@cache.service"
+    patterns += " redis-server@cache.service redis-unblock.service"
     patterns += " ssh.service salt-minion.service salt-master.service"
     listed = host.check_output(f"systemctl list-units --state=running --plain --no-legend {patterns} | cut -d' ' -f1")
     return listed.split()

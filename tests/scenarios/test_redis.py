@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,7 @@ def sh(host: Host, command: str) -> str:
 
 
 def admin(host: Host, server: str, *words: str) -> str:
-    said = f"redis-cli --no-auth-warning --user saltern-admin -s {SOCKETS[server]} {shlex.join(words)} 2>&1"
+    said = f"timeout 15 redis-cli --no-auth-warning --user saltern-admin -s {SOCKETS[server]} {shlex.join(words)} 2>&1"
     return sh(host, f'REDISCLI_AUTH="$(cat /etc/redis/admin.pass)" {said}')
 
 
@@ -130,6 +131,24 @@ def test_a_cache_that_one_app_fills_loses_no_task_of_another(one: Host, intruder
     assert filled.returncode == 0, filled.stderr
     evicted = admin(one, "cache", "info", "stats")
     assert "evicted_keys:0\r" not in evicted + "\r" and "evicted_keys:0\n" not in evicted, "it was not full"
+    assert within(one, "broker", 1, "redis.call('llen', 'demo:waiting')") == held
+    assert within(one, "broker", 1, "redis.call('del', 'demo:waiting')") == "1"
+
+
+@pytest.mark.slow("bookworm")
+@pytest.mark.parametrize("script", ["while true do end", "redis.call('set', 'intruder:x', 1) while true do end"])
+def test_an_endless_script_is_ended_and_loses_no_task_of_another(one: Host, intruder, script: str) -> None:
+    """Redis has one thread and no limit for a script; one that has written goes with the server, which comes back."""
+    held = waiting(one)
+    command = f"redis-cli --no-auth-warning --user {INTRUDER} {TLS} -p {PORTS['broker']} eval {shlex.quote(script)} 0"
+    sh(one, f"REDISCLI_AUTH={PASSWORD} systemd-run --quiet --collect -E REDISCLI_AUTH sh -c {shlex.quote(command)}")
+    time.sleep(1)
+    assert "PONG" not in sh(one, f"timeout 1 redis-cli -s {SOCKETS['broker']} ping"), (
+        "it is not deaf, so this proves nothing"
+    )
+    until = time.monotonic() + 30
+    while admin(one, "broker", "ping") != "PONG" and time.monotonic() < until:
+        time.sleep(0.5)
     assert within(one, "broker", 1, "redis.call('llen', 'demo:waiting')") == held
     assert within(one, "broker", 1, "redis.call('del', 'demo:waiting')") == "1"
 

@@ -25,6 +25,7 @@ def running(host: Host) -> set[str]:
         "nginx.service",
         "redis-server.service",
         "redis-server@cache.service",
+        "redis-unblock.service",
         "postgresql@*",
         "app-*",
     ]
