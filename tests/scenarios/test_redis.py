@@ -12,6 +12,9 @@ import pytest
 from lab.apply import apply, explain
 from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST
+from lab.lab import Lab
+from saltern.load import load_site
+from saltern.secrets import generate_secrets
 
 SOCKETS = {"broker": "/run/redis/admin.sock", "cache": "/run/redis-cache/admin.sock"}
 PORTS = {"broker": 6380, "cache": 6381}
@@ -206,3 +209,22 @@ def test_a_server_that_does_not_know_root_any_more_is_started_anew(one: Host) ->
     assert healed.changed == ["cache"]
     assert admin(one, "cache", "ping") == "PONG"
     assert apply(one).changed == []
+
+
+@pytest.mark.slow("bookworm")
+def test_a_renewed_certificate_is_read_while_the_servers_run(one: Host, lab: Lab) -> None:
+    """They go on, and so do their clients; the plan says so."""
+    pids = sh(one, "pgrep -x redis-server")
+    serial = "openssl x509 -noout -serial"
+    shown = f"openssl s_client -connect 127.0.0.1:{{}} </dev/null 2>/dev/null | {serial}"
+    before = {server: sh(one, shown.format(port)) for server, port in PORTS.items()}
+    generate_secrets(load_site(lab.site), renew=["tls"])
+    planned = plan(one)
+    for unit in ("redis-server.service", "redis-server@cache.service"):
+        assert planned[unit]["changes"]["process"]["new"] == "reloaded"
+    healed = apply(one)
+    assert healed.ok, explain(healed)
+    now = sh(one, f"{serial} -in /etc/redis/tls/host.crt")
+    for server, port in PORTS.items():
+        assert sh(one, shown.format(port)) == now != before[server]
+    assert sh(one, "pgrep -x redis-server") == pids

@@ -1,7 +1,7 @@
 """Ends scripts that make a Redis of this host deaf to everybody else; run by redis-unblock.service.
 
 Redis has one thread, and no limit for a script (EVAL). After five seconds of one it says BUSY, and then takes the word
-to kill it; a script that has written something can only be ended with the server itself. That loses nothing but what the
+to kill it; a script that has written something can only be ended with the server itself. That loses only what the
 script did: what a script writes is logged when it ends.
 """
 
