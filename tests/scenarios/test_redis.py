@@ -96,9 +96,8 @@ def test_an_app_neither_reads_nor_writes_what_another_has(one: Host, intruder) -
         assert as_intruder(one, server, "set", "intruder:x", "its own", number=number) == "OK"
         for words in (*WRITES, *READS):
             said = as_intruder(one, server, *(word.replace("KEY", key) for word in words), number=number)
-            assert "NOPERM" in said or "ACL failure" in said or "permission" in said.lower(), (
-                f"{words} on {server}: {said}"
-            )
+            refused = any(no in said for no in ("NOPERM", "no permissions", "can't access", "ACL failure"))
+            assert refused, f"{words} on {server}: {said}"
         after = within(one, server, number, f"redis.sha1hex(redis.call('dump', '{key}'))")
         assert after == before
 
@@ -107,7 +106,9 @@ def test_an_app_without_a_need_has_no_way_in(one: Host) -> None:
     """Bugsink declares none: no user, no password, no address, and the firewall lets its account to no port."""
     for server in SOCKETS:
         assert "app-bugsink" not in admin(one, server, "acl", "users")
-    release = "/srv/apps/bugsink/releases/*"
+    # Releases of an older Saltern that are kept have the password that is good no more.
+    serving = "systemctl list-units --plain --no-legend 'app-bugsink@*' | cut -d' ' -f1"
+    release = f"/srv/apps/bugsink/releases/$({serving} | sed 's/.*@//; s/.service//')"
     assert sh(one, f"ls {release}/env"), "there is no release, so this proves nothing"
     assert sh(one, f"grep -riE 'redis|CACHE_|BROKER_' {release}/env; find /var/lib/apps/bugsink -name '*redis*'") == ""
     call = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 3)"
