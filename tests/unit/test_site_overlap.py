@@ -33,6 +33,7 @@ WITHOUT_ROTATION = {
     "ending": "no secret: what is being taken away",
     "apps": "holds the secrets of each app",
     "build_key": "by hand: renamed to build_key_before it stays good (docs/roles/builder.md)",
+    "build_keys": "no secret: the public halves of both",
     "build_key_before": "the one before, until somebody takes it out",
     "redis_password": "from the time when all apps shared one; it is handed to nobody",
 }
