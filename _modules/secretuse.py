@@ -17,7 +17,7 @@ KEYS = {
     "redis": "redis_password",
     "secret_key": "secret_key",
 }
-REPLICATION, REPLICATION_KEY = "replication", "replication_password"
+REPLICATION = "replication"
 MEANT_TO_BE_OLD = "SECRET_KEY_FALLBACKS"
 
 
@@ -64,7 +64,7 @@ def old(kind: str, app: str | None = None) -> list[str]:
         salt '*' secretuse.old database demo
     """
     found = _sessions(kind, app)
-    previous = _held(app).get("previous", {}).get(KEYS.get(kind, REPLICATION_KEY))
+    previous = _held(app).get("previous", {}).get(KEYS.get(kind))
     if app and previous:
         found += _processes(__pillar__["apps"][app]["user"], previous)
     return found

@@ -134,8 +134,8 @@ def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
     stays good and the release that serves goes on serving; the same command then goes on where it was.
 
     Args:
-        what: an app and one of its secrets (`demo database`, `owner`, `redis`, `secret_key`); or `replication`, `ca`
-            (the certificate authority), `tls` (all hosts' certificates), `edge` (that of the apps' names).
+        what: an app and one of its secrets (`demo database`, `owner`, `redis`, `secret_key`); or `replication`,
+            `build_key`, `ca` (the certificate authority), `tls` (all hosts' certificates), `edge` (of apps' names).
         step: for a site with several hosts: `begin` or `end` only writes the site's files; apply all hosts after each.
         finish: end at once what is kept for some days, an old SECRET_KEY: sessions that only it has signed end, too.
 

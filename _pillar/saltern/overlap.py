@@ -49,6 +49,7 @@ KINDS = (
     Kind("redis", "redis_password"),
     Kind("secret_key", "secret_key", size=SECRET_KEY_BYTES, days=FALLBACK_DAYS),
     Kind("replication", "replication_password", of_app=False, login=True),
+    Kind("build_key", "build_key", of_app=False),
 )
 
 

@@ -119,6 +119,7 @@ class SharedPrevious(Model):
     replication_password: Password | None = Field(
         default=None, description="The password of the other replication role."
     )
+    build_key: Password | None = Field(default=None, description="What builds were signed with; hosts trust both.")
 
 
 class AppSecrets(Model):
@@ -179,9 +180,6 @@ class Shared(Model):
         None, description="Password of the Postgres role that replicas read with; made when there is a replica."
     )
     build_key: Password | None = Field(None, description="What the builder signs builds with.")
-    build_key_before: Password | None = Field(
-        None, description="What it signed with before: good until you take it out (docs/roles/builder.md)."
-    )
     previous: SharedPrevious = Field(
         SharedPrevious(), description="What they were before, while both are good; kept by `site.rotate`."
     )

@@ -320,11 +320,11 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
         new["edge"] = {"cert": pair.cert, "key": pair.key}
     if "replication_password" in need.top:
         new["replication_password"] = shared.replication_password
-        new |= _overlap_part(shared, ["replication_password"])
     if "build_key" in need.top:
         new["build_key"] = shared.build_key
     if "build_keys" in need.top:
-        new["build_keys"] = [build_public(key) for key in (shared.build_key, shared.build_key_before) if key]
+        new["build_keys"] = [build_public(key) for key in (shared.build_key, shared.previous.build_key) if key]
+    new |= _overlap_part(shared, [kind.key for kind in KINDS if not kind.of_app and kind.key in need.top])
     if need.apps:
         new["apps"] = {name: _app_part(shared, name, keys) for name, keys in need.apps.items()}
     if new != had or notes:

@@ -178,12 +178,13 @@ def test_the_authority_and_all_certificates_are_replaced(lab: Lab, host: Host, r
 
 
 @SLOW
-def test_certificates_of_host_and_edge_are_replaced(lab: Lab, host: Host) -> None:
+def test_certificates_of_host_and_edge_and_the_key_of_builds_are_replaced(lab: Lab, host: Host) -> None:
     load = front_door(lab)
     with load.running():
         time.sleep(2)
         for what in ("edge", "tls"):
             assert any("asked for" in line for line in rotated(host, what))
+        assert "replaced" in rotated(host, "build_key")[0]
     proven(load)
 
 

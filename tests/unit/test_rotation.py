@@ -124,6 +124,14 @@ def test_a_rotation_killed_at_any_step_goes_on(
     assert len({old, now}) == 2 and world.applies <= 4
 
 
+def test_the_key_that_signs_builds_is_replaced_and_both_are_trusted_meanwhile(world: World) -> None:
+    trusted: list[int] = []
+    before = world.host_file()["build_keys"]
+    deeds = Deeds(list, lambda: trusted.append(len(world.host_file()["build_keys"])), lambda _: [])
+    assert rotate(world.site, ["build_key"], deeds) == ["build_key: replaced; the old one is good nowhere"]
+    assert trusted == [2, 1] and before[0] not in world.host_file()["build_keys"]
+
+
 def test_an_old_signing_key_stays_for_its_days(world: World) -> None:
     (said,) = rotate(world.site, ["blog", "secret_key"], world.deeds)
     assert "The old one is good until 20" in said and "finish=True" in said
@@ -173,7 +181,9 @@ def test_an_edit_by_hand_is_brought_to_its_end(world: World) -> None:
     "words", [["blog", "databas"], ["blog"], [], ["nope", "database"], ["replication"], ["blog", "database", "x"]]
 )
 def test_what_does_not_exist_is_told_with_what_does(world: World, words: list[str]) -> None:
-    with pytest.raises(RotationError, match=r"there are: blog database, blog owner, blog redis, blog secret_key, ca"):
+    with pytest.raises(
+        RotationError, match=r"there are: blog database, blog owner, blog redis, blog secret_key, build_key, ca"
+    ):
         rotate(world.site, words, world.deeds)
 
 

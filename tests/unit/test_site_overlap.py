@@ -32,9 +32,7 @@ WITHOUT_ROTATION = {
     "logins": "no secret: which of two roles is in force",
     "ending": "no secret: what is being taken away",
     "apps": "holds the secrets of each app",
-    "build_key": "by hand: renamed to build_key_before it stays good (docs/roles/builder.md)",
-    "build_keys": "no secret: the public halves of both",
-    "build_key_before": "the one before, until somebody takes it out",
+    "build_keys": "public halves of build_key",
     "redis_password": "from the time when all apps shared one; it is handed to nobody",
 }
 # Without a scenario of one host, with the reason; the unit tests here and in test_rotation.py have all of them.
