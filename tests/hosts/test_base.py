@@ -271,7 +271,7 @@ def test_each_app_calls_what_is_declared_for_it_and_nothing_else(
     """As the app's account, to all that listens in the fleet, over loopback too; and to what is nobody's business."""
     checked = load_site(site)
     if host.fleet_id not in checked.fleet.running_apps:
-        assert "chain output" not in host.run("nft list table inet saltern").stdout
+        assert "chain calls_" not in host.run("nft list table inet saltern").stdout
         return
     shared = [checked.fleet.virtual_address] if checked.fleet.virtual_address else []
     addresses = ["127.0.0.1", *shared, *(entry["address"] for entry in fleet["hosts"].values())]
