@@ -166,7 +166,8 @@ def test_an_owners_code_never_runs_as_postgres(one: Host, owner: Owner, traps: N
     )
     superuser(
         one,
-        "DROP TABLE IF EXISTS public.restored; CREATE TABLE public.restored (id int); REVOKE ALL ON public.notes_note FROM demo",
+        "DROP TABLE IF EXISTS public.restored; CREATE TABLE public.restored (id int);"
+        "REVOKE ALL ON public.notes_note FROM demo",
         "demo",
     )
     planned, done = apply(one, plan=True), apply(one)
