@@ -19,6 +19,8 @@ ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
+LIMITS = Path("/proc/1/limits")
+MOST_FILES = 1048576  # LimitNOFILE of HAProxy's unit
 LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
 
@@ -34,6 +36,29 @@ def listen() -> list[str]:
             salt-call edge.listen
     """
     return [":%s", *([":::%s v6only"] if IPV6.exists() else [])]
+
+
+def limits() -> dict[str, int]:
+    """Answers the limits of role edge, those that follow from the host's memory worked out.
+
+    Raises:
+        CommandExecutionError: the site wants more connections than the host lets a process have; it would not start.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.limits
+    """
+    told = dict(__pillar__["edge"])
+    files = _open_files()
+    if (told["max_connections"] or 0) > __utils__["edgelimits.most_by_files"](files):
+        most = __utils__["edgelimits.most_by_files"](files)
+        text = f"edge.max_connections is {told['max_connections']}; this host lets a process open {files} files: {most}"
+        raise CommandExecutionError(f"{text} connections at most")
+    found = __utils__["edgelimits.connections"](__grains__["mem_total"], told["memory_share"], files)
+    most = told["max_connections"] or found
+    each = told["connections_per_address"] or __utils__["edgelimits.per_address"](most)
+    return told | {"max_connections": most, "connections_per_address": each}
 
 
 def client_headers(proxy: str) -> list[Any]:
@@ -222,6 +247,12 @@ def sees(app: str) -> str:
     if settings["version_path"] and len(answers) != 1:
         raise CommandExecutionError(f"{app}: hosts serve different releases: {' and '.join(sorted(answers))}")
     return answers.pop() if settings["version_path"] else f"{path} is well"
+
+
+def _open_files() -> int:
+    """What systemd can give a service: in a container, what it has itself."""
+    found = re.search(r"(?m)^Max open files +\d+ +(\d+)", LIMITS.read_text())
+    return min(int(found[1]), MOST_FILES) if found else MOST_FILES
 
 
 def _through_haproxy(name: str, path: str) -> tuple[int, str]:

@@ -77,6 +77,7 @@ def check(files: Files) -> list[Problem]:
         _urls,
         _ports,
         _windows,
+        _spool,
         _workers,
         _units,
         _egress,
@@ -352,6 +353,15 @@ def _openings(files: Files) -> Iterator[tuple[str, int, Opening]]:
         for number, entry in enumerate(written if isinstance(written, list) else []):
             with contextlib.suppress(ValidationError):
                 yield app, number, Opening.model_validate({"to": entry} if isinstance(entry, str) else entry)
+
+
+def _spool(files: Files) -> Iterator[Problem]:
+    """One body must have room."""
+    web = files.merged.get("web", {})
+    most, spool = web.get("body_max_mb"), web.get("spool_mb")
+    if type(most) is type(spool) is int and 0 < spool < most <= 10240:
+        text = f"a body may have body_max_mb ({most}), and this is the room for all of them; take at least as much"
+        yield files.settings.problem(("web", "spool_mb"), text)
 
 
 def _ports(files: Files) -> Iterator[Problem]:

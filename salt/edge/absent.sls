@@ -2,6 +2,9 @@
 include:
   - edge.keepalived_absent
 
+saltern-edge-sweep.service:
+  daemon.dead: []
+
 haproxy.service:
   daemon.dead:
     - require:

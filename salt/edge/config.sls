@@ -33,6 +33,16 @@ haproxy:
     - require:
       - pkg: haproxy
 
+# Networks without limits per address, one a line: a line of the configuration holds 64 words.
+/etc/haproxy/unlimited.lst:
+  file.managed:
+    - contents: {{ (pillar['edge']['unlimited_from'] | join('\n') ~ '\n') | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - require:
+      - pkg: haproxy
+
 /etc/haproxy/haproxy.cfg:
   file.managed:
     - source: salt://edge/files/haproxy.cfg
@@ -42,7 +52,7 @@ haproxy:
     - mode: '0644'
     - check_cmd: /usr/sbin/haproxy -c -q -f
     - context:
-        edge: {{ pillar['edge'] | json }}
+        edge: {{ salt['edge.limits']() | json }}
         webs: {{ pillar['wiring']['edge']['webs'] | json }}
         apps: {{ pillar['apps'] | json }}
         out: {{ salt['edge.out']() | json }}
@@ -54,6 +64,7 @@ haproxy:
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem
       - file: /etc/haproxy/hosts.map
+      - file: /etc/haproxy/unlimited.lst
       - file: /etc/saltern/tls/ca.crt
       - file: /etc/saltern/tls/host.crt
       - file: /etc/saltern/tls/host.key

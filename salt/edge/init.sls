@@ -2,4 +2,5 @@
 include:
   - edge.config
   - edge.service
+  - edge.sweep
   - edge.keepalived

@@ -16,6 +16,7 @@ haproxy.service:
     - inputs:
       - /etc/haproxy/haproxy.cfg
       - /etc/haproxy/hosts.map
+      - /etc/haproxy/unlimited.lst
       - /etc/haproxy/tls/edge.pem
       - /etc/saltern/tls
     - require:
@@ -27,4 +28,5 @@ haproxy.service:
       - file: /etc/saltern/tls/host.crt
       - file: /etc/saltern/tls/host.key
       - file: /etc/haproxy/hosts.map
+      - file: /etc/haproxy/unlimited.lst
       - file: /etc/haproxy/haproxy.cfg

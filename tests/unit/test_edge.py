@@ -13,13 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from jinja2 import Template
 from salt.exceptions import CommandExecutionError
 
 from tests.unit.contracts import ROOT, load
 
 CHECK_SECONDS = 2
-SETTINGS = {"http_port": 80, "https_port": 443}
+SETTINGS = {
+    **yaml.safe_load((ROOT / "pillar/edge.sls").read_text())["edge"],
+    "max_connections": 4096,
+    "connections_per_address": 65,
+}
 
 
 @dataclass
@@ -53,7 +58,10 @@ class Haproxy:
 
     def rendered(self) -> str:
         """HAProxy's configuration as an apply writes it now."""
-        app = {"hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200}
+        app = {
+            "hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200,
+            "static_url": "/static/", "media_url": None, "workers": 2, "threads": 4,
+        }  # fmt: skip
         names = sorted({host for _, host in self.servers})
         webs = [{"host": host, "name": f"{host}.x.test", "address": "192.0.2.1", "port": 80} for host in names]
         return haproxy_configuration({"demo": app, "shop": app}, webs, self.module.out())

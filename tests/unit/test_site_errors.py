@@ -460,6 +460,55 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     ),
     "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 65535"]),
     "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 65535"]),
+    "a connection for nobody": (
+        put(SETTINGS, "edge", "connections_per_address", value=0), SETTINGS, "edge.connections_per_address", ["1 to"],
+    ),
+    "limit as text": (
+        put(SETTINGS, "edge", "requests_per_second", value="100/s"), SETTINGS, "edge.requests_per_second", ["1 to"],
+    ),
+    "no limit at all": (
+        put(SETTINGS, "edge", "requests_at_once", value=None), SETTINGS, "edge.requests_at_once", ["1 to 100000"],
+    ),
+    "busy limit of nothing": (
+        put(SETTINGS, "edge", "requests_per_second_busy", value=0), SETTINGS, "edge.requests_per_second_busy", ["1 to"],
+    ),
+    "negative connections a second": (
+        put(SETTINGS, "edge", "new_connections_per_second", value=-1),
+        SETTINGS, "edge.new_connections_per_second", ["1 to"],
+    ),
+    "files as a fraction": (
+        put(SETTINGS, "edge", "files_per_second", value=0.5), SETTINGS, "edge.files_per_second", ["a whole number"],
+    ),
+    "files at once": (put(SETTINGS, "edge", "files_at_once", value=0), SETTINGS, "edge.files_at_once", ["1 to"]),
+    "bodies at once": (put(SETTINGS, "edge", "bodies_at_once", value=0), SETTINGS, "edge.bodies_at_once", ["1 to"]),
+    "too many connections": (
+        put(SETTINGS, "edge", "max_connections", value=500_000), SETTINGS, "edge.max_connections", ["400000", "null"],
+    ),
+    "edge's memory": (
+        put(SETTINGS, "edge", "memory_share", value=0), SETTINGS, "edge.memory_share", ["0.01 to 0.9"],
+    ),
+    "unlimited without a network": (
+        put(SETTINGS, "edge", "unlimited_from", value=["office"]), SETTINGS, "edge.unlimited_from.0", ["192.0.2.0/24"],
+    ),
+    "refused for ever": (
+        put(SETTINGS, "edge", "refuse_seconds", value=86400), SETTINGS, "edge.refuse_seconds", ["1 to 3600"],
+    ),
+    "headers for ever": (
+        put(SETTINGS, "edge", "header_seconds", value=301), SETTINGS, "edge.header_seconds", ["1 to 300"],
+    ),
+    "bodies for ever": (put(SETTINGS, "edge", "body_seconds", value=0), SETTINGS, "edge.body_seconds", ["1 to 86400"]),
+    "answers cut short": (
+        put(SETTINGS, "edge", "answer_seconds", value=29), SETTINGS, "edge.answer_seconds", ["30 to 604800"],
+    ),
+    "silence for ever": (
+        put(SETTINGS, "edge", "silence_seconds", value=0), SETTINGS, "edge.silence_seconds", ["1 to 3600"],
+    ),
+    "idle too long": (put(SETTINGS, "edge", "idle_seconds", value=301), SETTINGS, "edge.idle_seconds", ["1 to 300"]),
+    "no body at all": (put(SETTINGS, "web", "body_max_mb", value=0), SETTINGS, "web.body_max_mb", ["1 to 10240"]),
+    "spool as text": (put(SETTINGS, "web", "spool_mb", value="4G"), SETTINGS, "web.spool_mb", ["1 to 1048576"]),
+    "a body larger than the spool": (
+        put(SETTINGS, "web", "spool_mb", value=9), SETTINGS, "web.spool_mb", ["body_max_mb (10)", "at least"],
+    ),
     "share too high": (
         put(SETTINGS, "postgres", "memory_share", value=1.5), SETTINGS, "postgres.memory_share", ["0.05 to 0.9"],
     ),

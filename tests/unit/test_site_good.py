@@ -206,9 +206,9 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "cache_maxmemory_mb": 128,
             "max_clients": 4096,
         },
-        "web": {"port": 8080},
+        "web": {"port": 8080, "body_max_mb": 10, "spool_mb": 4096},
         "worker": {"start_seconds": 3, "stop_seconds": 60},
-        "edge": {"http_port": 80, "https_port": 443},
+        "edge": yaml.safe_load((DEFAULTS / "edge.sls").read_text())["edge"],
         "apps": {
             "demo": {
                 "source": {"directory": "demo", "git": None, "revision": None, "requirement": None},

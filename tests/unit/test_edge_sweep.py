@@ -1,0 +1,80 @@
+"""Requests that take too long in all are ended, by the words of HAProxy 2.6 and 3.0."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+
+from tests.unit.contracts import ROOT
+
+
+def loaded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("edge_sweep", ROOT / "salt/edge/files/sweep.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sweep = loaded()
+LINE = "{}: proto=tcpv4 src=10.77.6.1:49546 fe={} be=app_demo srv=app1 ts=00 epoch=0 age={} calls=2 rate=0 cpu=0 lat=0"
+LISTING = "\n".join(
+    [
+        LINE.format("0x55a1", "https", "1m5s"),
+        LINE.format("0x55a2", "https", "2s"),
+        LINE.format("0x55a3", "GLOBAL", "3d"),
+        LINE.format("0x55a4", "http", "1h2m"),
+        "0x55a5: proto=unix_stream src=unix:1 fe=GLOBAL be=<NONE> srv=<none> ts=00 age=9h",
+        "",
+    ]
+)
+DETAIL = """0x55a1: [26/Nov/2026:02:00:00] id=0x1 proto=tcpv4 source=10.77.6.1:49546
+  flags=0x4ce, conn_retries=0, conn_exp=<NEVER> conn_et=0x000 srv_conn=0x1, pend_pos=(nil) waiting=0 epoch=0
+  frontend=https (id=6 mode=http), listener=? (id=1) addr=10.77.6.11:443
+  txn=0x1 flags=0x40 meth=3 status={} req.st={} rsp.st={} req.f=0x5c rsp.f=0x00
+  age={}
+"""
+
+
+@pytest.mark.parametrize(("age", "seconds"), [("0s", 0), ("59s", 59), ("1m5s", 65), ("2h3m", 7380), ("1d1h", 90000)])
+def test_an_age_in_haproxys_words(age: str, seconds: int) -> None:
+    assert sweep.seconds(age) == seconds
+
+
+def test_only_visitors_requests_are_looked_at() -> None:
+    assert sweep.older(LISTING, 60) == ["0x55a4", "0x55a1"]
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "age", "ends"),
+    [
+        ("-1", "MSG_DATA", "59s", False),
+        ("-1", "MSG_DATA", "1m1s", True),
+        ("-1", "MSG_DONE", "1m1s", False),
+        ("200", "MSG_DATA", "1m1s", False),
+        ("200", "MSG_DONE", "59m", False),
+        ("200", "MSG_DONE", "1h1s", True),
+        ("-1", "MSG_DONE", "1h1s", True),
+    ],
+)
+def test_each_phase_has_its_limit(status: str, phase: str, age: str, ends: bool) -> None:
+    detail = DETAIL.format(status, phase, "MSG_RPBEFORE", age)
+    assert sweep.too_long(detail, 60, 3600) == ends
+
+
+def test_a_request_that_has_ended_meanwhile_is_left_alone() -> None:
+    assert not sweep.too_long("\n", 60, 3600)
+
+
+def test_a_sweep_ends_what_is_over_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    answers = {
+        "show sess": LISTING,
+        "show sess 0x55a1": DETAIL.format("-1", "MSG_DATA", "MSG_RPBEFORE", "1m5s"),
+        "show sess 0x55a4": DETAIL.format("200", "MSG_DONE", "MSG_DATA", "59m"),
+    }
+    monkeypatch.setattr(sweep, "ask", lambda command: said.append(command) or answers.get(command, ""))
+    assert sweep.sweep(60, 3600) == 1
+    assert "shutdown session 0x55a1" in said and "shutdown session 0x55a4" not in said
