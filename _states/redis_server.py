@@ -143,12 +143,12 @@ def retired(name: str) -> dict[str, Any]:
         if test:  # the server that runs now has no user for root yet
             return _result(name, None, changes, "It would be good no more, when the apps here have their releases.")
         return _result(name, False, {}, f"It could not be ended: {error}")
-    result = _result(name, True, changes, "It is good no more: nobody uses it.")
-    if left:
-        result["warnings"] = [
-            f"No app looks at these keys of the broker, which have no app's prefix: {', '.join(left)}"
-        ]
-    return result
+    comment = "It is good no more: nobody uses it."
+    if not left:
+        return _result(name, True, changes, comment)
+    # In the comment as well, which every way of showing an apply shows.
+    warning = f"No app looks at these keys of the broker, which have no app's prefix: {', '.join(left)}"
+    return _result(name, True, changes, f"{comment} {warning}") | {"warnings": [warning]}
 
 
 def _result(name: str, result: bool | None, changes: dict[str, Any], comment: str) -> dict[str, Any]:
