@@ -6,7 +6,7 @@ edge:
   memory_share: 0.125
   max_connections: null
   connections_per_address: null
-  new_connections_per_second: 50
+  new_connections_per_second: 200
   requests_per_second: 100
   requests_per_second_busy: 30
   requests_at_once: 64
