@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from lab.audit import reports, run
 from saltern.links import SERVICES
 
 GOALS = run.goals()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def scap(**results: str) -> str:
@@ -104,6 +107,16 @@ def test_files_that_are_no_conffiles_are_changed_files() -> None:
 def test_each_service_between_hosts_has_a_goal_or_a_reason_to_have_none() -> None:
     declared = {*GOALS["tls"], *GOALS["without_tls"]}
     assert {service.name for service in SERVICES} <= declared
+
+
+def test_each_daemon_that_we_have_a_unit_for_has_a_goal() -> None:
+    """From the names of the unit files and drop-ins that roles bring; what only runs for a moment is no daemon."""
+    files = [path for path in ROOT.glob("salt/*/files/*.service*") if "Type=oneshot" not in path.read_text()]
+    units = {path.name.removesuffix(".conf") for path in files} - {"nftables.service"}
+    renamed = {"postgresql.service": "postgresql@17-main.service", "sweep.service": "saltern-edge-sweep.service"}
+    units = {renamed.get(unit, unit) for unit in units}
+    patterns = [pattern for group in GOALS["exposure"] for pattern in group["units"]]
+    assert units and {unit for unit in units if not any(fnmatch.fnmatch(unit, one) for one in patterns)} == set()
 
 
 def test_each_group_that_is_let_off_says_why() -> None:

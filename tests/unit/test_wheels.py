@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 import wheels
 from debian import REPOSITORY, Refused
 
