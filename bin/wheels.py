@@ -1,4 +1,4 @@
-"""Salt's wheels: collected by nobody in particular, and checked against the repository's lock before any of them is used."""
+"""Salt's wheels: collected by nobody in particular, and checked against the repository's lock before one is used."""
 
 from __future__ import annotations
 

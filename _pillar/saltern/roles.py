@@ -222,7 +222,9 @@ class Edge(Model):
     connections_per_address: Annotated[int, Field(ge=1, le=400_000)] | None = Field(
         description="Connections of one address (IPv6: one /64); null: a fiftieth of 4/5 of max_connections, 16 to 256."
     )
-    new_connections_per_second: PerSecond = Field(description="New connections of one address in a second, over ten seconds.")
+    new_connections_per_second: PerSecond = Field(
+        description="New connections of one address in a second, over ten seconds."
+    )
     requests_per_second: PerSecond = Field(description="Requests of one address in a second, files not counted.")
     requests_per_second_busy: PerSecond = Field(
         description="The same of an app whose threads are all at work; half of it when four times as much is waiting."
