@@ -26,3 +26,28 @@ def test_every_wheel_is_locked_by_its_hash(host, apps: dict) -> None:
         digests = host.check_output(f"cd {BUILDS}/{app}/current/wheels && sha256sum *")
         assert len(wheels) > 3
         assert all(line.split()[0] in lock for line in digests.splitlines())
+
+
+def test_builds_are_closed_to_other_apps_and_signed(host, apps: dict) -> None:
+    for app in apps:
+        folder = host.file(f"{BUILDS}/{app}")
+        assert (folder.user, folder.group, folder.mode) == ("root", "www-data", 0o750)
+        manifest = json.loads(host.file(f"{BUILDS}/{app}/current/manifest.json").content_string)
+        assert (manifest["app"], len(manifest["id"])) == (app, 12)
+        assert len(host.file(f"{BUILDS}/{app}/current/manifest.sig").content_string.strip()) == 88
+        assert "signature" in json.loads(host.file(f"{BUILDS}/{app}/released.json").content_string)
+
+
+def test_each_app_is_built_as_a_user_of_its_own_who_runs_nothing_else(host, apps: dict) -> None:
+    for app in apps:
+        name = host.check_output(f"stat -c %G /var/lib/saltern/workshops/{app}")
+        user = host.user(name)
+        assert user.exists and user.shell == "/usr/sbin/nologin" and user.groups == [name]
+        assert host.file(f"/var/lib/saltern/workshops/{app}").mode == 0o750
+        assert not host.run(f"pgrep -u {name}").stdout
+        assert host.file(f"/var/lib/saltern/workshops/{app}").user == "root"
+
+
+def test_nothing_that_apps_share_here_can_be_changed_by_one(host) -> None:
+    found = host.check_output(f"find {BUILDS} /var/lib/saltern/workshops/.python ! -user root -o -perm /o+w ! -type l")
+    assert not found
