@@ -75,6 +75,7 @@ WALLS = (
 )
 CLOSED = (
     "MountAPIVFS=yes",
+    "TemporaryFileSystem=/run:mode=0755,size=4M",  # that of systemd 252 has no bound, and everybody may write to it
     "TemporaryFileSystem=/tmp:mode=1777,size=256M,nr_inodes=64k",
     "TemporaryFileSystem=/dev/shm:mode=1777,size=64M,nr_inodes=16k",
     # systemd shows the journal's sockets to every unit with a root directory: its own name stands beside what it says.
