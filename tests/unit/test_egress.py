@@ -162,3 +162,19 @@ def test_who_fetches_for_builds_reaches_any_index_and_no_daemon_of_the_fleet() -
     assert any("169.254.0.0/16" in line and line.endswith("goto refused") for line in told)
     assert told[-2:] == ["meta l4proto { tcp, udp } accept", "goto refused"]
     assert "vmap { 992 : goto builds }" in text
+
+
+def test_a_plan_tells_the_rules_of_accounts_that_are_still_to_be_made_and_an_apply_insists_on_them() -> None:
+    state, loaded = load("_states", "firewall"), []
+    state.__salt__ = {
+        "firewall.wanted": lambda wiring: {"rules": "table inet saltern {}", "missing": ["app-shop"]},
+        "firewall.loaded": lambda: "table inet saltern {}",
+        "firewall.understood": lambda rules: rules,
+        "firewall.load": loaded.append,
+    }
+    state.__opts__ = {"test": True}
+    planned = state.enforced("the firewall", {})
+    assert planned["result"] is None and planned["changes"] and "app-shop" in planned["comment"]
+    state.__opts__ = {"test": False}
+    refused = state.enforced("the firewall", {})
+    assert refused["result"] is False and "no account app-shop" in refused["comment"] and not loaded
