@@ -8,7 +8,7 @@ edge:
   connections_per_address: null
   new_connections_per_second: 200
   requests_per_second: 100
-  requests_per_second_busy: 30
+  requests_per_second_busy: 60
   requests_at_once: 64
   files_per_second: 1000
   files_at_once: 256
