@@ -29,7 +29,7 @@ haproxy:
     - contents: {{ salt['edge.hosts_map'](pillar['apps']) | json }}
     - user: root
     - group: root
-    - mode: '0644'
+    - mode: '0640'
     - require:
       - pkg: haproxy
 

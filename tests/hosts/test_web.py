@@ -208,6 +208,7 @@ OUTSIDE_TOO = (
     r"/etc/(apt|ssh|systemd|tmpfiles\.d|haproxy|sudoers\.d|postgresql/\d+/\w+)/.*|/etc/(pip|rsyslog|logrotate)\.conf|/etc/pki/.*",
     r"/opt/saltern/salt-.*|/srv/saltern/(?!site/secrets).*|/root/\.(bashrc|profile)|/tmp/.*|/var/tmp/.*|/home/.*",
     r"/run/(?!apps|web|saltern/).*|/var/log/(alternatives\.log|dpkg\.log|apt/.*|lastlog|wtmp|btmp|faillog|journal/.*|README)",
+    r"/var/lib/saltern/workshops/\.python/.*",  # Debian's pip, by which all builds fetch
     r"/var/lib/systemd/.*|/var/backups/.*|/var/spool/.*|/var/lib/(chrony|logrotate|private|NetworkManager)/.*",
 )
 WRITES = (r"/dev/shm", r"/tmp(/.*)?", r"/var/tmp(/.*)?")

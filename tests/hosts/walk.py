@@ -8,6 +8,7 @@ may read (and so lock), what it may write to, and what it may connect to.
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import json
 import os
@@ -113,7 +114,8 @@ def main() -> None:
         if child == 0:
             if pid:
                 with open(f"/proc/{pid}/ns/mnt") as view:
-                    os.setns(view.fileno(), os.CLONE_NEWNS)
+                    if ctypes.CDLL(None, use_errno=True).setns(view.fileno(), 0):  # os.setns came with Python 3.12
+                        raise OSError(ctypes.get_errno(), "setns")
                 os.chdir("/")
             paths = all_paths()
             entry = pwd.getpwnam(user.partition(" ")[0])
