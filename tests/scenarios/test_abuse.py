@@ -16,6 +16,8 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, Page, ca_file, pages
 
+pytestmark = pytest.mark.slow("trixie")  # a minute and a half
+
 CONNECTIONS, SECONDS = 400, 9
 SPARE = 4  # seconds: the sweep looks once a second, and eight labs may share the machine
 LIMITS = {"header_seconds": 3, "body_seconds": 4, "answer_seconds": 30, "silence_seconds": 5, "idle_seconds": 3}
@@ -67,15 +69,16 @@ def test_an_attack_holds_nothing_for_long_and_others_are_served(lab: Lab, page: 
     number = [*KINDS].index(kind)  # an address for each, since one that was refused stays so for a while
     source = str(lab.network.subnet[200 + number])
     target = Target(page.address, page.hostname, "/static/admin/js/vendor/jquery/jquery.min.js")
+    seconds = SECONDS if kind in HELD else 4
     with (
         addresses(lab.network.bridge, [source]),
-        attacked(Attack(kind, target, (source,), CONNECTIONS, SECONDS)) as ended,
+        attacked(Attack(kind, target, (source,), CONNECTIONS, seconds)) as ended,
     ):
-        statuses = asked(page, ca_file(lab.site), SECONDS - 1)
+        statuses = asked(page, ca_file(lab.site), seconds - 1)
         held = ended()
     assert set(statuses) == {200}, statuses
-    assert held.refused >= CONNECTIONS - 256, "one address got all that it wanted"
     if kind in HELD:
+        assert sum(seconds > 2 for seconds in held.seconds) <= 256, "one address got all that it wanted"
         assert held.seconds and max(held.seconds) <= HELD[kind] + SPARE, sorted(held.seconds)[-5:]
 
 
