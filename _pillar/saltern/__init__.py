@@ -8,6 +8,7 @@ with half a pillar. An import that fails inside the function is an error of the 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
     if __opts__.get("fun") in OWN_COMMANDS:
         return {}
     forget_old_code()
+    if os.geteuid() == 0:  # an apply; a master is not root
+        # The states say each mode that must be narrow. With the 027 of a login, folders that a sandbox's user must pass
+        # through would be closed to him.
+        os.umask(0o022)
     from .compiled import fleet_pillar, host_pillar
     from .errors import SiteError
     from .load import load_site

@@ -364,6 +364,13 @@ def test_a_login_has_a_narrow_umask_and_leaves_no_core(host) -> None:
     assert int(host.check_output("bash -lc 'echo $TMOUT'")) > 0
 
 
+def test_an_apply_from_a_login_does_not_have_its_umask(host, fleet: dict) -> None:
+    """Folders that a sandbox's user must pass through would be closed to him; a minion's daemon has systemd's own."""
+    if "minion" not in fleet["hosts"][host.fleet_id]["roles"]:
+        said = host.check_output("umask 027; cd /srv/saltern && salt-call cmd.run umask --out=json")
+        assert json.loads(said) == {"local": "0022"}
+
+
 def test_nothing_is_run_from_shared_memory(host) -> None:
     script = "cp /bin/true /dev/shm/t; chmod 755 /dev/shm/t; /dev/shm/t; code=$?; rm /dev/shm/t; echo $code"
     assert host.check_output(script) == "126"
