@@ -17,13 +17,14 @@ pytestmark = pytest.mark.slow("trixie")
 
 MAKE_A_REPOSITORY = """
 set -e
-rm -rf /root/demo.git /root/demo
+rm -rf /srv/demo.git /root/demo
 cp -r /srv/saltern/demo /root/demo
 cd /root/demo
 git init --quiet --initial-branch=main
 git add --all
 git -c user.name=x -c user.email=x@x commit --quiet --message=x
-git clone --quiet --bare . /root/demo.git
+git clone --quiet --bare . /srv/demo.git
+chmod -R go+rX /srv/demo.git  # the build user fetches it
 git rev-parse HEAD
 """
 
@@ -36,7 +37,7 @@ def on(host: Host, command: str) -> str:
 
 def test_an_app_comes_from_git(lab: Lab, one: Host, demo: Path) -> None:
     commit = on(one, MAKE_A_REPOSITORY)
-    change_app(demo, {"source": {"git": "file:///root/demo.git", "revision": "main"}})
+    change_app(demo, {"source": {"git": "file:///srv/demo.git", "revision": "main"}})
     plan = apply(one, plan=True)
     done = apply(one)
     assert done.ok, explain(done)
