@@ -22,6 +22,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = item.get_closest_marker("slow")
         if release and slow and slow.args != (release,):
             reason = f"slow, run on {slow.args[0]}; `bin/lab test --release {release}` runs it on {release} too"
+            if slow.args == ("alone",):
+                name = item.path.stem.removeprefix("test_")
+                reason = f"wants a machine to itself: `bin/lab test scenarios --release {release} -k {name}` runs it"
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
