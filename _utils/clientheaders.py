@@ -20,12 +20,19 @@ OURS = (
 FAMILIES = (
     "CF-",  # Cloudflare
     "Client-",  # Client-IP; Client-Cert and -Cert-Chain of RFC 9440
+    "CloudFront-",
+    "DO-Connecting-",  # DigitalOcean
     "Fastly-",
     "Fly-",
     "Forwarded",  # RFC 7239; -For, -Host ... of old proxies
+    "Incap-",  # Imperva
+    "OIDC-",  # mod_auth_openidc: OIDC_CLAIM_email to WSGI
     "Proxy",  # httpoxy; -Authorization, -Connection, -User
     "Remote-",  # REMOTE_ADDR, _HOST, _USER of CGI
+    "Shib-",  # Shibboleth
     "SSL-",
+    "Tailscale-",
+    "WL-Proxy-",  # WebLogic
     "X-Accel-",
     "X-Amzn-",
     "X-AppEngine-",
@@ -33,16 +40,21 @@ FAMILIES = (
     "X-ARR-",
     "X-Auth-Request-",
     "X-Authenticated-",
+    "X-Authentik-",
     "X-Azure-",
     "X-Client-",
     "X-Cluster-",
+    "X-Consumer-",  # Kong
+    "X-Credential-",
     "X-Envoy-",
     "X-Forward",  # X-Forwarded-*, X-Forwarded, X-Forward-For
     "X-Goog-Authenticated-",
     "X-Goog-IAP-",
     "X-MS-Client-Principal",
+    "X-Nf-",  # Netlify
     "X-Original-",
     "X-Originating-",
+    "X-Pomerium-",
     "X-Proxy",
     "X-Real-",
     "X-Remote-",
@@ -50,6 +62,7 @@ FAMILIES = (
     "X-Sendfile-",
     "X-SSL",
     "X-TLS-",
+    "X-Vercel-",
     "X-Webauth-",
 )
 # Single ones.
@@ -59,9 +72,14 @@ NAMES = (
     "Script-Name",
     "True-Client-IP",
     "Via",
+    "X-Auth-Email",  # singly, for X-Auth-Token is what a client may say
+    "X-Auth-Groups",
+    "X-Auth-Name",
+    "X-Auth-User",
+    "X-Auth-Username",
+    "X-Host",
     "X-HTTP-Method",  # another method than the one that is seen here: a GET may be asked of two hosts, a DELETE not
     "X-HTTP-Method-Override",
-    "X-Host",
     "X-Method-Override",
     "X-Path-Info",
     "X-Request-ID",
@@ -78,6 +96,10 @@ MEMBERS = (
     "Client-Cert",
     "Client-Cert-Chain",
     "Client-IP",
+    "CloudFront-Forwarded-Proto",
+    "CloudFront-Viewer-Address",
+    "CloudFront-Viewer-Country",
+    "DO-Connecting-IP",
     "Fastly-Client-IP",
     "Fastly-SSL",
     "Fly-Client-IP",
@@ -88,6 +110,11 @@ MEMBERS = (
     "Forwarded-For-IP",
     "Forwarded-Host",
     "Forwarded-Proto",
+    "Incap-Client-IP",
+    "OIDC-Claim-Email",
+    "OIDC-Claim-Groups",
+    "OIDC-Claim-Preferred-Username",
+    "OIDC-Claim-Sub",
     "Proxy",
     "Proxy-Authorization",
     "Proxy-Connection",
@@ -96,9 +123,17 @@ MEMBERS = (
     "Remote-Groups",
     "Remote-Host",
     "Remote-User",
+    "Shib-Identity-Provider",
+    "Shib-Session-ID",
     "SSL-Client-Cert",
     "SSL-Client-S-DN",
     "SSL-Client-Verify",
+    "Tailscale-User-Login",
+    "Tailscale-User-Name",
+    "Tailscale-User-Profile-Pic",
+    "WL-Proxy-Client-Cert",
+    "WL-Proxy-Client-IP",
+    "WL-Proxy-SSL",
     "X-Accel-Buffering",
     "X-Accel-Internal",
     "X-Accel-Mapping",
@@ -112,6 +147,12 @@ MEMBERS = (
     "X-Auth-Request-Email",
     "X-Auth-Request-User",
     "X-Authenticated-User",
+    "X-Authentik-Email",
+    "X-Authentik-Groups",
+    "X-Authentik-Jwt",
+    "X-Authentik-Name",
+    "X-Authentik-Uid",
+    "X-Authentik-Username",
     "X-Azure-ClientIP",
     "X-Azure-SocketIP",
     "X-Client-Cert",
@@ -119,6 +160,12 @@ MEMBERS = (
     "X-Client-IP",
     "X-Client-Verify",
     "X-Cluster-Client-IP",
+    "X-Consumer-Custom-ID",
+    "X-Consumer-Groups",
+    "X-Consumer-ID",
+    "X-Consumer-Username",
+    "X-Credential-Identifier",
+    "X-Credential-Username",
     "X-Envoy-External-Address",
     "X-Envoy-Original-Path",
     "X-Forward-For",
@@ -143,6 +190,8 @@ MEMBERS = (
     "X-Goog-IAP-JWT-Assertion",
     "X-MS-Client-Principal",
     "X-MS-Client-Principal-Name",
+    "X-Nf-Account-ID",
+    "X-Nf-Client-Connection-IP",
     "X-Original-For",
     "X-Original-Forwarded-For",
     "X-Original-Host",
@@ -152,6 +201,10 @@ MEMBERS = (
     "X-Original-URI",
     "X-Original-URL",
     "X-Originating-IP",
+    "X-Pomerium-Claim-Email",
+    "X-Pomerium-Claim-Groups",
+    "X-Pomerium-Claim-User",
+    "X-Pomerium-Jwt-Assertion",
     "X-Proxy-User",
     "X-ProxyUser-IP",
     "X-Real-Host",
@@ -169,6 +222,9 @@ MEMBERS = (
     "X-SSL-Client-S-DN",
     "X-SSL-Client-Verify",
     "X-TLS-Client-Cert",
+    "X-Vercel-Forwarded-For",
+    "X-Vercel-IP-Country",
+    "X-Vercel-Proxied-For",
     "X-Webauth-User",
 )
 

@@ -47,10 +47,36 @@ def test_the_edge_takes_each_away_however_it_is_spelt(name: str) -> None:
         "traceparent",
         "From",
         "X-Api-Key",
+        "X-Auth-Token",
     ],
 )
 def test_what_a_client_may_say_stays(name: str) -> None:
     assert not goes(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Auth-User",
+        "X-Auth-Groups",
+        "X-Authentik-Username",
+        "X-Pomerium-Claim-Email",
+        "Tailscale-User-Login",
+        "X-Consumer-Username",
+        "X-Credential-Identifier",
+        "OIDC-Claim-Sub",
+        "Shib-Session-ID",
+        "CloudFront-Viewer-Address",
+        "WL-Proxy-Client-IP",
+        "X-Vercel-Forwarded-For",
+        "X-Nf-Client-Connection-IP",
+        "DO-Connecting-IP",
+        "Incap-Client-IP",
+    ],
+)
+def test_what_the_worlds_gateways_say_of_a_visitor_is_taken_away(name: str) -> None:
+    assert goes(name)
+    assert name in headers.by_nginx()
 
 
 def test_nginx_knows_by_name_what_the_edge_knows_by_family() -> None:
