@@ -185,11 +185,18 @@ def retire_ca(folder: Path) -> None:
 
 
 def settle_ca(folder: Path) -> None:
-    """Finishes what a killed `promote_ca` has left: without it, there would be no authority, and a third be made."""
+    """Finishes what a killed `promote_ca` has left: without it, there would be no authority, and a third be made.
+
+    Killed before anything was moved, it has left no more than a copy, or half of one, and begins anew.
+    """
     if (folder / "ca.gone").exists():
         if not (folder / CA).exists():
             (folder / CA_NEXT).rename(folder / CA)
         shutil.rmtree(folder / "ca.gone")
+    following, signs, copy = (folder / name / "ca.crt" for name in (CA_NEXT, CA, CA_PREVIOUS))
+    begun = following.exists() and signs.exists() and copy.parent.exists()
+    if begun and (not copy.exists() or copy.read_bytes() == signs.read_bytes()):
+        shutil.rmtree(copy.parent)
 
 
 def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:

@@ -154,6 +154,7 @@ def edit(site: Site, run: Callable[[list[str]], int] | None = None) -> list[str]
     folder = site.path / "secrets"
     vault = Vault(folder)
     with locked(folder):
+        vault.clear_away()
         before = vault.read(SHARED) if vault.exists(SHARED) else ""
     if not before:
         generate_secrets(site)

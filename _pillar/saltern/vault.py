@@ -76,8 +76,11 @@ class Vault:
         """
         plain, cipher = self.folder / name, self._path(name)
         if self.encrypted and plain.exists():
-            text = "stands here in clear, and the site's secrets are encrypted: put what is new in it into"
-            raise self._error(plain, f"{text} {cipher.name} by `salt-call site.secrets edit`, then remove it")
+            text = (
+                f"stands here in clear, and differs from {cipher.name}, which counts: move it out of secrets/, put "
+                f"what is new in it into {SHARED} by `salt-call site.secrets edit`, and remove it"
+            )
+            raise self._error(plain, text)
         return cipher.exists() if self.encrypted else plain.exists()
 
     def read(self, name: str) -> str:
@@ -143,7 +146,7 @@ class Vault:
         """Puts right what a killed `encrypt_to` or somebody else has left; answers what was done."""
         if not self._path(SHARED).exists():
             return []
-        readers, done = self.readers(), []
+        readers, done = self.readers(), self.clear_away()
         for name in self.names():
             text, theirs = self._open(name)
             if theirs != readers:
@@ -154,6 +157,19 @@ class Vault:
             done.append(f"{READERS}: put right by the list inside shared.yaml.age")
         if not (self.folder / ".gitignore").exists():
             replace_file(self.folder / ".gitignore", GITIGNORE)
+        return done
+
+    def clear_away(self) -> list[str]:
+        """Removes what a killed `encrypt_to` has left in clear, where the same is there encrypted; answers what."""
+        if not self._path(SHARED).exists():
+            return []
+        done = []
+        for name in self.names():
+            plain = self.folder / name
+            if plain.exists() and plain.read_text(encoding="utf-8") == self._open(name)[0]:
+                plain.unlink()
+                done.append(f"{name}: removed, it is there encrypted")
+        (self.folder / f"{SHARED}.last").unlink(missing_ok=True)
         return done
 
     def _listed(self) -> dict[str, str]:

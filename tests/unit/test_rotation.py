@@ -15,7 +15,7 @@ from saltern import rotation
 from saltern.load import Site
 from saltern.overlap import KINDS, Held, Kind, held
 from saltern.rotation import STEPS, Deeds, RotationError, authority_state, rotate, state_of
-from saltern.secrets import generate_secrets
+from saltern.secrets import generate_secrets, make_authority
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLEET = {
@@ -210,6 +210,20 @@ def test_the_authority_is_replaced_also_when_killed(world: World, step: str, mon
     new = (folder / "ca/ca.crt").read_text()
     assert new != old and world.host_file()["tls"]["ca"] == new
     assert authority_state(folder) == "settled" and sorted(p.name for p in folder.glob("ca*")) == ["ca"]
+
+
+@pytest.mark.parametrize("at", ["the empty folder", "a file that is half there", "its certificate"])
+def test_an_authority_killed_while_it_is_promoted_goes_on(world: World, at: str) -> None:
+    folder = world.site.path / "secrets"
+    old = (folder / "ca/ca.crt").read_text()
+    make_authority(folder, "ca.next", "one")
+    previous = folder / "ca.previous"
+    previous.mkdir()
+    if at != "the empty folder":
+        (previous / (".ca.crt.x1" if "half" in at else "ca.crt")).write_text(old[:20] if "half" in at else old)
+    assert rotate(world.site, ["ca"], world.deeds)
+    assert (folder / "ca/ca.crt").read_text() == world.host_file()["tls"]["ca"] != old
+    assert sorted(path.name for path in folder.glob("ca*")) == ["ca"]
 
 
 @pytest.mark.parametrize("what", ["tls", "edge"])

@@ -160,6 +160,24 @@ def test_a_first_encryption_that_is_killed_loses_nothing(
         team.add(people.site, "app1", "ann", ann)
     monkeypatch.setattr(Path, "unlink", original)
     assert Vault(people.secrets)._open("shared.yaml")[0] == text
+    team.add(people.site, "app1", "ann", ann)  # goes on
+    assert not people.files() & {"shared.yaml", "ca/ca.key", "shared.yaml.last"}
+    assert Vault(people.secrets).read("shared.yaml") == text and people.reads("ann", "ca/ca.key")
+
+
+@pytest.mark.parametrize("verb", ["generate", "edit", "drop", "rotate"])
+def test_every_verb_takes_away_what_a_killed_encryption_has_left(ann: Team, verb: str) -> None:
+    team.add(ann.site, "app1", "bob", ann.key("bob"))
+    for name in ("shared.yaml", "ca/ca.key"):
+        (ann.secrets / name).write_text(Vault(ann.secrets).read(name))
+    (ann.secrets / "shared.yaml.last").write_text("apps: {}\n")
+    {
+        "generate": lambda: generate_secrets(ann.site),
+        "edit": lambda: team.edit(ann.site, shell("true")),
+        "drop": lambda: team.drop(ann.site, "app1", "bob"),
+        "rotate": lambda: rotate(ann.site, ["ca"], Deeds(list, lambda: None, lambda _: []), step="begin"),
+    }[verb]()
+    assert not ann.files() & {"shared.yaml", "ca/ca.key", "shared.yaml.last"}
 
 
 def test_nobody_becomes_a_reader_by_an_edit_of_the_list(ann: Team) -> None:
@@ -217,8 +235,10 @@ def test_without_a_key_it_says_which_and_where(ann: Team) -> None:
 
 def test_a_clear_file_beside_the_encrypted_one_is_refused(ann: Team) -> None:
     (ann.secrets / "shared.yaml").write_text("apps: {}\n")
-    with pytest.raises(SiteError, match=r"stands here in clear.*site\.secrets edit"):
+    with pytest.raises(SiteError, match=r"stands here in clear.*move it out of secrets/.*site\.secrets edit"):
         generate_secrets(ann.site)
+    (ann.secrets / "shared.yaml").rename(ann.keys / "shared.yaml")  # the advice can be followed
+    assert team.edit(ann.site, shell("true")) == ["nothing was changed"]
 
 
 def test_a_rotation_works_on_encrypted_files(ann: Team) -> None:
