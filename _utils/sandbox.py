@@ -17,7 +17,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +35,7 @@ MOST_PRINTED = 8 * 1024 * 1024
 LOOK_SECONDS = 0.5  # between two looks at how much disk is used
 SPARE_MB = 512  # of its file system stay free, whatever a sandbox may use
 DEEPEST = 100  # folders in each other
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ENDS_SECONDS = 10  # between SIGTERM and SIGKILL
 
 WALLS = (
@@ -356,7 +357,7 @@ def _watch(
 def disk_problem(directory: str | Path, most_mb: int) -> str:
     """Says that the files below a directory use too much of the disk; nothing when they do not.
 
-    Follows no link. What is deleted and still open is not counted, so that its file system is looked at, too.
+    Opens nothing but folders. What is deleted and still open is not counted, so that its file system is looked at, too.
 
     Args:
         directory: the directory.
@@ -372,17 +373,47 @@ def disk_problem(directory: str | Path, most_mb: int) -> str:
         return ""
     if system.f_bavail * system.f_frsize < SPARE_MB << 20:
         return f"less than {SPARE_MB} MiB of the disk are free"
-    used, top = 0, str(directory).count("/")
-    for path, _, files, handle in os.fwalk(directory):
-        used += 4096
-        if path.count("/") - top > DEEPEST:
-            return f"it made folders more than {DEEPEST} deep"
-        for file in files:
-            with contextlib.suppress(OSError):
-                used += max(4096, os.lstat(file, dir_fd=handle).st_blocks * 512)
-        if used > most_mb << 20:
-            return f"it used more than {most_mb} MiB of the disk"
+    used = 0
+    try:
+        for size in _sizes(os.open(directory, OPEN_FOLDER)):
+            used += size
+            if used > most_mb << 20:
+                return f"it used more than {most_mb} MiB of the disk"
+    except _TooDeep:
+        return f"it made folders more than {DEEPEST} deep"
     return ""
+
+
+class _TooDeep(Exception):
+    pass
+
+
+def _sizes(folder: int, depth: int = 0) -> Iterator[int]:
+    """What each file and folder below an open folder uses; closes it.
+
+    Who fills it is at work: what was a folder may be a link or a pipe by the time that it is opened. os.fwalk would
+    open that, as root, and see only then what it has.
+    """
+    folders = []
+    try:
+        if depth > DEEPEST:
+            raise _TooDeep
+        yield 4096
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.name)
+                    else:
+                        yield max(4096, entry.stat(follow_symlinks=False).st_blocks * 512)
+        for name in folders:
+            try:
+                inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+            except OSError:  # it is none any more
+                continue
+            yield from _sizes(inner, depth + 1)
+    finally:
+        os.close(folder)
 
 
 def _end(name: str) -> None:

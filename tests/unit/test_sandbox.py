@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,31 @@ def test_disk_is_counted_without_following_links(tmp_path: Path, monkeypatch: py
     for number in range(300):
         (tmp_path / f"{number}").touch()
     assert "more than 1 MiB" in sandbox.disk_problem(tmp_path, 1), "many empty files"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_folder_that_becomes_something_else_is_not_opened(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "SPARE_MB", 0)
+    place, outside = tmp_path / "tree/d", tmp_path / "outside"
+    for path in (place, outside):
+        path.mkdir(parents=True)
+    real, flags = os.open, []
+
+    def swapped(name: Any, how: int, *rest: Any, **more: Any) -> int:
+        if name == "d":
+            place.rmdir()
+            place.symlink_to(outside) if kind == "link" else os.mkfifo(place)
+            flags.append(how)
+            how |= os.O_NONBLOCK  # else this very test would wait for ever
+        found = real(name, how, *rest, **more)
+        assert name != "d", f"root has opened a {kind}"
+        return found
+
+    monkeypatch.setattr(os, "open", swapped)
+    assert sandbox.disk_problem(tmp_path / "tree", 1) == ""
+    assert flags and flags[0] & os.O_NONBLOCK
 
 
 def test_folders_in_folders_end_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
