@@ -269,13 +269,10 @@ def _from_web(web: dict[str, Any], name: str, path: str) -> tuple[int, str]:
 
 def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tuple[int, str]:
     try:
-        connection.request("GET", path, headers={"Host": name})
-        answer = connection.getresponse()
-        return answer.status, answer.read(4096).decode(errors="replace").strip()
+        status, body = __utils__["gate.asked"](connection, path, {"Host": name}, ANSWER_SECONDS, 4096)
+        return status, body.decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         raise CommandExecutionError(f"{path} of {name}: no answer ({type(error).__name__}: {error})") from None
-    finally:
-        connection.close()
 
 
 def _write_out(hosts: set[str]) -> None:

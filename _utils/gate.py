@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import http.client
+import io
 import socket
 import time
 from collections.abc import Callable
@@ -113,10 +115,69 @@ def ask(path: str, release: str, settings: dict[str, Any]) -> str | None:
 def _get(socket_path: str, host: str, page: str) -> tuple[int, str]:
     """Asks as nginx does: real host name, and the word that the client came by HTTPS."""
     headers = {"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1", "Connection": "close"}
-    with contextlib.closing(_UnixConnection(socket_path)) as connection:
+    status, body = asked(_UnixConnection(socket_path), page, headers, ANSWER_SECONDS)
+    return status, body.decode(errors="replace")
+
+
+def asked(
+    connection: http.client.HTTPConnection, page: str, headers: dict[str, str], seconds: float, most: int = 65536
+) -> tuple[int, bytes]:
+    """Asks an app for a page, and closes the connection. The answer has so long in all, not from byte to byte.
+
+    Args:
+        connection: to whom, not yet opened, with a timeout of its own for that.
+        page: the path.
+        headers: what else is said.
+        seconds: until all of the answer must be there.
+        most: bytes of its body that are read.
+
+    Returns:
+        The status, and the body's beginning.
+
+    Raises:
+        OSError: there was no answer, or not in time.
+        http.client.HTTPException: it was none that HTTP knows.
+
+    Example:
+        >>> asked(http.client.HTTPConnection("127.0.0.1", 1, timeout=1), "/", {}, 1)
+        Traceback (most recent call last):
+            ...
+        ConnectionRefusedError: [Errno 111] Connection refused
+    """
+    until = time.monotonic() + seconds
+    with contextlib.closing(connection):
+        connection.connect()
+        connection.response_class = functools.partial(_Answer, until=until)  # type: ignore[assignment]
         connection.request("GET", page, headers=headers)
         answer = connection.getresponse()
-        return answer.status, answer.read(65536).decode(errors="replace")
+        return answer.status, answer.read(most)
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *rest: Any, until: float, **more: Any) -> None:
+        super().__init__(sock, *rest, **more)
+        self.fp = io.BufferedReader(_InTime(self.fp.detach(), sock, until))
+
+
+class _InTime(io.RawIOBase):
+    """What comes by a socket until a point in time."""
+
+    def __init__(self, raw: Any, sock: socket.socket, until: float) -> None:
+        self.raw, self.sock, self.until = raw, sock, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the whole answer took too long")
+        self.sock.settimeout(left)
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
+import threading
+import time
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,7 @@ from salt.exceptions import CommandExecutionError
 
 from tests.unit.contracts import load
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 gate: Any = load("_utils", "gate")
 
 
@@ -28,7 +35,6 @@ ffff5: 00000003 00000000 00000000 0001 03 104
 
 
 def test_connections_of_a_real_socket(tmp_path: Path) -> None:
-    import socket
     import tempfile
 
     with tempfile.TemporaryDirectory(dir="/tmp") as short, socket.socket(socket.AF_UNIX) as listener:
@@ -74,3 +80,65 @@ def test_one_that_is_not_well_when_its_time_is_over_does_not_pass(
 ) -> None:
     with pytest.raises(CommandExecutionError, match="Within 1 seconds it did not answer well: 503"):
         passed(monkeypatch, answers, 0.6)
+
+
+@pytest.fixture
+def dripping(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
+    """Starts an app that answers with a beginning and then byte after byte, for at most three seconds."""
+    stop = threading.Event()
+
+    def start(beginning: bytes) -> str:
+        path = str(tmp_path / "s")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            with listener, contextlib.suppress(OSError):
+                client, _ = listener.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(beginning)
+                    for _ in range(30):
+                        if stop.wait(0.1):
+                            return
+                        client.sendall(b"x")
+
+        threading.Thread(target=serve, daemon=True).start()
+        return path
+
+    yield start
+    stop.set()
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 O",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2,
+    ],
+    ids=["body", "without length", "chunk", "header", "status", "continue"],
+)
+def test_an_answer_has_so_long_in_all(
+    dripping: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.3)
+    path, began = dripping(beginning), time.monotonic()
+    problem = gate.ask(path, "x", {"hostnames": ["x"], "health_path": "/", "health_status": 200, "version_path": "/"})
+    assert problem and problem.startswith("no answer (TimeoutError")
+    assert time.monotonic() - began < 1
+
+
+def test_only_one_function_asks_over_http() -> None:
+    """Whoever asks an app must bound the answer as a whole: one way, and mutualtls for the builder's files."""
+    ways = [
+        path.name
+        for folder in ("_modules", "_utils", "_states")
+        for path in (REPOSITORY / folder).glob("*.py")
+        if re.search(r"getresponse|urlopen|import requests", path.read_text())
+    ]
+    assert sorted(ways) == ["gate.py", "mutualtls.py"]

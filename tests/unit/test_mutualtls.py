@@ -143,3 +143,8 @@ def test_a_server_that_is_not_there_is_an_error(mutualtls: Any) -> None:
         base = f"https://{NAME}:{bound.getsockname()[1]}"
         with pytest.raises(ConnectionRefusedError), mutualtls.server(base, "127.0.0.1") as get:
             get("/manifest.json")
+
+
+def test_an_edge_asks_a_web_host_for_a_page(mutualtls: Any, builder: Builder) -> None:
+    asked = load("_utils", "gate").asked
+    assert asked(mutualtls.connection(NAME, "127.0.0.1", builder.server_port), "/page", {}, 5, 100) == (200, b"x" * 100)
