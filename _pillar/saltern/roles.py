@@ -227,7 +227,7 @@ class Edge(Model):
     )
     requests_per_second: PerSecond = Field(description="Requests of one address in a second, files not counted.")
     requests_per_second_busy: PerSecond = Field(
-        description="The same of an app whose threads are all at work; half of it when four times as much is waiting."
+        description="The same of an app whose threads are all at work, while others wait too."
     )
     requests_at_once: int = Field(ge=1, le=100_000, description="Requests of one address that are not answered yet.")
     files_per_second: PerSecond = Field(description="Requests of one address for static files and media in a second.")

@@ -273,3 +273,21 @@ def test_without_a_version_page_an_edge_asks_for_health(haproxy: Haproxy, said: 
     said["web1"] = (200, "b")
     with pytest.raises(CommandExecutionError, match="demo: /ok answered 200, asked of web1"):
         haproxy.module.sees("demo")
+
+
+def test_an_app_that_one_visitor_alone_keeps_busy_refuses_that_visitor_nothing() -> None:
+    """A browser asks for a dozen things at once by HTTP/2; who waits for somebody else is the reason to share."""
+    app = {
+        "hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200,
+        "static_url": "/static/", "media_url": None, "workers": 2, "threads": 1,
+    }  # fmt: skip
+    text = haproxy_configuration({"demo": app}, [{"host": "web1", "name": "x", "address": "192.0.2.1", "port": 80}], [])
+    refusals = [
+        line for line in text.splitlines() if "set-var(txn.refused)" in line and ("busy" in line or "much" in line)
+    ]
+    assert refusals == ["    http-request set-var(txn.refused) bool(true) if !file shared shared_with_others much"]
+    assert (
+        "set-var(txn.others) sc2_conn_cur(busy),sub(txn.own)\n" in text
+        and "acl shared_with_others var(txn.others) -m int gt 0\n" in text
+    )
+    assert "acl much var(txn.own) -m int gt 16\n" in text, "two threads, but a browser has more than two requests"
