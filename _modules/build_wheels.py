@@ -71,7 +71,7 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
         if found["base"] == "uv.lock":
             for name in ("uv.lock", "pyproject.toml"):
                 (own / name).write_bytes(texts[name].encode("utf-8", "surrogateescape"))
-            lock = _uv(app, locks["export_arguments"](interpreter), None, own)
+            lock = _uv(app, python, locks["export_arguments"](interpreter), None, own)
         elif found["base"]:
             lock = texts[found["base"]]
         if lock:
@@ -99,7 +99,7 @@ def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list
     sources: dict[str, tuple[str, str]] = {}
     for _ in range(ROUNDS):
         try:
-            return str(__utils__["locks.with_sources"](_uv(app, arguments, _settings(), own), sources))
+            return str(__utils__["locks.with_sources"](_uv(app, python, arguments, _settings(), own), sources))
         except CommandExecutionError as error:
             missing = __utils__["locks.unbuilt"](_said(error))
             if not missing:
@@ -133,7 +133,8 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
     """
     target = Path(target)
     with _shop(app) as home, _readable():
-        (home / "in/lock.txt").write_text(lock)
+        __utils__["locks.checked"](lock, f"the lock of {app}")
+        (home / "in/lock.txt").write_text(__utils__["locks.rewritten"](lock))  # pip sees what we have read
         asked = ["--require-hashes", *([] if whole else ["--no-deps"]), "--requirement", str(home / "in/lock.txt")]
         got, needs = _fetch(app, home, python, asked, home / "in/got")
         allowed = __utils__["locks.hashes"](lock)
@@ -157,21 +158,23 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
 # --- fetching: network, nobody's code -----------------------------------------------------------------------
 
 
-def _uv(app: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
+def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
     uv = os.path.realpath(__utils__["appfiles.uv"]())
-    variables = dict(__utils__["locks.uv_environment"](index)) if index is not None else {}
-    local = str(own / "local")
-    if index is not None and any((own / "local").iterdir()):
-        variables["UV_FIND_LINKS"] = ",".join(filter(None, [variables.get("UV_FIND_LINKS"), local]))
-    paths = [f"-{path}" for path in __utils__["locks.local_paths"](index or {})]
+    network, index = index is not None, index or {}
+    proxies = _proxies() if network else {}
+    settings = __utils__["locks.uv_settings"](index, proxies)
+    if network and any((own / "local").iterdir()):
+        settings["find-links"] = [*settings.get("find-links", []), str(own / "local")]
+    certificates = {name: value for name, value in proxies.items() if not name.lower().endswith("_proxy")}
     printed: bytes = _run(
         app,
-        [uv, *arguments],
+        [f"/usr/bin/python{python}", "-I", "-S", "-c", __utils__["locks.uv_program"](), uv, *arguments],
         what=f"{uv} {' '.join(arguments[:2])} ...",
-        network=index is not None,
-        reads=[uv, str(own), *paths],
+        network=network,
+        reads=[uv, str(own), *(f"-{path}" for path in __utils__["locks.local_paths"](index))],
         directory=str(own),
-        secrets=variables | (_proxies() if index is not None else {}),
+        stdin=json.dumps(settings).encode(),
+        environment=certificates | __utils__["locks.uv_environment"](index),
         seconds=RESOLVE_SECONDS,
     )
     return printed.decode(errors="replace")

@@ -10,6 +10,7 @@ import configparser
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ FROM = (
     "retries", "pre", "only-binary", "no-binary",
 )  # fmt: skip
 PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+COMMENT = re.compile(r"(^|\s)#.*$")
+# What pip and uv put a variable in the place of; in theirs the index's password may stand.
+VARIABLE = "${"
+# Of a pyproject.toml, what uv reads in order to resolve.
+READ_BY_UV = (
+    ("project", "dependencies"), ("project", "optional-dependencies"), ("build-system",), ("dependency-groups",),
+    ("tool", "uv"),
+)  # fmt: skip
 HOW = "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt` or `uv lock`"
 
 
@@ -52,9 +61,10 @@ def logical_lines(text: str) -> list[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not joined:
             start = number
-        line = re.sub(r"(^|\s)#.*$", "", line).rstrip()
-        joined += line.removesuffix("\\")
-        if not line.endswith("\\"):
+        goes_on = line.endswith("\\")  # before comments go, as pip has it
+        line = COMMENT.sub("", line).rstrip()
+        joined += line.removesuffix("\\") if goes_on else line
+        if not goes_on:
             if joined.strip():
                 lines.append((start, " ".join(joined.split())))
             joined = ""
@@ -85,6 +95,9 @@ def problems(text: str) -> list[str]:
             )
             continue
         packages += 1
+        options = [word for word in line.split()[1:] if word.startswith("-") and not word.startswith("--hash=sha256:")]
+        if VARIABLE in line or "\\" in line or options:
+            found.append(f"line {number}: it may hold a name, a version and hashes; no variable, backslash, option")
         missing = []
         if not PIN.match(line):
             missing.append("no exact version (==)")
@@ -95,6 +108,42 @@ def problems(text: str) -> list[str]:
     if not packages and not found:
         found.append("it names no package at all")
     return found
+
+
+def variables(name: str, text: str) -> bool:
+    """Whether a file of a source names variables where pip and uv would put in their values.
+
+    Args:
+        name: the file's.
+        text: what it holds. A pyproject.toml that is none is searched whole.
+
+    Example:
+        >>> variables("requirements.in", "a @ https://example.com/?${HOME}"), variables("requirements.in", "a")
+        (True, False)
+    """
+    if name.rpartition("/")[2] != "pyproject.toml":
+        return VARIABLE in text
+    try:
+        whole = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return VARIABLE in text
+    for path in READ_BY_UV:
+        part: Any = whole
+        for key in path:
+            part = part.get(key) if isinstance(part, dict) else None
+        if VARIABLE in json.dumps(part, default=str):
+            return True
+    return False
+
+
+def rewritten(lock: str) -> str:
+    """Answers a lock as it was read: one line per package, so that pip and uv can read nothing else in it.
+
+    Example:
+        >>> rewritten("a==1 \\\\\\n  --hash=sha256:aa  # why")
+        'a==1 --hash=sha256:aa\\n'
+    """
+    return "".join(f"{line}\n" for _, line in logical_lines(lock))
 
 
 def package(name: str) -> str:
@@ -166,36 +215,68 @@ def key(question: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Translates pip's settings to the variables of uv that mean the same.
+def uv_settings(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Translates pip's settings to those of uv's file that mean the same, and may hold a password.
+
+    uv puts variables into what it reads, so no password may be in one; and everybody sees arguments.
 
     Args:
         settings: values by pip's long names, such as ``index-url``.
+        environment: variables that name proxies.
 
     Returns:
-        Variables by name. Not arguments: an index's URL may hold a password.
+        Settings by name.
+
+    Example:
+        >>> uv_settings({"index-url": "https://index.example/simple", "timeout": "60"}, {})
+        {'index-url': 'https://index.example/simple'}
+    """
+    found: dict[str, Any] = {}
+    if "index-url" in settings:
+        found["index-url"] = settings["index-url"].strip()
+    for name in ("extra-index-url", "find-links"):
+        if name in settings:
+            found[name] = settings[name].split()
+    if settings.get("no-index", "").lower() in ("1", "yes", "true", "on"):
+        found["no-index"] = True
+    proxies = {name.lower(): value for name, value in environment.items()}
+    for name in ("https", "http"):
+        if one := settings.get("proxy") or proxies.get(f"{name}_proxy") or proxies.get("all_proxy"):
+            found[f"{name}-proxy"] = one
+    if proxies.get("no_proxy"):
+        found["no-proxy"] = proxies["no_proxy"].replace(",", " ").split()
+    return found
+
+
+def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Translates those of pip's settings that are no secret to the variables of uv that mean the same.
+
+    Args:
+        settings: values by pip's long names.
 
     Example:
         >>> uv_environment({"index-url": "https://index.example/simple", "timeout": "60"})
-        {'UV_DEFAULT_INDEX': 'https://index.example/simple', 'UV_HTTP_TIMEOUT': '60'}
+        {'UV_HTTP_TIMEOUT': '60'}
     """
-    names = {
-        "index-url": ["UV_DEFAULT_INDEX"],
-        "extra-index-url": ["UV_INDEX"],
-        "find-links": ["UV_FIND_LINKS"],
-        "trusted-host": ["UV_INSECURE_HOST"],
-        "cert": ["SSL_CERT_FILE"],
-        "timeout": ["UV_HTTP_TIMEOUT"],
-        "proxy": ["HTTPS_PROXY", "HTTP_PROXY"],
-    }
-    found = {
-        variable: " ".join(settings[name].split()) for name in names if name in settings for variable in names[name]
-    }
-    if "find-links" in settings:
-        found["UV_FIND_LINKS"] = ",".join(settings["find-links"].split())
-    if settings.get("no-index", "").lower() in ("1", "yes", "true", "on"):
-        found["UV_NO_INDEX"] = "1"
-    return found
+    names = {"trusted-host": "UV_INSECURE_HOST", "cert": "SSL_CERT_FILE", "timeout": "UV_HTTP_TIMEOUT"}
+    return {variable: " ".join(settings[name].split()) for name, variable in names.items() if name in settings}
+
+
+def uv_program() -> str:
+    """Answers a program that runs uv with settings from its stdin, in a file without a name.
+
+    Example:
+        >>> "memfd" in uv_program()
+        True
+    """
+    return (
+        "import json, os, sys\n"
+        "file = os.memfd_create('uv.toml', 0)\n"
+        "for name, value in json.load(sys.stdin).items():\n"
+        "    os.write(file, f'{name} = {json.dumps(value)}\\n'.encode())\n"
+        "os.lseek(file, 0, 0)\n"
+        "os.execv(sys.argv[1], [*sys.argv[1:], '--config-file', f'/proc/self/fd/{file}'])\n"
+    )
 
 
 def pip_environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -356,6 +437,11 @@ def look(
         if not more and gunicorn and not is_old_gunicorn(gunicorn):
             return {"text": text, "base": base, "asked": None}
     read = [name for name in (base, asked, "pyproject.toml" if base == "uv.lock" else None) if name]
+    for name in read if texts is not None else ():
+        if name in texts and variables(name, texts[name]):
+            raise CommandExecutionError(
+                f"{what}/{name} names a variable (${{...}}), which is not allowed where packages are named"
+            )
     digests = {name: _digest(texts, name, what) for name in read} if texts is not None else {}
     question = {"files": digests, "requirements": more, "gunicorn": GUNICORN, "python": python, "debian": debian}
     return {"question": question, "base": base, "asked": asked}

@@ -75,6 +75,9 @@ def main() -> int:
     asked = json.loads(sys.argv[1])
     for one in ("pip._internal.cli.main", "pip._internal.operations.prepare", "pip._internal.commands.download"):
         importlib.import_module(one)
+    # What a stranger has written may not have our variables, in which the index's password may stand.
+    files: Any = importlib.import_module("pip._internal.req.req_file")
+    files.expand_env_variables = lambda lines: lines
     prepare: Any = sys.modules["pip._internal.operations.prepare"]
     metadata: Any = importlib.import_module("pip._internal.metadata")
     usual, needs = prepare._get_prepared_distribution, {}

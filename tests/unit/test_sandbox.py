@@ -121,3 +121,8 @@ def test_folders_in_folders_end_somewhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert "deep" in sandbox.disk_problem(tmp_path, 100)
     monkeypatch.setattr(sandbox, "SPARE_MB", 1 << 40)
     assert "are free" in sandbox.disk_problem(tmp_path, 100)
+
+
+@pytest.mark.parametrize("text", ["https://me:pw@x/", "http://pw@x", "git+ssh://a:p@pw@x/", "https%3A%2F%2Fme:pw%40x"])
+def test_no_password_of_an_address_is_told(text: str) -> None:
+    assert "pw" not in sandbox.redacted(f"failed: {text} and more") and "x" in sandbox.redacted(text)
