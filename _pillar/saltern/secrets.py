@@ -286,6 +286,10 @@ def _overlapped(
             problems.append(document.problem(one.key.split("."), str(error)))
             continue
         if old is not None:
+            if one.kind.login:  # hosts know which login is in use; this file may be an older one that was put back
+                places = [place for host in hosts if one.kind.key in (place := one.place(host))]
+                slot = max((place.get("logins") or {}).get(one.kind.name, 1) for place in places)
+                one.place(data)["logins"] = {**(one.place(data).get("logins") or {}), one.kind.name: slot}
             begin(data, one, one.place(data)[one.kind.key], old)
             notes.append(f"{one.key} was changed by hand, the old one stays good until: {one.command}")
     return notes, problems

@@ -100,7 +100,7 @@ def drop(site: Site, machine: str, name: str) -> list[str]:
     folder = site.path / "secrets"
     with locked(folder):
         vault = Vault(folder)
-        vault.settle()
+        vault.clear_away()
         readers = vault.readers()
         if name not in readers:
             raise TeamError(f"{name} is none of those who can read the secrets: {', '.join(readers) or 'nobody'}")

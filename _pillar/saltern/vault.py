@@ -127,7 +127,8 @@ class Vault:
     def encrypt_to(self, readers: dict[str, str]) -> None:
         """Encrypts all files to these readers, and takes what lies there in clear away. A killed run is taken up again.
 
-        shared.yaml comes first, since its list is the one that counts: `settle` does the rest by it.
+        The list of shared.yaml is the one that counts, and `settle` goes by it. So it comes first when somebody leaves,
+        and last when somebody comes: a run killed there is as if not begun, and no file alone brings anybody back.
         """
         if not self.encrypted:
             # What is in clear goes only when all of it is there encrypted.
@@ -137,7 +138,9 @@ class Vault:
             for name in texts:
                 (self.folder / name).unlink()
         else:
-            self.write(SHARED, self.read(SHARED), readers)
+            more = readers.items() >= self.readers().items()
+            for name in sorted(self.names(), key=lambda name: name == SHARED) if more else [SHARED]:
+                self.write(name, self.read(name), readers)
         for last in (f"{SHARED}.last", f"{SHARED}.last.age"):
             (self.folder / last).unlink(missing_ok=True)
         self.settle()
@@ -149,6 +152,13 @@ class Vault:
         readers, done = self.readers(), self.clear_away()
         for name in self.names():
             text, theirs = self._open(name)
+            if added := sorted(readers.keys() - theirs.keys()):
+                raise self._error(
+                    self._path(name),
+                    f"{name}.age: {', '.join(added)} cannot read it, and can read {SHARED}.age, though not by "
+                    f"site.secrets add: was an older {SHARED}.age put back? Put both files of one commit back, or: "
+                    + ", ".join(f"salt-call site.secrets drop-person {one}" for one in added),
+                )
             if theirs != readers:
                 self.write(name, text, readers)
                 done.append(f"{name}.age: encrypted anew, to those who can read shared.yaml.age")

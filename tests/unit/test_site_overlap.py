@@ -116,6 +116,29 @@ def test_an_edit_by_hand_becomes_an_overlap(site: Site, kind: Kind) -> None:
     assert not any(old in text for text in texts), "the old one is good nowhere"
 
 
+@pytest.mark.parametrize("rotations", [1, 2])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.login], ids=lambda kind: kind.name)
+def test_an_older_file_that_is_put_back_gets_the_login_that_is_not_in_force(
+    site: Site, kind: Kind, rotations: int
+) -> None:
+    (one, *_) = [one for one in all_held(site) if one.kind == kind]
+    path = site.path / "secrets/shared.yaml"
+    older = path.read_text()
+    for number in range(rotations):
+        data = shared_of(site)
+        begin(data, one, f"a-new-one-of-the-tests-{number}", one.place(data)[kind.key])
+        for end in (lambda: None, lambda data=data: finish(data, one)):
+            end()
+            write_shared(site.path / "secrets", data)
+            generate_secrets(site)
+    in_force = one.place(shared_of(site))
+    path.write_text(older)
+    generate_secrets(site)
+    after = shared_of(site)
+    assert one.old(after) == in_force[kind.key]
+    assert one.place(after)["logins"][kind.name] == 3 - in_force["logins"][kind.name], "else who is at work is cut off"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_second_edit_while_both_are_good_is_refused(site: Site, kind: Kind) -> None:
     (one, *_) = [one for one in all_held(site) if one.kind == kind]

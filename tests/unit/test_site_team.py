@@ -180,6 +180,37 @@ def test_every_verb_takes_away_what_a_killed_encryption_has_left(ann: Team, verb
     assert not ann.files() & {"shared.yaml", "ca/ca.key", "shared.yaml.last"}
 
 
+def test_an_add_that_is_killed_is_taken_back_by_the_next_run(ann: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob, original, calls = ann.key("bob"), Vault.write, []
+
+    def write(self: Vault, name: str, *rest: object) -> None:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(name)
+        original(self, name, *rest)
+
+    monkeypatch.setattr(Vault, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        team.add(ann.site, "app1", "bob", bob)
+    monkeypatch.setattr(Vault, "write", original)
+    generate_secrets(ann.site)
+    assert not ann.reads("bob") and not ann.reads("bob", "ca/ca.key")
+    team.add(ann.site, "app1", "bob", bob)
+    assert ann.reads("bob") and ann.reads("bob", "ca/ca.key")
+
+
+def test_nobody_comes_back_by_an_older_file(ann: Team) -> None:
+    team.add(ann.site, "app1", "bob", ann.key("bob"))
+    older = (ann.secrets / "shared.yaml.age").read_text()
+    team.drop(ann.site, "app1", "ann")
+    (ann.secrets / "shared.yaml.age").write_text(older)
+    with pytest.raises(SiteError, match=r"ca/ca\.key\.age: ann .*drop-person ann"):
+        generate_secrets(ann.site)
+    assert not ann.reads("ann", "ca/ca.key")
+    team.drop(ann.site, "app1", "ann")  # as it says
+    assert not ann.reads("ann") and generate_secrets(ann.site) == []
+
+
 def test_nobody_becomes_a_reader_by_an_edit_of_the_list(ann: Team) -> None:
     eve = ann.key("eve")
     path = ann.secrets / "readers.yaml"
