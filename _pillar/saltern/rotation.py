@@ -54,6 +54,7 @@ STEPS = (
 VARIABLE = "SALTERN_KILL_AT"
 CERTIFICATES = ("tls", "edge")
 AUTHORITY = "ca"
+WENT_ON = "nothing new was made; the one that was begun went on"
 BEGIN, END = "begin", "end"
 WAIT_SECONDS = 90  # until those who use the old one have ended: longer than an answer, or a worker's task, may take
 
@@ -150,6 +151,7 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool)
     data, _ = read_shared(folder)
     one = _named(data, words)
     state = state_of(data, one)
+    went_on = [] if step or state == "settled" else [f"{one.key}: {WENT_ON}"]
     if state == "settled" and step == END:
         raise RotationError(f"{one.key}: nothing is being replaced; step=begin comes first")
     if state == "overlap" and step == BEGIN:
@@ -174,7 +176,8 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool)
             until = (one.place(data).get("previous") or {}).get(f"{one.kind.key}_until")
             return [
                 f"{one.key}: the new one is in force. The old one is good until {until}, and goes then by the next "
-                f"site.generate_secrets and apply; at once by: {one.command} finish=True"
+                f"site.generate_secrets and apply; at once by: {one.command} finish=True",
+                *went_on,
             ]
         if not step:
             _until_unused(one, deeds)
@@ -194,7 +197,7 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool)
         overlap.mark_ending(data, one, False)
         write_shared(folder, data)
     rest = "the old one is good nowhere" if not step else "the old one is crossed out; apply all hosts"
-    return [f"{one.key}: replaced; {rest}"]
+    return [f"{one.key}: replaced; {rest}", *went_on]
 
 
 def _named(data: dict[str, Any], words: list[str]) -> Held:
@@ -260,6 +263,7 @@ def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
     with locked(folder):
         settle_ca(folder)
         state = authority_state(folder)
+    went_on = [] if state == "settled" else [f"ca: {WENT_ON}"]
     if step == END and state != "signing":
         raise RotationError("ca: the old one signs still; step=begin, then apply all hosts, comes first")
     if step == BEGIN and state == "signing":
@@ -278,7 +282,8 @@ def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
         deeds.apply()
         reached(said)
         if state == "signing":
-            return ["ca: replaced; who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"]
+            by_hand = "who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"
+            return [f"ca: replaced; {by_hand}", *went_on]
         state = authority_state(folder)
 
 

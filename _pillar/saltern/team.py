@@ -21,8 +21,9 @@ from .explain import explain
 from .files import replace_file
 from .load import Site
 from .overlap import held
+from .rotation import AUTHORITY, authority_state, state_of
 from .secretfile import Shared
-from .secrets import generate_secrets, held_by_hosts, locked, read_shared
+from .secrets import generate_secrets, held_by_hosts, locked, read_shared, settle_ca
 from .vault import MACHINE_KEY, SHARED, Vault, in_memory
 
 KEY = re.compile(r"age1[a-z0-9]{58}|(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/]+=*( [^\r\n]*)?")
@@ -99,6 +100,7 @@ def drop(site: Site, machine: str, name: str) -> list[str]:
     """
     folder = site.path / "secrets"
     with locked(folder):
+        settle_ca(folder)
         vault = Vault(folder)
         vault.clear_away()
         readers = vault.readers()
@@ -121,8 +123,16 @@ def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
         site: the site.
         data: the content of shared.yaml.
     """
-    lines = [f"replace what was known: {one.command}" for one in held(data)]
-    lines.append("replace what was known: salt-call site.rotate ca (its key can sign for any host)")
+    lines = []
+    for one in held(data):
+        ends = f"{one.command}{' finish=True' if one.kind.days else ''}"
+        lines += _replacing(one.command, ends, state_of(data, one) != "settled")
+    command = f"salt-call site.rotate {AUTHORITY}"
+    is_begun = authority_state(site.path / "secrets") != "settled"
+    lines += _replacing(f"{command} (its key can sign for any host)", command, is_begun)
+    lines.append(
+        "an old SECRET_KEY is good for 14 days still; finish=True ends it at once, and the sessions it has signed"
+    )
     for app, about in sorted((data.get("apps") or {}).items()):
         for variable in sorted((about or {}).get("env") or {}):
             lines.append(f"replace at whoever issued it, then by site.secrets edit: apps.{app}.env.{variable}")
@@ -134,6 +144,16 @@ def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
                 break
     lines.append("what was read before is in Git's history, encrypted to that key: only replacing it helps")
     return lines
+
+
+def _replacing(command: str, ends: str, is_begun: bool) -> list[str]:
+    """What is being replaced already was read too: that rotation goes to its end first, since it makes no other."""
+    if not is_begun:
+        return [f"replace what was known: {command}"]
+    return [
+        f"replace what was known, first: {ends} (ends the replacement that was begun, whose new one was known too)",
+        f"replace what was known, then: {command}",
+    ]
 
 
 def _pair(edge: dict[str, str]) -> Any:

@@ -142,6 +142,17 @@ def test_an_old_signing_key_stays_for_its_days(world: World) -> None:
     assert shared_of(world)["apps"]["blog"]["secret_key"] == before, "asked again, it is the same rotation"
 
 
+@pytest.mark.parametrize("words", [["blog", "secret_key"], ["ca"]])
+def test_who_only_goes_on_is_told_that_nothing_new_was_made(world: World, words: list[str]) -> None:
+    world.refuse = "no"
+    with pytest.raises(RotationError):
+        rotate(world.site, words, world.deeds)
+    world.refuse = ""
+    old = "nothing new was made; the one that was begun went on"
+    assert old in "\n".join(rotate(world.site, words, world.deeds, finish=True))
+    assert old not in "\n".join(rotate(world.site, words, world.deeds, finish=True))
+
+
 def test_an_apply_that_is_refused_leaves_both_good(world: World) -> None:
     world.refuse = "demo is served: it gets no traffic"
     with pytest.raises(RotationError, match="no traffic"):

@@ -22,7 +22,7 @@ from test_site_good import good, load_written
 from saltern import team, vault
 from saltern.errors import SiteError
 from saltern.load import Site
-from saltern.overlap import held
+from saltern.overlap import begin, finish, fresh, held, mark_ending
 from saltern.rotation import Deeds, rotate
 from saltern.secrets import generate_secrets
 from saltern.team import TeamError
@@ -112,6 +112,25 @@ def test_who_leaves_reads_nothing_new_and_what_he_knew_is_listed(ann: Team) -> N
     }
     assert any("salt-call site.rotate ca" in line for line in said)
     assert "ann" not in (ann.secrets / "readers.yaml").read_text()
+
+
+@pytest.mark.parametrize("state", ["overlap", "ending"])
+def test_what_is_being_replaced_already_is_ended_first_and_then_replaced(ann: Team, state: str) -> None:
+    """He read the new one too, and a rotation that has begun makes no other."""
+    data = yaml.safe_load(Vault(ann.secrets).read("shared.yaml"))
+    for one in held(data):
+        begin(data, one, fresh(one.kind), one.place(data)[one.kind.key])
+        if state == "ending":
+            finish(data, one)
+            mark_ending(data, one, True)
+    said = team.known_to_all(ann.site, data)
+    for one in held(data):
+        first, then = [line for line in said if one.command in line]
+        assert first.startswith("replace what was known, first: ") and then.endswith(f"then: {one.command}"), one.key
+        assert ("finish=True" in first) == bool(one.kind.days), one.key
+    assert sum("site.rotate ca" in line for line in said) == 1
+    (ann.secrets / "ca.previous").mkdir()
+    assert sum("site.rotate ca" in line for line in team.known_to_all(ann.site, data)) == 2
 
 
 def test_variables_of_others_are_listed_by_name_and_not_by_value(ann: Team) -> None:
