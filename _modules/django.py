@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -443,11 +442,17 @@ def manage(app: str, *arguments: Any) -> dict[str, Any]:
         raise CommandExecutionError(f"{app}: " + ("no release is serving" if words else "which command?"))
     name = f"manage-{os.getpid()}"
     argv = __salt__["release.one_off_command"](app, release, name, ["-m", "django", *words])
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    __salt__["release.record_command"](app, release, told(words), done.returncode)
-    __context__["retcode"] = done.returncode
-    output = __salt__["release.redact"](done.stdout.decode(errors="replace")).strip()
-    return {"release": release, "exit_code": done.returncode, "output": output}
+    code, printed, _, problem = __utils__["appfiles.bounded"](argv, together=True)
+    if problem:
+        __salt__["release.end_one_off"](app, name)
+    __salt__["release.record_command"](app, release, told(words), code)
+    __context__["retcode"] = code
+    output = __salt__["release.redact"](printed.decode(errors="replace")).strip()
+    return {
+        "release": release,
+        "exit_code": code,
+        "output": f"{output}\n{problem}: ended".strip() if problem else output,
+    }
 
 
 def _release(app: str, release: str) -> Path:

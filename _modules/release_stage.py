@@ -378,10 +378,31 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
     try:
         found: str = run(argv, timeout=3700)
     except CommandExecutionError as error:
-        said = str(error).partition("\n")[2] or str(error)
-        said = __salt__["release.redact"](f"{app}: {name} of release {release} failed:\n{said}")
+        command, _, said = str(error).partition("\n")
+        why = ""
+        if "exit code" not in command:
+            end_one_off(app, name)
+            why = f" {command.partition(' ...: ')[2]}"
+        said = __salt__["release.redact"](f"{app}: {name} of release {release} failed:{why}\n{said or error}")
         raise CommandExecutionError(said) from None
     return found
+
+
+def end_one_off(app: str, name: str) -> None:
+    """Ends what ``one_off_command`` started, if it goes on: it may have been given up because it prints without end.
+
+    Args:
+        app: name of an app of this host.
+        name: what the unit is named after: app-<app>-<name>.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.end_one_off demo check
+    """
+    for verb in (["kill", "--signal=SIGKILL"], ["stop"]):
+        with contextlib.suppress(CommandExecutionError):  # it has ended
+            __utils__["appfiles.run"](["systemctl", *verb, f"app-{app}-{name}.service"], timeout=60)
 
 
 def one_off_command(

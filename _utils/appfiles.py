@@ -11,14 +11,19 @@ import fcntl
 import hashlib
 import os
 import re
+import selectors
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
+
+MOST_PRINTED = 8 * 1024 * 1024  # that is kept of a command, as of a sandbox
 
 
 def digest(path: str | Path) -> str:
@@ -191,33 +196,100 @@ def run(
         The text on stdout.
 
     Raises:
-        CommandExecutionError: it is missing, took too long or failed; with the last lines it printed.
+        CommandExecutionError: it is missing, took too long, printed too much or failed; with the last lines it printed.
 
     Example:
         >>> run(["echo", "hello"])
         'hello\\n'
     """
     what = " ".join(argv[:3])
+    code, out, err, problem = bounded(argv, cwd=cwd, env=env, timeout=timeout)
+    printed, said = _text(out), _text(err)
+    if problem or code:
+        last = "\n".join((printed + said).strip().splitlines()[-20:])
+        raise CommandExecutionError(f"{what} ...: {problem or f'exit code {code}'}\n{last}".rstrip())
+    return printed
+
+
+def bounded(
+    argv: list[str],
+    *,
+    cwd: str | Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float | None = None,
+    together: bool = False,
+) -> tuple[int, bytes, bytes, str]:
+    """Runs a command and keeps what it prints, up to MOST_PRINTED: an app's code could fill root's memory.
+
+    Args:
+        argv: the command and its arguments. Never a secret.
+        cwd: directory to run it in.
+        env: variables over those of this process.
+        timeout: seconds until it is killed; None: it bounds itself.
+        together: whether stderr is kept in stdout, in the order in which things were printed.
+
+    Returns:
+        Exit code, stdout, stderr, and the bound that it broke: then it has been killed, and what systemd started for
+        it may still run.
+
+    Raises:
+        CommandExecutionError: it is missing.
+
+    Example:
+        >>> bounded(["echo", "hello"])
+        (0, b'hello\n', b'', '')
+    """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if together else subprocess.PIPE,
             close_fds=False,  # Python's own are closed anyway; what is inheritable is a lock (applock.py)
         )
     except FileNotFoundError as error:
-        raise CommandExecutionError(f"{what} ...: {error.filename} does not exist on this host") from error
-    except subprocess.TimeoutExpired as error:
-        raise CommandExecutionError(f"{what} ...: not done after {timeout} seconds") from error
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
-        raise CommandExecutionError(f"{what} ...: exit code {done.returncode}\n{last}")
-    return done.stdout
+        raise CommandExecutionError(
+            f"{' '.join(argv[:3])} ...: {error.filename} does not exist on this host"
+        ) from error
+    kept: dict[Any, bytearray] = {pipe: bytearray() for pipe in (process.stdout, process.stderr) if pipe}
+    with process:
+        try:
+            problem = _keep(kept, timeout)
+            if not problem:
+                process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            problem = f"not done after {timeout} seconds"
+        finally:
+            if process.poll() is None:
+                process.kill()
+    out, err = bytes(kept[process.stdout]), bytes(kept.get(process.stderr, b""))
+    return process.returncode, out, err, problem
+
+
+def _keep(kept: dict[Any, bytearray], timeout: float | None) -> str:
+    """Reads pipes to their ends; answers that one has no end in sight."""
+    until = None if timeout is None else time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        for pipe in kept:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return f"not done after {timeout} seconds"
+            for key, _ in selector.select(left):
+                part = os.read(key.fd, 1 << 16)
+                if not part:
+                    selector.unregister(key.fileobj)
+                kept[key.fileobj] += part
+                if len(kept[key.fileobj]) > MOST_PRINTED:
+                    return f"it printed more than {MOST_PRINTED} bytes"
+    return ""
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def uv() -> str:

@@ -10,6 +10,7 @@ from salt.exceptions import CommandExecutionError
 from tests.unit.contracts import load
 
 django: Any = load("_modules", "django")
+files: Any = load("_utils", "appfiles")
 
 PLAIN = [["a", "0001", []], ["a", "0002", []], ["b", "0001", []]]
 SQUASHED = [["a", "0001", []], ["a", "0002", []], ["a", "0001_0002", [["a", "0001"], ["a", "0002"]]]]
@@ -62,7 +63,10 @@ class Manage:
             return ["sh", "-c", script]
 
         django.__context__ = self.context = {}
+        django.__utils__ = {"appfiles.bounded": files.bounded}
+        self.ended: list[str] = []
         django.__salt__ = {
+            "release.end_one_off": lambda app, name: self.ended.append(name),
             "release.active": lambda app: active,
             "release.one_off_command": command,
             "release.record_command": lambda *line: self.recorded.append(line),
@@ -81,6 +85,14 @@ def test_output_and_exit_code_of_a_command_come_back_without_secrets() -> None:
     world = Manage("echo hush; echo error >&2; exit 3")
     assert django.manage("demo", "check") == {"release": "r1", "exit_code": 3, "output": "********\nerror"}
     assert world.context["retcode"] == 3 and world.recorded == [("demo", "r1", "check", 3)]
+
+
+def test_a_command_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_PRINTED", 10_000)
+    world = Manage("echo begun; head -c 200000 /dev/zero; sleep 3")
+    answer = django.manage("demo", "check")
+    assert answer["output"].startswith("begun") and answer["output"].endswith("more than 10000 bytes: ended")
+    assert answer["exit_code"] and world.context["retcode"] and len(world.ended) == 1
 
 
 def test_without_a_release_or_a_command_nothing_is_run() -> None:
