@@ -220,7 +220,7 @@ class Edge(Model):
         description="Connections in all; null: one for each 64 KiB of memory_share, 1,000 to 100,000."
     )
     connections_per_address: Annotated[int, Field(ge=1, le=400_000)] | None = Field(
-        description="Connections of one address (IPv6: one /64); null: a fiftieth of 4/5 of max_connections, 16 to 256."
+        description="Connections of one address (IPv6: one /56); null: a fiftieth of 4/5 of max_connections, 16 to 256."
     )
     new_connections_per_second: PerSecond = Field(
         description="New connections of one address in a second, over ten seconds."

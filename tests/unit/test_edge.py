@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 import tempfile
 import threading
@@ -25,6 +26,11 @@ SETTINGS = {
     "max_connections": 4096,
     "connections_per_address": 65,
 }
+APP = {
+    "hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200,
+    "static_url": "/static/", "media_url": None, "workers": 2, "threads": 4,
+}  # fmt: skip
+APPS = {"demo": APP}
 
 
 @dataclass
@@ -58,13 +64,9 @@ class Haproxy:
 
     def rendered(self) -> str:
         """HAProxy's configuration as an apply writes it now."""
-        app = {
-            "hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200,
-            "static_url": "/static/", "media_url": None, "workers": 2, "threads": 4,
-        }  # fmt: skip
         names = sorted({host for _, host in self.servers})
         webs = [{"host": host, "name": f"{host}.x.test", "address": "192.0.2.1", "port": 80} for host in names]
-        return haproxy_configuration({"demo": app, "shop": app}, webs, self.module.out())
+        return haproxy_configuration({"demo": APP, "shop": APP}, webs, self.module.out())
 
     def of(self, host: str) -> list[Server]:
         return [server for (_, name), server in self.servers.items() if name == host]
@@ -277,11 +279,9 @@ def test_without_a_version_page_an_edge_asks_for_health(haproxy: Haproxy, said: 
 
 def test_an_app_that_one_visitor_alone_keeps_busy_refuses_that_visitor_nothing() -> None:
     """A browser asks for a dozen things at once by HTTP/2; who waits for somebody else is the reason to share."""
-    app = {
-        "hostnames": ["x.test"], "serving_path": None, "health_path": "/", "health_status": 200,
-        "static_url": "/static/", "media_url": None, "workers": 2, "threads": 1,
-    }  # fmt: skip
-    text = haproxy_configuration({"demo": app}, [{"host": "web1", "name": "x", "address": "192.0.2.1", "port": 80}], [])
+    text = haproxy_configuration(
+        {"demo": APP | {"threads": 1}}, [{"host": "web1", "name": "x", "address": "192.0.2.1", "port": 80}], []
+    )
     refusals = [
         line for line in text.splitlines() if "set-var(txn.refused)" in line and ("busy" in line or "much" in line)
     ]
@@ -291,3 +291,27 @@ def test_an_app_that_one_visitor_alone_keeps_busy_refuses_that_visitor_nothing()
         and "acl shared_with_others var(txn.others) -m int gt 0\n" in text
     )
     assert "acl much var(txn.own) -m int gt 16\n" in text, "two threads, but a browser has more than two requests"
+
+
+def test_a_body_that_announces_no_length_is_one() -> None:
+    """By HTTP/2 a POST may have a body with neither content-length nor transfer-encoding."""
+    text = haproxy_configuration(APPS, [], [])
+    fronts = text.split("frontend ")[1:]
+    assert len(fronts) == 2
+    for front in fronts:
+        assert (
+            "set-var(txn.endless) bool(true) if { fc_http_major 2 } !{ req.hdr(content-length) -m found } !METH_GET"
+            in front
+        )
+        assert "or { var(txn.endless) -m bool }" in front
+    assert "acl large var(txn.endless) -m bool\n" in text
+
+
+def test_only_what_goes_to_an_app_counts_as_a_body_that_lies_on_the_disk() -> None:
+    lines = (ROOT / "salt/web/files/nginx.conf.jinja").read_text().splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.lstrip().startswith("limit_conn bodies ")]
+    assert lines[place - 1].strip() == "location / {" and "proxy_pass http://app-" in lines[place + 1]
+
+
+def test_all_networks_of_a_household_have_one_share() -> None:
+    assert {*re.findall(r"src,ipmask\(\S+\)", haproxy_configuration(APPS, [], []))} == {"src,ipmask(32,56)"}
