@@ -26,6 +26,7 @@ FORMAT = 2
 # Debian's number of www-data, everywhere (base-passwd): the web server that hands builds on to other hosts.
 SERVED_BY = 33
 SIGNATURE = "manifest.sig"
+HALF = ".manifest."  # begins the name of what a killed run was writing
 # The one Python that a Debian release ships, for a plan on a host that has none yet.
 DEBIAN_PYTHON = {"12": "3.11", "13": "3.13"}
 
@@ -214,7 +215,32 @@ def exists(app: str, build: str) -> bool:
 
             salt-call build.exists demo 6f1d3c0a9b2e
     """
-    return all((BUILDS / app / build / name).is_file() for name in ("manifest.json", SIGNATURE))
+    home = BUILDS / app / build
+    if not (home / SIGNATURE).is_file():
+        return False
+    try:
+        _, manifest = _manifest_of(app, build, home)
+    except CommandExecutionError:
+        return False
+    return all((home / name).is_file() for name in manifest["files"])
+
+
+def discard(app: str, build: str) -> None:
+    """Removes a build, or what a killed run has left of one.
+
+    Args:
+        app: name of an app.
+        build: its id.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call build.discard demo 6f1d3c0a9b2e
+    """
+    home = BUILDS / app / build
+    (home / "manifest.json").unlink(missing_ok=True)  # first: what is half removed is no build
+    if home.exists():
+        shutil.rmtree(home)
 
 
 def directory(app: str, build: str) -> str:
@@ -253,7 +279,7 @@ def verify(app: str, build: str) -> dict[str, Any]:
     home = BUILDS / app / build
     _, manifest = _manifest_of(app, build, home)
     there = {str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()}
-    there -= {"manifest.json", SIGNATURE}
+    there = {name for name in there if name not in ("manifest.json", SIGNATURE) and not name.startswith(HALF)}
     problems = __salt__["build.unfit"](app, build, home)
     problems += [f"{name} is missing" for name in sorted(manifest["files"].keys() - there)]
     problems += [f"{name} does not belong to it" for name in sorted(there - manifest["files"].keys())]
@@ -324,35 +350,58 @@ def unsigned(app: str) -> list[str]:
     return found
 
 
-def sign(app: str) -> None:
+def sign(app: str) -> list[str]:
     """Signs the builds that are older than the key, as far as they are what their manifests say.
 
     One that has no signature was made before there were any. One with another key's is signed anew if that key is
-    still good.
+    still good. What cannot be verified is of no use to anybody, and removed.
 
     Args:
         app: name of an app of this builder.
 
+    Returns:
+        The builds that were removed.
+
     Raises:
-        CommandExecutionError: a build is damaged, or its signature is nobody's.
+        CommandExecutionError: the current build, or the one that the fleet serves, is damaged, or its signature is
+            nobody's.
 
     Example:
         .. code-block:: bash
 
             salt-call build.sign demo
     """
+    gone = []
     for build in unsigned(app):
-        home = BUILDS / app / build
-        if not (home / SIGNATURE).exists():
-            _sign(home)
-            try:
-                verify(app, build)
-            except CommandExecutionError:
-                (home / SIGNATURE).unlink()
+        try:
+            _sign_anew(app, build)
+        except CommandExecutionError:
+            if build in _used(app):
                 raise
-        else:
-            verify(app, build)
-            _sign(home)
+            discard(app, build)
+            gone.append(build)
+    return gone
+
+
+def _sign_anew(app: str, build: str) -> None:
+    home = BUILDS / app / build
+    for half in home.glob(f"{HALF}*"):
+        half.unlink()
+    if (home / SIGNATURE).exists():
+        verify(app, build)
+        _sign(home)
+        return
+    _sign(home)
+    try:
+        verify(app, build)
+    except CommandExecutionError:
+        (home / SIGNATURE).unlink()
+        raise
+
+
+def _used(app: str) -> set[str | None]:
+    """The builds that releases are made of: the newest, and the one that the fleet serves."""
+    return {current(app), (__salt__["builder.released"](app) or {}).get("build")}
 
 
 def _sign(home: Path) -> None:
@@ -373,7 +422,10 @@ def _manifest_of(app: str, build: str, home: Path) -> tuple[bytes, dict[str, Any
         if not isinstance(manifest["files"], dict):
             raise ValueError("it names no files")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CommandExecutionError(f"build {build} of {app}: its manifest cannot be read: {error}") from error
+        raise CommandExecutionError(
+            f"build {build} of {app}: its manifest cannot be read: {error}. "
+            f"Remove {home} and apply again: it is built anew."
+        ) from error
     return raw, manifest
 
 
@@ -412,8 +464,7 @@ def make(app: str) -> dict[str, Any]:
             final = home / wanted["id"]
             if not exists(app, wanted["id"]):
                 _build(app, wanted, source, lock, work)
-                if final.exists():
-                    shutil.rmtree(final)  # has no manifest, so it is no build
+                discard(app, wanted["id"])  # what a killed run has left of it
                 work.rename(final)
         except ValueError as error:
             raise CommandExecutionError(f"build of {app}: {error}") from error
@@ -500,10 +551,10 @@ def _directories(app: str) -> list[Path]:
 
 def _prune(app: str) -> None:
     keep = {manifest["id"] for manifest in _manifests(app)[: __pillar__["builder"]["keep"]]}
-    keep |= {current(app), (__salt__["builder.released"](app) or {}).get("build")}
+    keep |= _used(app)
     for path in _directories(app):
         if path.name not in keep:
-            shutil.rmtree(path)
+            discard(app, path.name)
     for name in ("git", "checkouts"):  # where earlier versions fetched, as root
         __utils__["appfiles.remove"](BUILDS / app / name)
 

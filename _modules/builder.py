@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable
@@ -191,9 +192,9 @@ def remember(app: str, found: dict[str, str]) -> None:
     """
     __salt__["build.close"](app)
     _note(app, RELEASED, found)
-    for path in (BUILDS / app).glob("*/manifest.json"):
-        if path.parent.name != found["build"]:
-            shutil.rmtree(path.parent)  # their releases are installed, and need them no more
+    for path in (BUILDS / app).iterdir():
+        if re.fullmatch(r"[0-9a-f]{12}", path.name) and path.name != found["build"]:
+            __salt__["build.discard"](app, path.name)  # their releases are installed, and need them no more
 
 
 def unsigned(app: str) -> list[str]:
@@ -306,7 +307,7 @@ def fetch(app: str, build: str) -> None:
         try:
             with _server() as get:
                 _download(get, app, build, work)
-            shutil.rmtree(home / build, ignore_errors=True)  # has no manifest, so it is no build
+            __salt__["build.discard"](app, build)  # what a killed run has left of it
             work.rename(home / build)
         except (OSError, ValueError, KeyError) as error:
             where = __pillar__["wiring"]["builds"]["url"]

@@ -50,9 +50,10 @@ def _signed(name: str, ret: dict[str, Any], wanted: str, old: list[str]) -> dict
     changes = {"old": old, "new": "signed"}
     if __opts__["test"]:
         return ret | {"result": None, "changes": changes, "comment": f"Would be signed: {', '.join(old)}"}
-    __salt__["build.sign"](name)
+    gone = __salt__["build.sign"](name)
     __salt__["builder.sign"](name)
-    return ret | {"changes": changes, "comment": f"Signed: {', '.join(old)}"}
+    comment = f"Signed: {', '.join(old)}" + (f"; removed, as damaged or nobody's: {', '.join(gone)}" if gone else "")
+    return ret | {"changes": changes, "comment": comment}
 
 
 def only(name: str, apps: list[str]) -> dict[str, Any]:

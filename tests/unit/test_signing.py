@@ -133,6 +133,85 @@ def test_a_new_key_signs_what_the_one_before_has_signed_and_nothing_else(project
         project.build.sign("tiny")
 
 
+def _newer(project: Project) -> tuple[str, str]:
+    """Two builds, the second of which is the current one and the fleet's."""
+    old = project.make()["id"]
+    (project.source / "manage.py").write_text("print('newer')\n")
+    new = project.make()["id"]
+    project.builder.release("tiny", new)
+    return old, new
+
+
+GUTTED: dict[str, Callable[[Path], object]] = {
+    "the manifest alone": lambda home: [shutil.rmtree(home / "wheels"), *[
+        (home / name).unlink() for name in ("manifest.sig", "src.tar.gz", "bom.json")
+    ]],
+    "no signature, a wheel missing": lambda home: [(home / "manifest.sig").unlink(), shutil.rmtree(home / "wheels")],
+    "no manifest": lambda home: (home / "manifest.json").unlink(),
+    "half a manifest": lambda home: [(home / "manifest.sig").unlink(), (home / "manifest.json").write_text("{")],
+    "a key of nobody's": lambda home: (home / "manifest.sig").write_text(signing.sign(b"x", OTHER)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", GUTTED)
+def test_what_a_killed_removal_has_left_stops_no_build(project: Project, what: str) -> None:
+    old, new = _newer(project)
+    GUTTED[what](project.path(old))
+    (project.source / "manage.py").write_text("print('newest')\n")
+    newest = project.make()["id"]
+    left = project.path(old) / "manifest.json"
+    assert project.build.current("tiny") == newest and project.build.exists("tiny", new) and not left.exists()
+    (project.source / "manage.py").write_text("print('hello')\n")
+    assert project.make()["id"] == old
+    project.build.verify("tiny", old)
+
+
+def test_a_gutted_build_is_not_here_and_is_made_anew(project: Project) -> None:
+    old, _ = _newer(project)
+    shutil.rmtree(project.path(old) / "wheels")
+    assert not project.build.exists("tiny", old)
+    (project.source / "manage.py").write_text("print('hello')\n")
+    project.make()
+    project.build.verify("tiny", old)
+
+
+@pytest.mark.parametrize("what", ["no signature, a wheel missing", "a key of nobody's", "half a manifest"])
+def test_a_build_in_use_that_cannot_be_verified_is_told_with_the_way_out(project: Project, what: str) -> None:
+    _, new = _newer(project)
+    GUTTED[what](project.path(new))
+    (project.source / "manage.py").write_text("print('newest')\n")
+    with pytest.raises(CommandExecutionError, match=r"emove .*and apply again"):
+        project.make()
+    assert (project.path(new) / "manifest.json").exists()
+
+
+def test_a_removal_begins_with_the_manifest(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = _newer(project)
+
+    def killed(path: Path, **_: Any) -> None:
+        assert not (path / "manifest.json").exists()
+        raise KeyboardInterrupt
+
+    project.pillar["builder"]["keep"] = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.build._prune("tiny")
+        with pytest.raises(KeyboardInterrupt):
+            project.builder.remember("tiny", {"build": new, "token": "x"})
+    project.builder.remember("tiny", {"build": new, "token": "x"})
+    assert not project.path(old).exists() and project.path(new).exists()
+
+
+def test_what_a_killed_signing_was_writing_is_no_damage(project: Project) -> None:
+    _, new = _newer(project)
+    (project.path(new) / ".manifest.sig.abcd").write_text("half")
+    project.build.verify("tiny", new)
+    (project.path(new) / "manifest.sig").unlink()
+    project.build.sign("tiny")
+    assert not (project.path(new) / ".manifest.sig.abcd").exists()
+
+
 class Served:
     """What answers for the builder: the files of a folder."""
 
