@@ -269,14 +269,12 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
     __utils__["appfiles.remove"](into)
     into.mkdir(parents=True)
     names = list(_take(app, made, into))
-    # It may not put another package in the place of its own.
-    stem = re.sub(r"[-_.]+", "-", source.name).lower()
     if len(names) != 1 or not names[0].endswith(".whl"):
         raise CommandExecutionError(
             f"{app}: {source.name} was built to {', '.join(names) or 'nothing'}, not to a wheel"
         )
-    name, version = names[0].split("-")[:2]
-    if source.is_file() and not stem.startswith(f"{re.sub(r'[-_.]+', '-', f'{name}-{version}').lower()}-"):
+    # It may not put another package in the place of its own.
+    if source.is_file() and not __utils__["bom.is_wheel_of"](names[0], source.name):
         raise CommandExecutionError(f"{app}: {source.name} was built to {names[0]}, which is another package")
     return into / names[0]
 

@@ -35,6 +35,38 @@ def metadata(wheel: Path) -> Message:
     raise ValueError(f"{wheel.name} has no METADATA: it is no wheel")
 
 
+def is_wheel_of(wheel: str, source: str) -> bool:
+    """Whether a wheel has the name and the version of a source package, however that one writes them.
+
+    Args:
+        wheel: its file name.
+        source: the source package's.
+
+    Example:
+        >>> is_wheel_of("foo-1.0b2-py3-none-any.whl", "Foo-1.0-beta2.tar.gz")
+        True
+        >>> is_wheel_of("zope-5-py3-none-any.whl", "zope-5-1.0.tar.gz")
+        False
+    """
+    from packaging.utils import canonicalize_name
+
+    name, version = wheel.split("-")[:2]
+    stem = re.sub(r"\.(tar\.(gz|bz2|xz)|tgz|zip)$", "", source)
+    splits = [(stem[: one.start()], stem[one.end() :]) for one in re.finditer("-", stem)]
+    return any(
+        canonicalize_name(left) == canonicalize_name(name) and _is_version(right, version) for left, right in splits
+    )
+
+
+def _is_version(one: str, other: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
 def make(app: str, build: dict[str, str], wheels: Iterable[Path], hashes: dict[str, str]) -> str:
     """Writes the bill of materials of a build. The same build has the same bytes: no time, no random number.
 

@@ -131,6 +131,27 @@ def build_wheel(folder, *a):
     assert project.build.current("tiny") is None
 
 
+@pytest.mark.parametrize(
+    "wheel, source, is_of",
+    [
+        ("foo-2015.4.28", "foo-2015.04.28.tar.gz", True),
+        ("foo-1.0b2", "foo-1.0-beta2.tar.gz", True),
+        ("foo-1.0.post1", "foo-1.0-1.tar.gz", True),
+        ("Foo_Bar-1.0", "foo.bar-1.0.zip", True),
+        ("foo_bar-1.0", "foo-bar-1.0.0.tar.bz2", True),
+        ("foo-2004d", "foo-2004d.tar.gz", True),
+        ("zope-5", "zope-5-1.0.tar.gz", False),
+        ("zope_5-1.0", "zope-5-1.0.tar.gz", True),
+        ("foo-1.0", "foo-1.0.1.tar.gz", False),
+        ("foo-1.0", "foo-1.0-beta2.tar.gz", False),
+        ("fo-1.0", "foo-1.0.tar.gz", False),
+    ],
+)
+def test_a_wheel_is_known_by_name_and_version_however_written(wheel: str, source: str, is_of: bool) -> None:
+    bom: Any = load("_utils", "bom")
+    assert bom.is_wheel_of(f"{wheel}-py3-none-any.whl", source) == is_of
+
+
 STRANGE: dict[str, Callable[[Path], object]] = {
     "a link": lambda made: (made / "a.whl").symlink_to("/etc/shadow"),
     "a FIFO": lambda made: os.mkfifo(made / "a.whl"),
