@@ -249,11 +249,12 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
     work, made = home / "work", home / "made"
     for folder in (work, made):
         __salt__["build.empty"](app, folder)
+    own = _own_copy(app, source, work) if source.is_dir() else source
     _run(
         app,
         [
             _pip_python(python), "-I", "-m", "pip", "wheel", "--quiet", "--no-index", "--find-links", str(links),
-            "--no-deps", "--use-pep517", "--no-cache-dir", "--wheel-dir", str(made), str(source),
+            "--no-deps", "--use-pep517", "--no-cache-dir", "--wheel-dir", str(made), str(own),
         ],
         what=f"building {source.name} of {app}",
         reads=[str(home / "in")],
@@ -277,6 +278,18 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
     if source.is_file() and not __utils__["bom.is_wheel_of"](names[0], source.name):
         raise CommandExecutionError(f"{app}: {source.name} was built to {names[0]}, which is another package")
     return into / names[0]
+
+
+def _own_copy(app: str, source: Path, work: Path) -> Path:
+    """Copies a project to where its build user may write: setuptools and others put their notes beside the code."""
+    _run(
+        app,
+        ["/bin/cp", "--recursive", "--no-target-directory", "--", str(source), str(work / "src")],
+        what=f"copying the project of {app}",
+        reads=[str(source)],
+        writes=[str(work)],
+    )
+    return work / "src"
 
 
 def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> tuple[str, str]:

@@ -243,3 +243,30 @@ def test_the_bill_of_materials_names_the_wheels(project: Project) -> None:
     shutil.rmtree(project.path(manifest["id"]))
     project.make()
     assert (project.path(manifest["id"]) / "bom.json").read_text() == text
+
+
+NOTES = """
+import os, zipfile
+def build_wheel(folder, *rest):
+    os.mkdir("tiny.egg-info")
+    name = "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        about = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\nRequires-Dist: other\\n"
+        wheel.writestr("tiny-1.0.dist-info/METADATA", about)
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    return name
+"""
+
+
+def test_a_project_that_only_its_code_tells_of_is_built_where_it_may_write(project: Project) -> None:
+    (project.source / "requirements.txt").unlink()
+    wheel(project.index, "other", "1.0")
+    (project.source / "backend.py").write_text(NOTES)
+    (project.source / "pyproject.toml").write_text(
+        '[project]\nname = "tiny"\nversion = "1.0"\ndynamic = ["dependencies"]\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    assert "other-1.0-py3-none-any.whl" in built(project)[1]
+    ((argv, writes),) = [(one["argv"], one["writes"]) for one in project.walls if "wheel" in one["argv"]]
+    assert any(Path(argv[-1]).is_relative_to(folder) for folder in writes), f"{argv[-1]} is read-only for its build"
