@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,6 +13,11 @@ from pathlib import Path
 from debian import Refused, digest, run
 
 NOBODY = 65534
+# All processes of a namespace end with its first one: none of those that compiled is there when root takes the wheels.
+AS_NOBODY = [
+    *("unshare", "--pid", "--fork", "--kill-child=KILL", "--"),
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"),
+]
 # The only ones that the index has no wheel of, for some Debian: no other is taken that the lock has no hash of.
 COMPILED = ("salt", "timelib")
 WHEEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl")
@@ -36,14 +42,6 @@ def collect(folder: Path, lock: Path) -> None:
     shutil.copy(lock, work / "lock.txt")  # a clone below /root cannot be read by nobody
     os.chown(work, NOBODY, NOBODY)
     os.chown(work / "lock.txt", NOBODY, NOBODY)
-    drop = [
-        "setpriv",
-        f"--reuid={NOBODY}",
-        f"--regid={NOBODY}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-    ]
     pip = [
         str(folder / "venv/bin/python"),
         "-m",
@@ -58,17 +56,44 @@ def collect(folder: Path, lock: Path) -> None:
         name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name.startswith("PIP_")
     }
     run(
-        [*drop, *pip, "--require-hashes", "-r", str(work / "lock.txt"), "-w", str(work / "wheels")],
+        [*AS_NOBODY, *pip, "--require-hashes", "-r", str(work / "lock.txt"), "-w", str(work / "wheels")],
         cwd=work,
         env={**kept, **own, "LANG": "C.UTF-8"},
     )
-    for path in sorted((work / "wheels").iterdir()):
-        shutil.copyfile(_plain(path), folder / path.name)
+    fetch(work / "wheels", folder)
     shutil.rmtree(work)
     lines = [f"./{wheel.name} --hash=sha256:{digest(wheel, length=64)}\n" for wheel in sorted(folder.glob("*.whl"))]
     (folder / "requirements.txt").write_text("".join(lines))
     shutil.rmtree(folder / "venv")
     check(folder, lock, None)
+
+
+def fetch(filled: Path, folder: Path) -> None:
+    """Copy all files of a folder that somebody else has filled; what is looked at is what is copied.
+
+    Args:
+        filled: the folder; its parent may be that user's, too.
+        folder: a folder of root's.
+
+    Raises:
+        Refused: something there is no file, or is one that has a name elsewhere, too.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.ExitStack() as stack:
+        place = filled
+        try:
+            handle = os.open(filled, flags | os.O_DIRECTORY)
+            stack.callback(os.close, handle)
+            for name in sorted(os.listdir(handle)):  # noqa: PTH208
+                place = filled / name
+                with os.fdopen(os.open(name, flags, dir_fd=handle), "rb") as file:
+                    about = os.fstat(file.fileno())
+                    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+                        raise OSError("it is no file, or has a second name")
+                    with (folder / name).open("xb") as copy:
+                        shutil.copyfileobj(file, copy)
+        except OSError as error:
+            raise Refused(f"{place} was put there by what compiled Salt's wheels: {error}") from None
 
 
 def check(folder: Path, lock: Path, built: str | None) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import wheels
-from debian import REPOSITORY, Refused
+from debian import REPOSITORY, Refused, run
 
 
 def sha(text: str) -> str:
@@ -119,3 +121,56 @@ def test_what_was_compiled_is_known_by_its_sum(house: Path, lock: Path) -> None:
 def test_only_what_has_no_wheel_is_compiled() -> None:
     known = wheels._locked(REPOSITORY / "requirements/salt.txt")
     assert set(wheels.COMPILED) <= {name for name, _ in known}
+
+
+@pytest.fixture
+def enemys(tmp_path: Path) -> Path:
+    """A folder that who compiles could fill, and one of root's beside it."""
+    folder = tmp_path / "work/wheels"
+    folder.mkdir(parents=True)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "shadow").write_text("secret")
+    return folder
+
+
+SWAPS: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to(path.parents[2] / "shadow"),
+    "second name": lambda path: path.hardlink_to(path.parents[2] / "shadow"),
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS)
+def test_no_other_file_of_the_host_is_copied(enemys: Path, swap: Callable[[Path], object]) -> None:
+    (enemys / "a.whl").write_text("good")
+    swap(enemys / "b.whl")
+    with pytest.raises(Refused, match=r"b\.whl"):
+        wheels.fetch(enemys, enemys.parents[1] / "ours")
+    assert sorted(path.name for path in (enemys.parents[1] / "ours").iterdir()) in ([], ["a.whl"])
+
+
+def test_nor_files_of_another_folder(enemys: Path) -> None:
+    enemys.rmdir()
+    enemys.symlink_to(enemys.parents[1])
+    with pytest.raises(Refused, match="wheels"):
+        wheels.fetch(enemys, enemys.parents[1] / "ours")
+
+
+def test_wheels_are_copied_whole(enemys: Path) -> None:
+    (enemys / "a.whl").write_bytes(b"x" * 3_000_000)
+    wheels.fetch(enemys, enemys.parents[1] / "ours")
+    assert (enemys.parents[1] / "ours/a.whl").read_bytes() == b"x" * 3_000_000
+
+
+def test_nothing_that_compiles_goes_on_when_root_copies(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs root: a namespace of processes is made")
+    tmp_path.chmod(0o777)
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    place = tmp_path / "late"
+    script = f"touch {tmp_path}/first; (setsid sh -c 'sleep 0.5; touch {place}' >/dev/null 2>&1 &)"
+    run([*wheels.AS_NOBODY, "sh", "-c", script])
+    time.sleep(0.8)
+    assert (tmp_path / "first").exists() and not place.exists()
