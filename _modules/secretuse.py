@@ -61,6 +61,7 @@ def old(kind: str, app: str | None = None) -> list[str]:
     .. code-block:: bash
 
         salt-call secretuse.old database demo
+        salt '*' saltutil.refresh_pillar wait=True  # else it asks by the pillar that it has in memory
         salt '*' secretuse.old database demo
     """
     found = _sessions(kind, app)

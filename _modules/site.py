@@ -126,7 +126,7 @@ def generate_secrets(site: str | None = None) -> dict[str, Any]:
     return {"changes": done, "comment": "" if done else f"{path}/secrets: all there, nothing to do"}
 
 
-def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
+def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False) -> list[str]:
     """Replaces a secret by overlap: old and new are both good until nobody uses the old one. No request is lost.
 
     On one host it does all of it: makes the new secret beside the old one, applies, waits until no process and no
@@ -138,6 +138,8 @@ def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
             `build_key`, `ca` (the certificate authority), `tls` (all hosts' certificates), `edge` (of apps' names).
         step: for a site with several hosts: `begin` or `end` only writes the site's files; apply all hosts after each.
         finish: end at once what is kept for some days, an old SECRET_KEY: sessions that only it has signed end, too.
+        force: begin though an apply would change more, which it then does too, and end the old secret though somebody
+            uses it after the wait: for one that was stolen, whose holder could else keep it good.
 
     Returns:
         What was done.
@@ -160,7 +162,7 @@ def rotate(*what: str, step: str = "", finish: bool = False) -> list[str]:
     deeds = rotation.Deeds(plan=_plan, apply=_apply, uses_old=_uses_old)
     try:
         with _alone(site.path / "secrets"):
-            done: list[str] = rotation.rotate(site, [str(word) for word in what], deeds, step, finish)
+            done: list[str] = rotation.rotate(site, [str(word) for word in what], deeds, step, finish, force)
     except (rotation.RotationError, _saltern("errors").SiteError) as error:
         raise CommandExecutionError(str(error)) from None
     return done

@@ -93,7 +93,9 @@ def reached(step: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def rotate(site: Site, words: list[str], deeds: Deeds, step: str = "", finish: bool = False) -> list[str]:
+def rotate(
+    site: Site, words: list[str], deeds: Deeds, step: str = "", finish: bool = False, force: bool = False
+) -> list[str]:
     """Replaces one secret by overlap.
 
     Args:
@@ -102,6 +104,7 @@ def rotate(site: Site, words: list[str], deeds: Deeds, step: str = "", finish: b
         deeds: how to ask and apply the host.
         step: for a fleet, whose hosts others apply: `begin` or `end` only writes the site's files.
         finish: take an old secret away whose days are not over yet.
+        force: begin though an apply would change more, and end the old secret though it is used.
 
     Returns:
         What was done, one line each, without values.
@@ -123,10 +126,10 @@ def rotate(site: Site, words: list[str], deeds: Deeds, step: str = "", finish: b
             f"salt-call site.rotate {' '.join(words)} step=begin, apply all hosts, then step=end (docs/secrets.md)"
         )
     if words == [AUTHORITY]:
-        return _authority(site, deeds, step)
+        return _authority(site, deeds, step, force)
     if len(words) == 1 and words[0] in CERTIFICATES:
-        return _certificates(site, words[0], deeds, step)
-    return _secret(site, words, deeds, step, finish)
+        return _certificates(site, words[0], deeds, step, force)
+    return _secret(site, words, deeds, step, finish, force)
 
 
 def state_of(data: dict[str, Any], one: Held) -> str:
@@ -145,20 +148,20 @@ def state_of(data: dict[str, Any], one: Held) -> str:
     return "ending" if one.kind.name in (one.place(data).get("ending") or []) else "settled"
 
 
-def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool) -> list[str]:
+def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool, force: bool) -> list[str]:
     folder = site.path / "secrets"
     generate_secrets(site)  # what was changed by hand is an overlap from here on
     data, _ = read_shared(folder)
     one = _named(data, words)
     state = state_of(data, one)
-    went_on = [] if step or state == "settled" else [f"{one.key}: {WENT_ON}"]
+    more = [] if step or state == "settled" else [f"{one.key}: {WENT_ON}"]
     if state == "settled" and step == END:
         raise RotationError(f"{one.key}: nothing is being replaced; step=begin comes first")
     if state == "overlap" and step == BEGIN:
         raise RotationError(f"{one.key}: is being replaced already; apply all hosts, then step=end")
     if state == "settled":
         if not step:
-            _needs_peace(deeds)
+            _needs_peace(deeds, force)
         with locked(folder):
             data, _ = read_shared(folder)
             overlap.begin(data, one, overlap.fresh(one.kind), one.place(data)[one.kind.key])
@@ -177,10 +180,10 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool)
             return [
                 f"{one.key}: the new one is in force. The old one is good until {until}, and goes then by the next "
                 f"site.generate_secrets and apply; at once by: {one.command} finish=True",
-                *went_on,
+                *more,
             ]
         if not step:
-            _until_unused(one, deeds)
+            more += _until_unused(one, deeds, force)
         reached("nobody uses the old one")
         with locked(folder):
             data, _ = read_shared(folder)
@@ -197,7 +200,7 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool)
         overlap.mark_ending(data, one, False)
         write_shared(folder, data)
     rest = "the old one is good nowhere" if not step else "the old one is crossed out; apply all hosts"
-    return [f"{one.key}: replaced; {rest}", *went_on]
+    return [f"{one.key}: replaced; {rest}", *more]
 
 
 def _named(data: dict[str, Any], words: list[str]) -> Held:
@@ -209,31 +212,38 @@ def _named(data: dict[str, Any], words: list[str]) -> Held:
         raise RotationError(f"{error}{more}") from None
 
 
-def _needs_peace(deeds: Deeds) -> None:
+def _needs_peace(deeds: Deeds, force: bool) -> None:
     """A rotation changes a secret and nothing else: what else waits for an apply would be changed along with it."""
-    if pending := deeds.plan():
+    if not force and (pending := deeds.plan()):
         some = ", ".join(pending[:5]) + (" and others" if len(pending) > 5 else "")
-        raise RotationError(f"an apply would change more than the secret ({some}): salt-call state.apply comes first")
+        raise RotationError(
+            f"an apply would change more than the secret ({some}): salt-call state.apply comes first; "
+            f"where that does not help, because somebody changes it again: force=True"
+        )
 
 
-def _until_unused(one: Held, deeds: Deeds) -> None:
+def _until_unused(one: Held, deeds: Deeds, force: bool) -> list[str]:
+    """Waits for those who use the old one; with force it goes without them, and answers who they were."""
     waited, step = 0, 3
     while users := deeds.uses_old(one):
+        if waited >= WAIT_SECONDS and force:
+            return [f"{one.key}: the old one was used still: {'; '.join(users)}"]
         if waited >= WAIT_SECONDS:
             raise RotationError(
                 f"{one.key}: the new one is in force, and the old one stays good, because it is used: "
-                f"{'; '.join(users)}. When they have ended: {one.command}"
+                f"{'; '.join(users)}. When they have ended: {one.command}; at once, without them: force=True"
             )
         deeds.wait(step)
         waited += step
+    return []
 
 
-def _certificates(site: Site, what: str, deeds: Deeds, step: str) -> list[str]:
+def _certificates(site: Site, what: str, deeds: Deeds, step: str, force: bool) -> list[str]:
     """Old and new are of one authority, and whoever trusts it trusts both: there is no moment to wait for."""
     if step == END:
         raise RotationError(f"{what}: has one step only; begin, then apply all hosts")
     if not step:
-        _needs_peace(deeds)
+        _needs_peace(deeds, force)
     done = generate_secrets(site, renew=[what])
     if not any("asked for" in line for line in done):
         raise RotationError(f"{what}: no host has one that the fleet's authority has signed")
@@ -258,18 +268,18 @@ def authority_state(folder: Path) -> str:
     return "trusted" if following else "signing" if old else "settled"
 
 
-def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
+def _authority(site: Site, deeds: Deeds, step: str, force: bool) -> list[str]:
     folder = site.path / "secrets"
     with locked(folder):
         settle_ca(folder)
         state = authority_state(folder)
-    went_on = [] if state == "settled" else [f"ca: {WENT_ON}"]
+    more = [] if state == "settled" else [f"ca: {WENT_ON}"]
     if step == END and state != "signing":
         raise RotationError("ca: the old one signs still; step=begin, then apply all hosts, comes first")
     if step == BEGIN and state == "signing":
         raise RotationError("ca: the new one signs already; apply all hosts, then step=end")
     if not step and state == "settled":
-        _needs_peace(deeds)
+        _needs_peace(deeds, force)
     elif not step:  # who was killed may have left hosts behind
         generate_secrets(site)
         deeds.apply()
@@ -283,7 +293,7 @@ def _authority(site: Site, deeds: Deeds, step: str) -> list[str]:
         reached(said)
         if state == "signing":
             by_hand = "who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"
-            return [f"ca: replaced; {by_hand}", *went_on]
+            return [f"ca: replaced; {by_hand}", *more]
         state = authority_state(folder)
 
 

@@ -173,6 +173,15 @@ def test_what_is_used_stays_good(world: World) -> None:
     assert rotate(world.site, ["blog", "database"], world.deeds)
 
 
+def test_who_holds_the_old_one_cannot_keep_it_good_against_force(world: World) -> None:
+    world.pending, world.holding = ["role blog has jit=on"], ["2 sessions of the login role blog"]
+    said = rotate(world.site, ["blog", "database"], world.deeds, force=True)
+    assert len(world.good["apps.blog.database_password"]) == 1
+    assert any("was used still: 2 sessions of the login role blog" in line for line in said)
+    for words in (["ca"], ["tls"]):
+        assert rotate(world.site, words, world.deeds, force=True)
+
+
 def test_what_else_waits_for_an_apply_is_not_changed_along(world: World) -> None:
     before = shared_of(world)
     world.pending = ["build of blog"]
