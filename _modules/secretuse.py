@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 PROC = Path("/proc")
+APPS = Path("/srv/apps")
 KEYS = {
     "database": "database_password",
     "owner": "owner_password",
@@ -67,7 +68,7 @@ def old(kind: str, app: str | None = None) -> list[str]:
     found = _sessions(kind, app)
     previous = _held(app).get("previous", {}).get(KEYS.get(kind))
     if app and previous:
-        found += _processes(__pillar__["apps"][app]["user"], previous)
+        found += _processes(app, __pillar__["apps"][app]["user"], previous)
     return found
 
 
@@ -77,7 +78,7 @@ def _held(app: str | None) -> dict[str, Any]:
     return found
 
 
-def _processes(user: str, previous: str) -> list[str]:
+def _processes(app: str, user: str, previous: str) -> list[str]:
     """Sentences about the processes of an account that were started with an old secret."""
     try:
         import pwd
@@ -90,12 +91,30 @@ def _processes(user: str, previous: str) -> list[str]:
         try:
             if folder.stat().st_uid != uid:
                 continue
-            names = has_old((folder / "environ").read_bytes(), previous)
-            if names:
-                found.append(f"process {folder.name} of {_unit(folder)} was started with it ({', '.join(names)})")
+            environment, unit = (folder / "environ").read_bytes(), _unit(folder)
+            if b"=" not in environment:
+                if "State:\tZ" in (folder / "status").read_text():  # it has ended, and nobody has waited for it
+                    continue
+                environment = _given(app, unit)
+                if not environment:
+                    found.append(f"process {folder.name} of {unit} hides its environment and may have it")
+                    continue
+            if names := has_old(environment, previous):
+                found.append(f"process {folder.name} of {unit} was started with it ({', '.join(names)})")
         except OSError:  # it has ended
             continue
     return found
+
+
+def _given(app: str, unit: str) -> bytes:
+    """What a unit's release was given: root's file, which no process can overwrite as it can its own environment."""
+    _, _, release = unit.removesuffix(".service").partition("@")
+    try:
+        text = (APPS / app / "releases" / release / "env").read_text() if release else ""
+    except OSError:
+        return b""
+    values: dict[str, str] = __utils__["envfile.values"](text)
+    return b"\0".join(f"{name}={value}".encode() for name, value in values.items())
 
 
 def _unit(folder: Path) -> str:

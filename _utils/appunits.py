@@ -67,7 +67,8 @@ SANDBOX = (
     "SystemCallFilter=~@privileged @resources",
     "SystemCallFilter=@chown",  # gunicorn gives its socket to itself
     "SystemCallErrorNumber=EPERM",
-    "Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1",
+    # A title (setproctitle) would overwrite what the process was started with, by which secretuse.py finds old secrets.
+    "Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SPT_NOENV=1",
 )
 
 

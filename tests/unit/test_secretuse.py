@@ -26,6 +26,11 @@ def secretuse() -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    envfile = importlib.util.spec_from_file_location("envfile", ROOT / "_utils/envfile.py")
+    assert envfile and envfile.loader
+    of_files = importlib.util.module_from_spec(envfile)
+    envfile.loader.exec_module(of_files)
+    module.__utils__ = {"envfile.values": of_files.values}  # type: ignore[attr-defined]
     return module
 
 
@@ -71,6 +76,50 @@ def test_a_process_that_was_started_with_it_is_told_without_the_value(
     finally:
         child.communicate(b"\n")
     assert not [line for line in secretuse.old(kind.name, "demo") if f"process {child.pid} " in line]
+
+
+def written(folder: Path, environ: bytes, state: str = "S") -> None:
+    """A process of the app, as /proc has it; its unit is an instance of release x."""
+    process = folder / "proc/4242"
+    process.mkdir(parents=True)
+    (process / "environ").write_bytes(environ)
+    (process / "status").write_text(f"Name:\tpython\nState:\t{state} (sleeping)\n")
+    (process / "cgroup").write_text("0::/system.slice/app-demo-worker@x.service\n")
+
+
+@pytest.mark.parametrize("environ", [b"", b"\0" * 400, b"gunicorn: worker\0\0\0"])
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (f'A="{OLD}"\n', "process 4242 of app-demo-worker@x.service was started with it (A)"),
+        (f'A="a-new-one"\nSECRET_KEY_FALLBACKS="{OLD}"\n', ""),
+        (None, "process 4242 of app-demo-worker@x.service hides its environment and may have it"),
+    ],
+)
+def test_who_hides_its_environment_is_asked_for_by_its_release(
+    secretuse: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: bytes, env: str | None, said: str
+) -> None:
+    written(tmp_path, environ)
+    release = tmp_path / "apps/demo/releases/x"
+    release.mkdir(parents=True)
+    if env is not None:
+        (release / "env").write_text(env)
+    monkeypatch.setattr(secretuse, "__pillar__", pillar("redis", "redis_password"), raising=False)
+    monkeypatch.setattr(secretuse, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(secretuse, "APPS", tmp_path / "apps", raising=False)
+    assert secretuse._processes("demo", pwd.getpwuid(os.getuid()).pw_name, OLD) == ([said] if said else [])
+
+
+def test_who_has_ended_and_was_not_waited_for_uses_nothing(
+    secretuse: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, b"", state="Z")
+    monkeypatch.setattr(secretuse, "PROC", tmp_path / "proc")
+    assert secretuse._processes("demo", pwd.getpwuid(os.getuid()).pw_name, OLD) == []
+
+
+def test_the_environment_is_not_overwritten_by_titles_of_processes() -> None:
+    assert "SPT_NOENV=1" in (ROOT / "_utils/appunits.py").read_text()
 
 
 @pytest.mark.parametrize("slot", [1, 2])
