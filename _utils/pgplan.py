@@ -179,7 +179,7 @@ def _plan_objects(database: str, owner: str, user: str, there: dict[str, Any] | 
     # waits for a table makes others wait: hence the short timeout. The next apply tries again.
     moves: list[list[Any]] = []
     if found["owned_by_app"]:
-        moves.append(["REASSIGN OWNED BY ", _name(user), " TO ", _name(owner)])
+        moves.append(_reassign(user, owner))
     moves += [["ALTER TABLE ", *_qualified(one), " OWNER TO ", _name(owner)] for one in found["strays"]]
     grants = [["GRANT USAGE ON SCHEMA ", _name(schema), " TO ", _name(user)] for schema in found["closed_schemas"]]
     for schema, name, kind in found["closed"]:
@@ -195,6 +195,23 @@ def _plan_objects(database: str, owner: str, user: str, there: dict[str, Any] | 
         wait = ["SET LOCAL lock_timeout = '2s'"]
         steps.append(_step(f"{subject} objects", old, new, database, wait, *moves, *grants, atomic=True))
     return steps
+
+
+def _reassign(user: str, owner: str) -> list[Any]:
+    """Return the statement that gives an owner what its app owns, but for the app's large objects.
+
+    Postgres knows no exception from REASSIGN OWNED. Whoever is given rights in a large object may still not remove it,
+    so the app stays its owner.
+    """
+    begin = "DO $saltern$ DECLARE one pg_catalog.oid; kept pg_catalog.oid[] DEFAULT ARRAY(SELECT m.oid"
+    begin += " FROM pg_catalog.pg_largeobject_metadata m"
+    begin += (
+        " JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) m.lomowner WHERE r.rolname OPERATOR(pg_catalog.=) "
+    )
+    each = "FOREACH one IN ARRAY kept LOOP EXECUTE pg_catalog.concat('ALTER LARGE OBJECT ', one, ' OWNER TO ',"
+    each += " pg_catalog.quote_ident("
+    move = ["REASSIGN OWNED BY ", _name(user), " TO ", _name(owner)]
+    return [begin, {"literal": user}, "); BEGIN ", *move, "; ", each, {"literal": user}, ")); END LOOP; END $saltern$"]
 
 
 def default_privileges() -> set[tuple[str, str]]:

@@ -85,6 +85,7 @@ FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'public'
 EXTENSIONS = "SELECT extname FROM pg_catalog.pg_extension"
 
 # Relations of the database itself: not Postgres' own, not an extension's; a column's sequence goes with its table.
+# Large objects and what ends with its session an app may own: for these it needs no right to create.
 OBJECTS = """
 WITH roles AS (
     SELECT (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) %(user)s) AS app,
@@ -107,11 +108,14 @@ WITH roles AS (
                       WHERE d.classid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_class' AS pg_catalog.regclass)
                         AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.deptype OPERATOR(pg_catalog.=) 'e')
 )
-SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_shdepend d, roles
+SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_shdepend d
+        CROSS JOIN roles CROSS JOIN pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) x
         WHERE d.refclassid OPERATOR(pg_catalog.=) CAST('pg_catalog.pg_authid' AS pg_catalog.regclass)
         AND d.refobjid OPERATOR(pg_catalog.=) roles.app
         AND d.deptype OPERATOR(pg_catalog.=) 'o'
         AND d.classid OPERATOR(pg_catalog.<>) CAST('pg_catalog.pg_default_acl' AS pg_catalog.regclass)
+        AND d.classid OPERATOR(pg_catalog.<>) CAST('pg_catalog.pg_largeobject' AS pg_catalog.regclass)
+        AND NOT pg_catalog.starts_with(coalesce(x.schema, ''), 'pg_temp')
         AND d.dbid OPERATOR(pg_catalog.=) (SELECT b.oid FROM pg_catalog.pg_database b
              WHERE b.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) AS owned_by_app,
        ARRAY(SELECT ARRAY[schema, name] FROM relations, roles

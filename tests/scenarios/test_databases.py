@@ -274,6 +274,28 @@ def test_what_others_own_may_or_have_set_is_seen_and_taken_back(one: Host, owner
     superuser(one, "DROP ROLE IF EXISTS eve, mallory, idle")
 
 
+def test_an_apps_large_objects_stay_its_own(lab: Lab, one: Host, owner: Owner) -> None:
+    """It needs no right to make them, and only their owner may remove them."""
+    app = Owner(lab, one, "database")
+    upload = app.sql("SELECT lo_from_bytea(0, 'kept')")
+    try:
+        assert changed(apply(one, plan=True)) == []
+        superuser(one, "CREATE TABLE left_over (id int); ALTER TABLE left_over OWNER TO demo", "demo")
+        done = apply(one)
+        assert done.ok, explain(done)
+        assert changed(done) == ["databases"]
+        assert changed(apply(one)) == []
+        holder = "SELECT relowner::regrole FROM pg_class WHERE relname = 'left_over'"
+        assert superuser(one, holder, "demo") == "demo_owner"
+        app.sql(f"SELECT lo_put({upload}, 0, 'more'); SELECT lo_unlink({upload})")
+    finally:
+        superuser(
+            one,
+            f"DROP TABLE IF EXISTS left_over; SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid = {upload}",
+            "demo",
+        )
+
+
 def test_the_session_that_looks_has_no_rights_there(one: Host, owner: Owner) -> None:
     """Whoever catches our session after all gets a role that may look at catalogs."""
     seen = one.execute(

@@ -324,6 +324,18 @@ def test_a_database_that_the_app_owned_is_moved_over_without_shutting_the_app_ou
     assert sql([steps["database demo objects"]])[0] == "SET LOCAL lock_timeout = '2s'"
 
 
+def test_what_an_app_may_own_by_itself_is_no_drift_and_stays_its_own() -> None:
+    """Large objects need no right to create, and what is temporary ends with its session."""
+    counted = load("_utils", "pgsql").query("objects").partition(" AS owned_by_app")[0]
+    assert "<>) CAST('pg_catalog.pg_largeobject' AS" in counted and "'pg_temp')" in counted
+    current = converged()
+    current["databases"]["demo"]["objects"].update(owned_by_app=1)
+    (step,) = plan(current)
+    (move,) = [line for line in sql([step]) if "REASSIGN" in line]
+    before, after = move.split("REASSIGN OWNED", 1)
+    assert "pg_largeobject_metadata" in before and "ALTER LARGE OBJECT" in after and step["atomic"]
+
+
 def test_a_new_database_is_not_made_in_a_transaction() -> None:
     """PostgreSQL refuses that."""
     made = next(step for step in plan({"roles": {}, "databases": {}}) if step["subject"] == "database demo")
