@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from . import redisclients, sessions
 from .apps import App
 from .document import Document, read_document
 from .errors import Problem, SiteError, nearest
@@ -20,7 +21,6 @@ from .layout import DEFAULTS, REPOSITORY, ROLES
 from .model import Model
 from .roles import MODELS, Settings
 from .rules import Files, check
-from .sessions import refusal
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ def load_site(path: str | Path, defaults: Path = DEFAULTS, repository: Path = RE
     if problems or fleet is None:
         raise SiteError(problems)
     site = Site(path, fleet, apps, Settings(**settings))
-    if too_much := refusal(site, settings_file):
-        raise SiteError([too_much])
+    too_much = [sessions.refusal(site, settings_file), redisclients.refusal(site, settings_file)]
+    if any(too_much):
+        raise SiteError(filter(None, too_much))
     return site
 
 

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import sessions
+from . import redisclients, sessions
 from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import SERVICES, SSH_PORT, called_by, clients_of, for_anyone, open_ports
@@ -98,13 +98,16 @@ def egress(site: Site, host: str) -> dict[str, Any]:
         return {"callers": [], "builds": {"apps": [], "ports": []}, "fleet": [], "metadata": [], "not_public": []}
     runs = host in site.fleet.running_apps
     anyone = for_anyone(site)
+    # Each service that apps call has its bound: who only connects takes a place as well.
+    most = {server: redisclients.most(site, server) for server in redisclients.SERVERS}
+    most["postgres"] = {(host, name): sessions.most(site, host, name) for name in site.apps if runs}
     reached = {
         name: [
             {
                 "to": address_seen(site, host, server),
                 "ports": [service.port(site.settings)],
                 "protocol": "tcp",
-                **({"most": sessions.most(site, host, name)} if service.role == "postgres" else {}),
+                "most": most[service.name][host, name],
             }
             for server, service in called_by(site, host, app)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from lab.apply import apply, explain
 from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
+from saltern import redisclients
 from saltern.load import load_site
 from saltern.secrets import generate_secrets
 
@@ -155,6 +157,32 @@ def test_an_endless_script_is_ended_and_loses_no_task_of_another(one: Host, intr
         time.sleep(0.5)
     assert within(one, "broker", 1, "redis.call('llen', 'demo:waiting')") == held
     assert within(one, "broker", 1, "redis.call('del', 'demo:waiting')") == "1"
+
+
+# Connections that never say a word.
+CROWD = """
+import socket, sys, time
+held = []
+for _ in range(900):
+    try:
+        held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), 3))
+    except OSError:
+        break
+print(len(held), flush=True)
+time.sleep(4)
+"""
+
+
+@pytest.mark.parametrize("server", SOCKETS)
+def test_connections_that_never_log_in_take_no_places_of_others(lab: Lab, one: Host, server: str) -> None:
+    counted = redisclients.most(load_site(lab.site), server)
+    (most,) = [number for (_, app), number in counted.items() if app == "demo"]
+    become = ["setpriv", "--reuid=app-demo", "--clear-groups", "python3", "-c", CROWD, str(PORTS[server])]
+    crowd = subprocess.Popen(one.argv(become), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert crowd.stdout is not None
+    assert 0 < int(crowd.stdout.readline()) <= most < 900
+    assert admin(one, server, "ping") == "PONG"
+    crowd.wait(30)
 
 
 def plan(host: Host) -> dict[str, dict]:

@@ -283,8 +283,8 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                             "users": ["app-demo"],
                             "links": [
                                 {"to": "127.0.0.1", "ports": [5432], "protocol": "tcp", "most": 30},
-                                {"to": "127.0.0.1", "ports": [6380], "protocol": "tcp"},
-                                {"to": "127.0.0.1", "ports": [6381], "protocol": "tcp"},
+                                {"to": "127.0.0.1", "ports": [6380], "protocol": "tcp", "most": 464},
+                                {"to": "127.0.0.1", "ports": [6381], "protocol": "tcp", "most": 464},
                             ],
                             "here": [],
                             "private": [],

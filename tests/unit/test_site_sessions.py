@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from saltern import sessions
+from saltern import redisclients, sessions, wiring
+from saltern.document import Document
 from saltern.errors import SiteError
 from saltern.load import load_site
 from tests.unit.contracts import ROOT, load
@@ -92,3 +95,44 @@ def test_what_apps_can_open_together_leaves_places_for_people(fleet: str) -> Non
     site = load_site(ROOT / "lab/fleets" / fleet)
     opened = sum(sessions.most(site, host, name) for host in site.fleet.running_apps for name in site.apps)
     assert opened + sessions.RESERVED + sessions.LOOKING <= sessions.total(site)
+
+
+@pytest.mark.parametrize("fleet", FLEETS)
+def test_each_link_of_an_app_has_a_bound_and_redis_keeps_places_for_people(fleet: str) -> None:
+    """No app can take all that a server has, not even all apps from all hosts together."""
+    site = load_site(ROOT / "lab/fleets" / fleet)
+    links = [
+        link
+        for host in site.fleet.running_apps
+        for caller in wiring.egress(site, host)["callers"]
+        for link in caller["links"]
+    ]
+    assert bool(links) is bool(site.apps) and all(link["most"] > 0 for link in links)
+    for port in (site.settings.redis.broker_port, site.settings.redis.cache_port):
+        opened = sum(link["most"] for link in links if link["ports"] == [port])
+        assert bool(opened) is bool(site.apps) and opened <= site.settings.redis.max_clients - redisclients.RESERVED
+
+
+def with_places(site: Any, number: int) -> Any:
+    return replace(site, settings=SimpleNamespace(redis=SimpleNamespace(max_clients=number)))
+
+
+def test_connections_to_redis_are_counted_from_what_runs() -> None:
+    site = load_site(ROOT / "lab/fleets/single")
+    one = sessions.needs(site)["demo"]
+    works = one.web + one.background + one.other
+    assert set(redisclients.most(site, "broker").values()) == {32 + 16 * works}, "nothing is short"
+    needed = -(-(32 + 16 * works) // 4) + redisclients.RESERVED
+    assert redisclients.refusal(with_places(site, needed), Document("settings.yaml")) is None
+    (share,) = redisclients.most(with_places(site, needed), "broker").values()
+    assert share == needed - redisclients.RESERVED >= works * 4, "less than generous, and enough for each"
+    problem = str(redisclients.refusal(with_places(site, needed - 1), Document("settings.yaml")))
+    assert f"the broker carries {needed - 1} connections, and {needed} are needed: demo" in problem
+
+
+def test_too_few_clients_of_redis_are_refused_with_the_sum(tmp_path: Path) -> None:
+    files = good()
+    files["settings.yaml"]["redis"] = {"max_clients": 32}
+    files["apps/blog.yaml"].update(cache=True)
+    with pytest.raises(SiteError, match=r"settings\.yaml.*redis\.max_clients: the \w+ carries 32 connections"):
+        load_written(tmp_path, files)

@@ -3,6 +3,8 @@
 Redis has one thread, and no limit for a script (EVAL). After five seconds of one it says BUSY, and then takes the word
 to kill it; a script that has written something can only be ended with the server itself. That loses only what the
 script did: what a script writes is logged when it ends.
+
+The connection is kept: a server that has no place for a new client still listens to an old one.
 """
 
 import os
@@ -16,56 +18,93 @@ EVERY_SECONDS = 2
 ANSWER_SECONDS = 1
 # From when Redis says BUSY on: so often it is asked to end the script before the server is ended.
 TRIES = 3
+FULL = "-ERR max number of clients reached"
 
 
-def say(stream, *words):
-    """Says one command, and answers the first line of what comes back."""
-    packed = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
-    stream.write(f"*{len(words)}\r\n{packed}".encode())
-    stream.flush()
-    return stream.readline().decode(errors="replace").strip()
+class Server:
+    """A server as its socket shows it, over a connection that stays."""
 
+    def __init__(self, path, password):
+        self.path, self.password = path, password
+        self.connection, self.rest, self.owed, self.signed_in = None, b"", None, False
+        self.stuck = 0
 
-def look(path, password):
-    """Answers what a server says: its answer to PING, or to the word that ends a script when it is busy."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_SECONDS)
-        connection.connect(path)
-        with connection.makefile("rwb") as stream:
-            signed_in = say(stream, "AUTH", "saltern-health", password)
-            if not signed_in.startswith("+"):
-                return signed_in
-            answer = say(stream, "PING")
-            return f"killed: {say(stream, 'SCRIPT', 'KILL')}" if answer.startswith("-BUSY") else answer
+    def say(self, *words):
+        """Says one command, and answers the first line of what comes back.
 
+        What was not answered in time is not said again: the answer comes when the server hears again.
+        """
+        if self.owed and self.owed != words:
+            self.answer()
+        if not self.owed:
+            packed = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+            self.owed = words
+            self.connection.sendall(f"*{len(words)}\r\n{packed}".encode())
+        return self.answer()
 
-def server_of(path):
-    """Answers the process that listens at a socket."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_SECONDS)
-        connection.connect(path)
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[:4], sys.byteorder)
+    def answer(self):
+        while b"\r\n" not in self.rest:
+            more = self.connection.recv(4096)
+            if not more:
+                raise ConnectionError("the server has closed the connection")
+            self.rest += more
+        line, _, self.rest = self.rest.partition(b"\r\n")
+        self.owed = None
+        return line.decode(errors="replace").strip()
+
+    def leave(self):
+        if self.connection:
+            self.connection.close()
+        self.connection, self.rest, self.owed, self.signed_in = None, b"", None, False
+
+    def look(self):
+        """Answers what the server says: its answer to PING, or to the word that ends a script when it is busy."""
+        if self.connection is None:
+            self.connection = socket.socket(socket.AF_UNIX)
+            self.connection.settimeout(ANSWER_SECONDS)
+            self.connection.connect(self.path)
+        if not self.signed_in:
+            said = self.say("AUTH", "saltern-health", self.password)
+            if not said.startswith("+"):
+                self.leave()
+                return said
+            self.signed_in = True
+        said = self.say("PING")
+        return f"killed: {self.say('SCRIPT', 'KILL')}" if said.startswith("-BUSY") else said
+
+    def end(self):
+        credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        os.kill(int.from_bytes(credentials[:4], sys.byteorder), signal.SIGKILL)
+        self.leave()
+        self.stuck = 0
+
+    def watch(self):
+        """Looks once, and does what is to be done."""
+        try:
+            said = self.look()
+        except TimeoutError:  # a script is not yet five seconds old; the answer comes later
+            return
+        except OSError:  # it starts
+            self.leave()
+            return
+        if said.startswith(FULL):  # which is no sign of health
+            print(f"{self.path}: all its places are taken", flush=True)
+        elif not said.startswith("killed: "):
+            self.stuck = 0
+        else:
+            self.stuck += 1
+            print(f"{self.path}: a script took too long; {said}", flush=True)
+            if "UNKILLABLE" in said and self.stuck >= TRIES:
+                print(f"{self.path}: the script has written, so the server ends and starts again", flush=True)
+                self.end()
 
 
 def main(paths):
     password = Path(os.environ["CREDENTIALS_DIRECTORY"], "password").read_text().strip()
-    stuck = dict.fromkeys(paths, 0)
+    servers = [Server(path, password) for path in paths]
     while True:
-        for path in paths:
-            try:
-                said = look(path, password)
-            except OSError:  # it starts, or a script is not yet five seconds old
-                continue
-            if not said.startswith("killed: "):
-                stuck[path] = 0
-                continue
-            stuck[path] += 1
-            print(f"{path}: a script took too long; {said}", flush=True)
-            if "UNKILLABLE" in said and stuck[path] >= TRIES:
-                print(f"{path}: the script has written, so the server ends and starts again", flush=True)
-                os.kill(server_of(path), signal.SIGKILL)
-                stuck[path] = 0
+        for server in servers:
+            server.watch()
         time.sleep(EVERY_SECONDS)
 
 
