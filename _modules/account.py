@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import grp
 import os
 import pwd
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from salt.exceptions import CommandExecutionError
 HOME = "/nonexistent"
 SHELL = "/usr/sbin/nologin"
 BUSY = "exit code 8"  # of usermod: the account has processes
+SSHD = Path("/usr/sbin/sshd")
 NO_LOGIN = ("nologin", "false", "sync")
 # By these an account has processes outside of its service's sandbox. Files are named after the account.
 OUTSIDE = (Path("/var/lib/systemd/linger"), Path("/var/spool/cron/crontabs"))
@@ -43,6 +46,46 @@ def differences(has: dict[str, str] | None, name: str, outside: list[str]) -> di
     wanted = {"group": name, "home": HOME, "shell": SHELL}
     found: dict[str, Any] = {key: {"old": has[key], "new": one} for key, one in wanted.items() if has[key] != one}
     return found | {path: {"old": "there", "new": None} for path in outside}
+
+
+def kept_out(config: str, admins: dict[str, list[str]]) -> str:
+    """Says what of sshd's settings keeps admins out that ours let in: sshd lets in whom all of its lists let in.
+
+    Args:
+        config: what ``sshd -T -o Port=22`` writes: one setting a line, its name in small letters.
+        admins: the names of those who shall come in, each with the groups that the account has.
+
+    Returns:
+        A sentence, or nothing.
+
+    Example:
+        >>> kept_out("denygroups games", {"ann": ["ann"]})
+        ''
+    """
+    said: dict[str, list[str]] = {}
+    for line in config.splitlines():
+        name, _, value = line.partition(" ")
+        said.setdefault(name, []).extend(value.split())
+    where, instead = "/etc/ssh/sshd_config or a file beside it", "settings.yaml: base.admins says who may log in"
+    for admin, groups in sorted(admins.items()):
+        # Of user@host the host is anybody's guess.
+        users = [one for one in said.get("denyusers", []) if _matches([admin], one.partition("@")[0])]
+        denied = [one for one in said.get("denygroups", []) if _matches(groups, one)]
+        allowed = said.get("allowgroups", [])
+        missing = allowed if not any(_matches(groups, one) for one in allowed) else []
+        for directive, values in (("DenyUsers", users), ("DenyGroups", denied), ("AllowGroups", missing)):
+            if values:
+                return f"{where} keeps {admin} out ({directive} {' '.join(values)}): take that line out, for {instead}"
+    listens = said.get("listenaddress", [])
+    if listens and not any(one.endswith(":22") for one in listens):
+        return (
+            f"{where} has sshd listen at {listens[0]} alone (ListenAddress), and port 22 is let in: take the port out"
+        )
+    return ""
+
+
+def _matches(names: list[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 # --- on the host --------------------------------------------------------------------------------------------
@@ -96,17 +139,22 @@ def make_service(name: str) -> None:
         run(["unshare", "--pid", "--fork", "--mount-proc", *change])
 
 
-def locked_out() -> str:
-    """Says that nobody could log in over ssh any more, when somebody could, and the site names no admin.
+def locked_out(admins: list[str] | None = None) -> str:
+    """Says that nobody could log in over ssh any more, when somebody could.
+
+    Args:
+        admins: those whom the site names.
 
     Returns:
-        A sentence, or nothing when root has a key or there is nobody to be locked out.
+        A sentence, or nothing when all admins come in, or without any root, or there is nobody to be locked out.
 
     Example:
         .. code-block:: bash
 
-            salt-call account.locked_out
+            salt-call account.locked_out '[ann]'
     """
+    if admins:
+        return kept_out(_sshd_config(), {name: _groups(name) for name in admins})
     people = {one.pw_name: Path(one.pw_dir) for one in pwd.getpwall() if Path(one.pw_shell).name not in NO_LOGIN}
     with_keys = sorted(name for name, home in people.items() if _has_keys(home / ".ssh/authorized_keys"))
     if not with_keys or "root" in with_keys:
@@ -115,6 +163,24 @@ def locked_out() -> str:
         "settings.yaml: base.admins: name somebody. Only admins and root may log in over ssh, and root has no key, "
         f"so this apply would lock {', '.join(with_keys)} out."
     )
+
+
+def _sshd_config() -> str:
+    """sshd's settings as all files make them, with our port; nothing where there is no sshd, or none that starts."""
+    if not SSHD.exists():
+        return ""
+    command = [str(SSHD), "-T", "-o", "Port=22"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout
+
+
+def _groups(name: str) -> list[str]:
+    """The groups of an account; one that will be made has one of its own name."""
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        return [name]
+    gids = {*os.getgrouplist(name, account.pw_gid)}
+    return [group.gr_name for group in grp.getgrall() if group.gr_gid in gids]
 
 
 def _account(name: str) -> dict[str, str] | None:

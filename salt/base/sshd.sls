@@ -3,7 +3,7 @@
 include:
   - base.packages
   - base.admins
-{%- set problem = '' if admins else salt['account.locked_out']() %}
+{%- set problem = salt['account.locked_out'](admins | list) %}
 {%- if problem %}
 
 somebody can log in:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from tests.unit.contracts import ROOT, load
 
 GOOD = {"group": "app-a", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
 
@@ -84,3 +84,34 @@ def test_nobody_is_locked_out_unsaid(account: Any, tmp_path: Path, keys: dict[st
         (tmp_path / name / ".ssh/authorized_keys").write_text(text)
     said = account.locked_out()
     assert bool(said) == bool(names) and all(name in said for name in [*names, *(["base.admins"] if names else [])])
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ("port 22\nlistenaddress [::]:22\nallowusers root ann", ""),
+        ("allowgroups ssh sudo", ""),
+        ("allowgroups ssh\nallowgroups wheel", "AllowGroups ssh wheel"),
+        ("denyusers root\ndenyusers a*@198.51.100.1", "DenyUsers a"),
+        ("denyusers root", ""),
+        ("denygroups sudo", "DenyGroups sudo"),
+        ("denygroups games", ""),
+        ("port 22\nport 2222\nlistenaddress 0.0.0.0:22\nlistenaddress 0.0.0.0:2222", ""),
+        ("port 22\nlistenaddress 0.0.0.0:2222", "ListenAddress"),
+        ("", ""),
+    ],
+)
+def test_what_the_servers_own_sshd_config_adds_is_read_too(account: Any, config: str, word: str) -> None:
+    account._sshd_config = lambda: config
+    account._groups = lambda name: [name, "sudo"]
+    said = account.locked_out(["ann"])
+    assert bool(said) is bool(word) and word in said
+
+
+def test_a_host_without_sshd_plans_too(account: Any, tmp_path: Path) -> None:
+    account.SSHD = tmp_path / "none"
+    assert account.locked_out(["nobody-of-that-name"]) == ""
+
+
+def test_the_port_that_the_firewall_lets_in_is_listened_on() -> None:
+    assert "Port 22" in (ROOT / "salt/base/files/sshd.conf").read_text().splitlines()
