@@ -4,8 +4,12 @@
 {%- set files = {
   '/etc/security/limits.d/60-saltern.conf': '# Written by Salt. Core dumps have the secrets of the memory in them.\n* hard core 0\nroot hard core 0\n',
   '/etc/systemd/coredump.conf.d/saltern.conf': '# Written by Salt.\n[Coredump]\nStorage=none\nProcessSizeMax=0\n',
-  '/etc/systemd/system.conf.d/saltern.conf': '# Written by Salt. For services that are started after the next boot; see kernel.core_pattern too.\n[Manager]\nDefaultLimitCORE=0\n',
-  '/etc/profile.d/saltern.sh': '# Written by Salt. An idle shell ends; a program that runs in it does not.\nulimit -c 0\nreadonly TMOUT=%d\nexport TMOUT\n' | format(idle * 60),
+  '/etc/systemd/system.conf.d/saltern.conf':
+    '# Written by Salt. For services that are started after the next boot; see kernel.core_pattern too.\n'
+    ~ '[Manager]\nDefaultLimitCORE=0\n',
+  '/etc/profile.d/saltern.sh':
+    '# Written by Salt. An idle shell ends; a program that runs in it does not.\n'
+    ~ 'ulimit -c 0\nreadonly TMOUT=%d\nexport TMOUT\n' | format(idle * 60),
 } %}
 
 /etc/login.defs:

@@ -8,11 +8,13 @@
 {#- Both say how long the window is: systemd reads the service anew when the timer's file has changed. #}
 {%- set files = {
   '/etc/systemd/system/apt-daily-upgrade.service.d/saltern.conf':
-    '# Written by Salt. At the end of the window it ends what it does, and goes on in the next one.\n[Service]\nExecStart=\nExecStart=-/usr/bin/apt-get -q update\nExecStart=/usr/bin/unattended-upgrade\n'
+    '# Written by Salt. At the end of the window it ends what it does, and goes on in the next one.\n'
+    ~ '[Service]\nExecStart=\nExecStart=-/usr/bin/apt-get -q update\nExecStart=/usr/bin/unattended-upgrade\n'
     ~ restart ~ 'TimeoutStartSec=' ~ (updates['minutes'] * 60 - spare_seconds) ~ '\nTimeoutStopSec=' ~ spare_seconds ~ '\n',
   '/etc/systemd/system/apt-daily-upgrade.timer.d/saltern.conf':
     '# Written by Salt. A window of ' ~ updates['minutes'] ~ ' minutes' ~ (', with restarts' if restart else '')
-    ~ '; one that was missed is not made good at another time.\n[Timer]\nOnCalendar=\nOnCalendar=' ~ window ~ '\nRandomizedDelaySec=0\nAccuracySec=1s\nPersistent=false\n',
+    ~ '; one that was missed is not made good at another time.\n'
+    ~ '[Timer]\nOnCalendar=\nOnCalendar=' ~ window ~ '\nRandomizedDelaySec=0\nAccuracySec=1s\nPersistent=false\n',
 } %}
 
 include:
