@@ -27,8 +27,9 @@ pytestmark = pytest.mark.slow("trixie")
 
 @pytest.fixture(scope="module")
 def demo(lab: Lab) -> Iterator[Demo]:
-    # Workers have a scenario of their own; a release that answers 500 is asked for health_seconds.
-    with demo_of(lab, lab.hosts()[0], processes={}, timers={}, health_seconds=12) as demo:
+    # A release that answers 500 is asked for health_seconds. The worker stays: with the last process of Celery the need
+    # of a broker goes, and what serves loses it before the next release has taken over (a defect that is known).
+    with demo_of(lab, lab.hosts()[0], timers={}, health_seconds=12) as demo:
         yield demo
 
 
