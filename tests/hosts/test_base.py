@@ -17,7 +17,7 @@ from saltern.load import Site, load_site
 from saltern.wiring import address_seen, window
 
 pytestmark = pytest.mark.role("base")
-BACK_WITHIN = 30  # seconds; Postgres syncs each file of its data before it is back, beside whatever else writes
+BACK_WITHIN = 10  # seconds; the promise for every daemon
 
 
 def test_it_knows_its_name_and_its_fleet(host, fleet: dict) -> None:
