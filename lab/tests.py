@@ -13,7 +13,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -30,27 +30,40 @@ TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
 AT_ONCE = 3  # labs; their hosts wait often enough that two cores serve all three
 COUNTED = "counted: "
+TOLD_LINES, TOLD_WIDTH = 12, 220  # of each failure, once more at the very end: where people and CI look first
 VAGRANT = "vagrant"  # the Debian package, and the command
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
 @dataclass
 class Count:
-    """What the test runners counted."""
+    """What the test runners counted, and a text for each failure."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: list[str] = field(default_factory=list)
 
     def add(self, other: Count) -> None:
         """Add what another counted."""
         self.passed, self.failed = self.passed + other.passed, self.failed + other.failed
         self.skipped += other.skipped
+        self.failures += other.failures
 
-    def read(self, report: Path) -> None:
-        """Add a pytest report; one that is missing counts as a failure."""
+    def fail(self, why: str) -> None:
+        """Count what failed outside of a test."""
+        self.failed += 1
+        self.failures.append(why)
+
+    def read(self, report: Path, where: str) -> None:
+        """Add a pytest report; one that is missing counts as a failure.
+
+        Args:
+            report: JUnit XML.
+            where: words for whoever reads of a failure: a lab, or a tier.
+        """
         if not report.exists():
-            self.failed += 1
+            self.fail(f"{where}: pytest ended without a report")
             return
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314  we wrote it ourselves
             total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
@@ -58,6 +71,24 @@ class Count:
             self.passed += total - skipped - failed
             self.failed += failed
             self.skipped += skipped
+            for case in suite.iter("testcase"):
+                for bad in (*case.findall("failure"), *case.findall("error")):
+                    name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+                    self.failures.append(f"{where}: {name}\n{told(bad.get('message', ''))}")
+
+
+def told(message: str) -> str:
+    """Return a failure's message indented and cut to what a screen takes.
+
+    Example:
+        >>> told("AssertionError: two\\nlines")
+        '    AssertionError: two\\n    lines'
+    """
+    lines = message.splitlines()
+    shown = [line if len(line) <= TOLD_WIDTH else f"{line[:TOLD_WIDTH]} ..." for line in lines[:TOLD_LINES]]
+    if len(lines) > TOLD_LINES:
+        shown.append(f"... {len(lines) - TOLD_LINES} more lines above, where it failed")
+    return "\n".join(f"    {line}" for line in shown)
 
 
 @dataclass
@@ -106,6 +137,8 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
         for release in {job.release for job in jobs}:  # beside the labs it takes three times as long, and one lab waits
             images.salted(release)
         side_by_side(jobs, count)
+    for failure in count.failures:
+        print(f"\nFAILED {failure}")
     print(f"\n{count.passed} passed, {count.failed} failed, {count.skipped} skipped")
     return 1 if count.failed or not count.passed else 0
 
@@ -161,14 +194,14 @@ def on_lab(job: Job) -> Count:
         job.work(count, lab)
     except Refused as why:
         say(f"[red]{escape(str(why))}[/]")
-        count.failed += 1
+        count.fail(f"{lab.name}: {told(str(why)).lstrip()}")
     finally:
         with stage(f"removing lab {lab.name}"):
             lab.destroy()
         for what, left in traces(lab.name).items():
             if left:
                 say(f"[red]lab {lab.name} left {what} behind:[/]\n{escape(left)}")
-                count.failed += 1
+                count.fail(f"{lab.name}: {what} left behind:\n{told(left)}")
     return count
 
 
@@ -194,7 +227,7 @@ def _in_a_process(job: Job) -> Count:
         os.mkfifo(pipe)
         child = multiprocessing.get_context("spawn").Process(target=_child, args=(job, str(pipe)))
         child.start()
-        found = Count(failed=1)  # which is true if it dies without a word
+        found = Count(failed=1, failures=[f"{job.lab}: its process died"])  # which is true if it dies without a word
         with pipe.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith(COUNTED):
@@ -231,9 +264,10 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
             env |= {"HOME": folder, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
             env["PYTHONPATH"] = env["PYTHONPATH"].replace(str(REPOSITORY), str(where))
         done = subprocess.run(command, cwd=where, env=env, check=False)
-        count.read(report)
+        lab = arguments[arguments.index("--lab") + 1] if "--lab" in arguments else "without a lab"
+        count.read(report, lab)
         if done.returncode not in (0, 1, 5):  # 1: failures, counted; 5: -k matched nothing in this tier
-            count.failed += 1
+            count.fail(f"{lab}: pytest ended with {done.returncode}")
 
 
 def readable(folder: Path) -> Path:
