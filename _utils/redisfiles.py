@@ -140,12 +140,16 @@ def users(
 
     Example:
         >>> users([], {}, {"saltern-admin": "a", "saltern-health": "b"}, (7, 0)).splitlines()[1]
-        'user default reset'
+        'user default reset ~* &* +@all'
     """
     app_rules = rules(APP_RULES, version)
+    # It is off and has no password, so nobody is it, but for Redis: what it reads back from the append-only file at a
+    # start it does as this user, and a transaction that this user may not do would be lost without a word to anybody
+    # (redis issue 14541; in 7.0 and 8.0).
+    nobody = "user default reset ~* &* +@all"
     lines = [
         "# Written by Salt as a whole. Passwords are hashes.",
-        f"user default reset on {legacy} ~* &* {app_rules} +flushdb" if legacy else "user default reset",
+        f"user default reset on {legacy} ~* &* {app_rules} +flushdb" if legacy else nobody,
         f"user {ADMIN} on {hashed(own[ADMIN])} ~* &* +@all",
         f"user {HEALTH} on {hashed(own[HEALTH])} {rules(HEALTH_RULES, version)}",
     ]

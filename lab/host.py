@@ -347,5 +347,6 @@ class Host:
                 layer / "etc/salt/minion.d/id.conf",
                 *layer.glob("etc/salt/pki/minion/minion.p*"),
                 *layer.glob("etc/ssh/ssh_host_*"),
+                *layer.glob("var/lib/saltern/builds/*/*/manifest.sig"),  # the next site's builder has a key of its own
             ]:
                 own.unlink(missing_ok=True)

@@ -280,7 +280,7 @@ def test_an_apps_large_objects_stay_its_own(lab: Lab, one: Host, owner: Owner) -
     upload = app.sql("SELECT lo_from_bytea(0, 'kept')")
     try:
         assert changed(apply(one, plan=True)) == []
-        superuser(one, "CREATE TABLE left_over (id int); ALTER TABLE left_over OWNER TO demo", "demo")
+        superuser(one, "CREATE TABLE public.left_over (id int); ALTER TABLE public.left_over OWNER TO demo", "demo")
         done = apply(one)
         assert done.ok, explain(done)
         assert changed(done) == ["databases"]
@@ -291,7 +291,7 @@ def test_an_apps_large_objects_stay_its_own(lab: Lab, one: Host, owner: Owner) -
     finally:
         superuser(
             one,
-            f"DROP TABLE IF EXISTS left_over; SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid = {upload}",
+            f"DROP TABLE IF EXISTS public.left_over; SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid = {upload}",
             "demo",
         )
 

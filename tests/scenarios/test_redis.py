@@ -141,6 +141,26 @@ def test_a_cache_that_one_app_fills_loses_no_task_of_another(one: Host, intruder
     assert within(one, "broker", 1, "redis.call('del', 'demo:waiting')") == "1"
 
 
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_what_was_acknowledged_is_there_after_a_restart_transactions_and_scripts_too(one: Host, signal: str) -> None:
+    """Redis reads its file back as its default user, and drops the transactions that this one may not do."""
+    said = "\n".join(["select 1", "multi", "rpush demo:kept one", "rpush demo:kept two", "exec", "get demo:none"])
+    admin(one, "broker", "eval", "redis.call('select', 1) redis.call('del', 'demo:kept')", "0")
+    call = f"redis-cli --no-auth-warning --user saltern-admin -s {SOCKETS['broker']}"
+    sh(one, f'printf %s {shlex.quote(said)} | REDISCLI_AUTH="$(cat /etc/redis/admin.pass)" {call}')
+    within(one, "broker", 1, "redis.call('rpush', 'demo:kept', 'three', 'four')")
+    assert within(one, "broker", 1, "redis.call('llen', 'demo:kept')") == "4"
+    before = sh(one, "systemctl show --value --property=MainPID redis-server")
+    one.execute(["systemctl", "kill", f"--signal={signal}", "--kill-whom=main", "redis-server"])
+    deadline = time.monotonic() + 30
+    while "4" != (count := within(one, "broker", 1, "redis.call('llen', 'demo:kept')")):
+        assert not count.isdigit(), "acknowledged, and lost"
+        assert time.monotonic() < deadline, count
+        time.sleep(0.3)
+    assert sh(one, "systemctl show --value --property=MainPID redis-server") != before
+    assert apply(one).ok
+
+
 @pytest.mark.slow("bookworm")
 @pytest.mark.parametrize("script", ["while true do end", "redis.call('set', 'intruder:x', 1) while true do end"])
 def test_an_endless_script_is_ended_and_loses_no_task_of_another(one: Host, intruder, script: str) -> None:

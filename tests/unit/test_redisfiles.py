@@ -46,7 +46,7 @@ def test_a_file_of_users_holds_hashes_and_both_passwords_while_both_are_good(fil
     (line,) = [line for line in text.splitlines() if line.startswith("user app-demo ")]
     assert line.count("#") == 2 and all(files.hashed(password) in line for password in good)
     assert "~demo:* resetchannels &demo:* &demo:/1.celery.pidbox -@all" in line
-    assert "user default reset\n" in text
+    assert "user default reset ~* &* +@all\n" in text
     assert ("setinfo" in text) is (version >= (7, 2)), "a server does not start with what it does not know"
 
 
