@@ -39,7 +39,9 @@ class Machine:
         done = subprocess.run(
             ["vagrant", *words], cwd=REPOSITORY, env=self.env, capture_output=True, text=True, check=False, timeout=600
         )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[:2000]  # Ruby says first what it is
+        states = done.stdout.split("----------\n")
+        bad = "".join(state for state in states if re.search(r"Result: (False|Fail)", state))
+        assert done.returncode == 0, bad + done.stdout[-1000:] + done.stderr[:2000]  # Ruby says first what it is
         return done.stdout
 
     def docker(self, *words: str) -> list[str]:
