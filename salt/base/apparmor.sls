@@ -1,5 +1,5 @@
 {#- AppArmor is the kernel's. A container has that of its machine, and cannot load profiles of its own. #}
-{%- set in_container = salt['file.file_exists']('/run/systemd/container') %}
+{%- from 'base/container.jinja' import in_container with context %}
 {%- set enabled = '/sys/module/apparmor/parameters/enabled' %}
 {%- set on = salt['file.file_exists'](enabled) and salt['file.read'](enabled).strip() == 'Y' %}
 {%- if in_container or not on %}

@@ -1,5 +1,5 @@
 {%- set timezone = pillar['base']['timezone'] %}
-{%- set in_container = salt['file.file_exists']('/run/systemd/container') %}
+{%- from 'base/container.jinja' import in_container with context %}
 {#- Two programs must not set one clock, and apt would take one away without a word in the plan. What is there stays. #}
 {%- set others = salt['pkg.list_pkgs']() | select('in', ['chrony', 'ntpsec', 'openntpd']) | list %}
 {%- set ntp = pillar['base']['ntp'] %}
