@@ -474,8 +474,8 @@ def daemons(host) -> list[str]:
     return listed.split()
 
 
-# Ten seconds of a machine that has nothing else to do. What a processor's second takes at this moment is measured first,
-# and what the disk takes to write what others have left for it: Postgres syncs all of its files before it recovers.
+# Ten seconds of a machine that has nothing else to do. What a second of a processor takes at this moment is measured
+# first, and what the disk takes to write what others have left for it: Postgres syncs its files before it recovers.
 KILL_AND_WAIT = """
 import json, os, subprocess, sys, time
 whom, seconds, units = sys.argv[1], float(sys.argv[2]), sys.argv[3:]

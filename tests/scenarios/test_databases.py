@@ -291,7 +291,8 @@ def test_an_apps_large_objects_stay_its_own(lab: Lab, one: Host, owner: Owner) -
     finally:
         superuser(
             one,
-            f"DROP TABLE IF EXISTS public.left_over; SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid = {upload}",
+            "DROP TABLE IF EXISTS public.left_over;"
+            f" SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE oid = {upload}",
             "demo",
         )
 

@@ -153,7 +153,7 @@ def test_what_was_acknowledged_is_there_after_a_restart_transactions_and_scripts
     before = sh(one, "systemctl show --value --property=MainPID redis-server")
     one.execute(["systemctl", "kill", f"--signal={signal}", "--kill-whom=main", "redis-server"])
     deadline = time.monotonic() + 30
-    while "4" != (count := within(one, "broker", 1, "redis.call('llen', 'demo:kept')")):
+    while (count := within(one, "broker", 1, "redis.call('llen', 'demo:kept')")) != "4":
         assert not count.isdigit(), "acknowledged, and lost"
         assert time.monotonic() < deadline, count
         time.sleep(0.3)
