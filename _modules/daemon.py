@@ -213,6 +213,25 @@ def drop_ins_not_loaded(on_disk: list[str], loaded: list[str]) -> list[str]:
     return sorted({str(Path(path).parent) for path in [*on_disk, *loaded] if Path(path).name in names})
 
 
+def related(inputs: list[str], paths: list[str]) -> list[str]:
+    """Return those inputs of a daemon that are, hold or lie below one of some paths.
+
+    Args:
+        inputs: What a daemon reads, as recorded.
+        paths: Files or directories.
+
+    Returns:
+        The inputs, in order.
+
+    Example:
+        >>> related(["/etc/web.conf", "/etc/tls"], ["/etc/tls/host.crt"])
+        ['/etc/tls']
+        >>> related(["/etc/tls/host.crt"], ["/etc/tls"])
+        ['/etc/tls/host.crt']
+    """
+    return sorted(one for one in inputs if any(f"{one}/".startswith(f"{p}/") or f"{p}/".startswith(f"{one}/") for p in paths))
+
+
 # What is on disk.
 
 
@@ -435,6 +454,87 @@ def adopt(name: str, inputs: list[str] | None = None) -> None:
     unit_files = _unit_files(status)
     prints = fingerprint([*(inputs or []), *unit_files])
     _write_stamp(status["Id"], _stamp(status["InvocationID"], prints, unit_files))
+
+
+def readers(paths: list[str]) -> dict[str, list[str]]:
+    """Return the daemons that run and read some files, by what was recorded when they were started.
+
+    Args:
+        paths: Files or directories.
+
+    Returns:
+        For each unit those of its inputs that are, hold or lie below one of the paths.
+
+    Example:
+        salt-call daemon.readers '[/etc/saltern/tls]'
+    """
+    found = {}
+    for file in sorted(STAMPS.glob("*.json")):
+        unit = file.name.removesuffix(".json")
+        inputs = related(list((_read_stamp(unit) or {"digests": {}})["digests"]), paths)
+        if inputs and show(unit)["ActiveState"] in ("active", "reloading", "refreshing"):
+            found[unit] = inputs
+    return found
+
+
+def unread(paths: list[str]) -> dict[str, list[str]]:
+    """Return the daemons that run with older versions of some files than those on disk.
+
+    Args:
+        paths: Files or directories.
+
+    Returns:
+        For each unit those of its inputs that it has not read yet.
+
+    Example:
+        salt-call daemon.unread '[/etc/saltern/tls]'
+    """
+    found = {}
+    for unit, inputs in readers(paths).items():
+        status = show(unit)
+        started = parse_timestamp(status["InactiveExitTimestamp"])
+        stamp = _read_stamp(unit)
+        known = stamp and {**stamp, "unit_files": []}
+        stale = stale_paths(fingerprint(inputs), known, status["InvocationID"], started)
+        if stale:
+            found[unit] = stale
+    return found
+
+
+def reread(unit: str, inputs: list[str], timeout: float = 60) -> str:
+    """Let a daemon read some of its inputs again by a reload, and record that of these alone.
+
+    What else has changed on disk is found by the next :func:`inspect`, as it would have been.
+
+    Args:
+        unit: The unit's full name.
+        inputs: Some of its inputs.
+        timeout: How long the reload may take, in seconds.
+
+    Returns:
+        An empty string when it worked, otherwise what went wrong.
+
+    Example:
+        salt-call daemon.reread haproxy.service '[/etc/haproxy/tls/edge.pem]'
+    """
+    if show(unit)["CanReload"] != "yes":
+        return f"{unit} cannot be reloaded; the next apply restarts it"
+    prints = fingerprint(inputs)
+    try:
+        done = _run(["systemctl", "reload", unit], timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return _failure(unit, f"systemctl reload did not end within {timeout:g} s")
+    if done.returncode != 0:
+        return _failure(unit, f"systemctl reload failed: {done.stderr.strip().splitlines()[0]}")
+    after = _wait_until_up(unit, timeout)
+    if after["ActiveState"] != "active":
+        return _failure(unit, f"it was not up and stable after systemctl reload ({after['ActiveState']})")
+    stamp = _read_stamp(unit)
+    if not stamp or stamp["invocation"] != after["InvocationID"]:
+        stamp = _stamp(after["InvocationID"], {}, [])
+    stamp["digests"] |= {path: digest for path, (digest, _) in prints.items()}
+    _write_stamp(unit, stamp)
+    return ""
 
 
 def act(name: str, action: str, inputs: list[str] | None = None, timeout: float = 60) -> str:

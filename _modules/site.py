@@ -126,6 +126,33 @@ def generate_secrets(site: str | None = None) -> dict[str, Any]:
     return {"changes": done, "comment": "" if done else f"{path}/secrets: all there, nothing to do"}
 
 
+def renew() -> dict[str, Any]:
+    """Makes certificates anew whose time has come (a third of their 90 days is left), of all hosts of the site.
+
+    It changes nothing else. A timer runs it once a day where the site is; each host brings its own into force by
+    ``state.apply base.renewal``, which another timer runs, or by any apply.
+
+    Returns:
+        `changes`: what was written, one line each; empty when the time of none has come.
+
+    Raises:
+        CommandExecutionError: the site has errors, or the authority's key cannot be read.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call site.renew
+    """
+    from salt.exceptions import CommandExecutionError
+
+    try:
+        done = _guarded("renewal", "renew_all", _guarded("load", "load_site", None))
+    except OSError as error:
+        raise CommandExecutionError(f"{site_directory(__opts__)}/secrets: {error.strerror}") from None
+    return {"changes": done, "comment": "" if done else "the time of no certificate has come"}
+
+
 def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False) -> list[str]:
     """Replaces a secret by overlap: old and new are both good until nobody uses the old one. No request is lost.
 

@@ -153,6 +153,45 @@ def _carry_out(
     return _result(name, True, changes, f"{name} {done}: {'; '.join(reasons)}.")
 
 
+def reread(name: str, paths: list[str], timeout: float = 60) -> dict[str, Any]:
+    """Reload each daemon that runs with older versions of some files than those on disk, and no other one.
+
+    Which daemons read a file is known from what was recorded when they were started. Nothing restarts, no configuration
+    is written, and one that does not run is left alone. Give the states that write the files to ``watch``: a plan then
+    knows who will read them.
+
+    Args:
+        name: What to call it.
+        paths: Files or directories.
+        timeout: How long a reload may take, in seconds.
+
+    Returns:
+        Salt's result. ``changes`` has for each daemon ``old`` and ``new``.
+
+    Example:
+        .. code-block:: yaml
+
+            the daemons that read certificates:
+              daemon.reread:
+                - paths: [/etc/saltern/tls]
+                - watch: [{sls: base.tls}]
+    """
+    return _reread(name, __salt__["daemon.unread"](paths), timeout)
+
+
+def _reread(name: str, found: dict[str, list[str]], timeout: float) -> dict[str, Any]:
+    changes = {unit: _process_change("reload", inputs) for unit, inputs in found.items()}
+    if not found:
+        return _result(name, True, {}, "Each daemon has read what is on disk.")
+    if __opts__["test"]:
+        return _result(name, None, changes, f"These would be reloaded: {', '.join(found)}.")
+    problems = {unit: __salt__["daemon.reread"](unit, inputs, timeout) for unit, inputs in found.items()}
+    if bad := [problem for problem in problems.values() if problem]:
+        done = {unit: change for unit, change in changes.items() if not problems[unit]}
+        return _failed(name, "\n".join(bad)) | {"changes": done}
+    return _result(name, True, changes, f"Reloaded: {', '.join(found)}.")
+
+
 def mod_watch(
     name: str,
     sfun: str = "running",
@@ -160,6 +199,7 @@ def mod_watch(
     reload: bool | list[str] = False,
     timeout: float = 60,
     after_job: bool = False,
+    paths: list[str] | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
     """Restart or reload a daemon because a watched state has changes. Salt calls it; do not write it in an SLS.
@@ -170,11 +210,12 @@ def mod_watch(
 
     Args:
         name: As for ``running``.
-        sfun: The function that watches: ``running`` or ``dead``.
+        sfun: The function that watches: ``running``, ``reread`` or ``dead``.
         inputs: As for ``running``.
         reload: As for ``running``.
         timeout: As for ``running``.
         after_job: As for ``running``.
+        paths: As for ``reread``.
         **kwargs: Salt's own arguments, and those of ``running`` that do not matter here.
 
     Returns:
@@ -183,6 +224,9 @@ def mod_watch(
     Example:
         salt-call state.apply redis
     """
+    if sfun == "reread":  # in an apply it has looked at the files itself
+        watched = [one for one in _changed_names() if one.startswith("/")]
+        return _reread(name, __salt__["daemon.readers"](watched) if __opts__["test"] else {}, timeout)
     if sfun != "running":
         return _result(name, True, {}, f"{name} does not run, so there is nothing to restart.")
     found = __salt__["daemon.inspect"](name, inputs)

@@ -20,7 +20,7 @@ __utils__: dict[str, Any] = {}
 # Salt gives the master itself this name when it runs an orchestration; no host can have it, for its `_`.
 ORCHESTRATION = "_master"
 # These execution functions check the site themselves and must work while it is broken or has no secrets yet.
-OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.rotate", "site.secrets")
+OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.renew", "site.rotate", "site.secrets")
 
 
 def forget_old_code() -> None:
@@ -65,11 +65,15 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
     from .compiled import fleet_pillar, host_pillar
     from .errors import SiteError
     from .load import load_site
+    from .renewal import is_apply, renewed
 
     try:
         if minion_id.endswith(ORCHESTRATION):
             return fleet_pillar(load_site(site)) | {"code": _code()}
-        found = host_pillar(load_site(site), minion_id, pillar.get("secrets"))
+        loaded, secrets = load_site(site), pillar.get("secrets")
+        if __opts__.get("__cli") == "salt-call":  # not on a master, which cannot read the authority's key
+            secrets = renewed(loaded, minion_id, secrets, keep=is_apply(__opts__))
+        found = host_pillar(loaded, minion_id, secrets)
     except SiteError as error:
         return {"_errors": [str(error)]}
     if "minion" in found["wiring"]:  # salt/top.sls compares it with what the minion has

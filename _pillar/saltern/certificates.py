@@ -20,9 +20,14 @@ from .layout import common_name
 
 ORGANIZATION = "Saltern"  # how its own certificates are told from a team's
 CA_DAYS = 3650
-# With the hour before: under the 398 days that browsers accept (CA/Browser Forum, ballot SC31).
-LEAF_DAYS = 365
-RENEW_DAYS = 30
+# Mozilla's profile "modern": 90 days at most (Server Side TLS 5.7), the hour for clocks that differ included.
+LEAF_DAYS = 90
+# Made anew with so much of its time left: days for what brings it to the hosts to fail, be seen and be mended.
+RENEW_SHARE = 1 / 3
+# With fewer days left something did not bring the new one: every apply says so.
+NOTICE_DAYS = 21
+# An authority is replaced by people, who need time; from here on certificates would end with it.
+CA_NOTICE_DAYS = LEAF_DAYS + 30
 # For hosts whose clocks differ.
 SKEW = datetime.timedelta(hours=1)
 
@@ -63,6 +68,8 @@ def make_ca(name: str) -> Pair:
 def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
     """Makes a certificate for a server, usable as a client's too, valid for LEAF_DAYS.
 
+    It never outlives the authority.
+
     Args:
         ca: who signs.
         names: host names and IPv4 addresses it is for; the first one names it.
@@ -72,7 +79,7 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     # Clients look at the alternative names; the common name is how nginx knows an edge (wiring.web).
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(names[0]))])
-    end = min(_now() + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
+    end = min(_now() - SKEW + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     cert = (
@@ -123,11 +130,66 @@ def must_renew(ca_cert: str, pair: Pair, names: Sequence[str]) -> str:
         cert.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError):
         return "signed by another CA"
-    if cert.not_valid_after_utc - _now() < datetime.timedelta(days=RENEW_DAYS):
-        return f"less than {RENEW_DAYS} days left"
+    if why := _aged(issuer, cert):
+        return why
     if subject_names(pair.cert) != set(names):
         return "other names"
     return ""
+
+
+def aged(ca_cert: str, cert: str) -> str:
+    """Answers why a certificate of the fleet's authority must be made anew by its dates alone, or nothing.
+
+    Where the authority itself has not begun, by this machine's clock, it is the clock that is wrong; and where it has
+    ended, nothing that it signs is any good.
+
+    Args:
+        ca_cert: the certificate of the site's authority.
+        cert: PEM text; of a chain, the first certificate counts.
+
+    Raises:
+        ValueError: the text is no certificate.
+
+    Example:
+        >>> authority = make_ca("shop")
+        >>> aged(authority.cert, make_leaf(authority, ["web1"]).cert)
+        ''
+    """
+    return _aged(x509.load_pem_x509_certificate(ca_cert.encode()), x509.load_pem_x509_certificate(cert.encode()))
+
+
+def _aged(issuer: x509.Certificate, cert: x509.Certificate) -> str:
+    now, begin, end = _now(), cert.not_valid_before_utc, cert.not_valid_after_utc
+    lifetime = end - begin
+    if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
+        return ""
+    if end <= now:
+        return f"ended on {end:%Y-%m-%d}"
+    if begin > now:  # made while the clock was ahead
+        return f"begins on {begin:%Y-%m-%d} only"
+    if lifetime > datetime.timedelta(days=LEAF_DAYS, hours=1):
+        return f"valid for {lifetime.days} days, not {LEAF_DAYS}"
+    if end - now < lifetime * RENEW_SHARE:
+        return f"{(end - now).days} of {lifetime.days} days left"
+    return ""
+
+
+def ends_soon(cert: str, days: int) -> str:
+    """Answers when a certificate ends, as a day, if it does so within some days; else nothing.
+
+    Args:
+        cert: PEM text; of a chain, the first certificate counts.
+        days: how many.
+
+    Raises:
+        ValueError: the text is no certificate.
+
+    Example:
+        >>> ends_soon(make_ca("shop").cert, 21)
+        ''
+    """
+    end = x509.load_pem_x509_certificate(cert.encode()).not_valid_after_utc
+    return f"{end:%Y-%m-%d}" if end - _now() < datetime.timedelta(days=days) else ""
 
 
 def subject_names(cert: str) -> set[str]:

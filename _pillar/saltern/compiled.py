@@ -9,6 +9,7 @@ from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
 from .links import neighbours
 from .load import Site
+from .renewal import home, notices
 from .secretfile import as_pillar, check_secrets
 from .wiring import wiring
 
@@ -40,6 +41,12 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
     checked, problems = check_secrets(secrets, site.fleet, minion_id, site.apps, str(file))
     if checked is None:
         raise SiteError(problems)
+    wired = wiring(site, minion_id, checked)
+    # Who renews certificates (`site`: the repository, on a host that has the site), and what nobody has renewed.
+    wired["renewal"] = {
+        "site": home(site, minion_id),
+        "notices": notices(minion_id, checked.model_dump(include={"tls", "edge"})),
+    }
     return {
         "fleet": site.fleet.model_dump(),
         "host": {
@@ -51,7 +58,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
         },
         **{role: getattr(site.settings, role).model_dump() for role in host.roles},
         "apps": {name: app.model_dump() for name, app in sorted(site.apps.items())},
-        "wiring": wiring(site, minion_id, checked),
+        "wiring": wired,
         "secrets": as_pillar(checked),
     }
 

@@ -6,8 +6,8 @@
     secrets/<host>.sls      one host's part, read by Salt: copies from shared.yaml, and the host's certificates.
 
 Running it again renews what needs it, and else changes nothing. A certificate that the site's CA has made is made anew
-when less than 30 days are left, when the names it is for have changed (a new address, another host name of an app) or
-when the CA is another one. An edge certificate of another authority is the team's own and stays; so does a host's file
+when a third of its 90 days is left (renewal.py does that alone, once a day), when the names it is for have changed (a
+new address, another host name of an app) or when the CA is another one. An edge certificate of another authority is the team's own and stays; so does a host's file
 that is not plain YAML any more (`#!yaml|gpg`): what it holds is then up to the team.
 
 A password that somebody has changed in shared.yaml is not just copied: hosts still have the old one, so it stays good
@@ -102,6 +102,16 @@ def _masters_group(site: Site) -> int | None:
         return grp.getgrnam("salt").gr_gid
     except KeyError:  # this machine is not the master
         return None
+
+
+def let_masters_read(site: Site, paths: list[Path]) -> None:
+    """Lets a master of this machine, which runs as a user of its own, read files with hosts' secrets.
+
+    Args:
+        site: the site.
+        paths: the files.
+    """
+    _let_read(paths, _masters_group(site))
 
 
 def _let_read(paths: list[Path], group: int | None) -> None:
@@ -339,9 +349,19 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
     if need.apps:
         new["apps"] = {name: _app_part(shared, name, keys) for name, keys in need.apps.items()}
     if new != had or notes:
-        replace_file(path, HOST_HEAD + _yaml({"secrets": new}))
+        write_host_file(path, new)
         changed = [key for key in sorted({*new, *had}) if new.get(key) != had.get(key)]
         done.append(f"{path.name}: {', '.join(notes or changed)} written")
+
+
+def write_host_file(path: Path, secrets: dict[str, Any]) -> None:
+    """Replaces the file with one host's secrets.
+
+    Args:
+        path: the file.
+        secrets: its section `secrets`.
+    """
+    replace_file(path, HOST_HEAD + _yaml({"secrets": secrets}))
 
 
 def _app_part(shared: Shared, name: str, keys: list[str]) -> dict[str, Any]:
@@ -360,7 +380,7 @@ def _overlap_part(held: Shared | SharedApp, keys: list[str]) -> dict[str, Any]:
 def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, notes: list[str], anew: bool) -> Pair:
     if not isinstance(held, dict) or not isinstance(held.get("cert"), str) or not isinstance(held.get("key"), str):
         notes.append(f"{what} (new)")
-        return _with_chain(make_leaf(ca, names), ca, what)
+        return with_chain(make_leaf(ca, names), ca, what)
     pair = Pair(held["cert"], held["key"])
     try:
         own = what == "edge" and is_foreign(pair)
@@ -371,10 +391,17 @@ def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, 
     if not reason:
         return pair
     notes.append(f"{what} (renewed: {reason})")
-    return _with_chain(make_leaf(ca, names), ca, what)
+    return with_chain(make_leaf(ca, names), ca, what)
 
 
-def _with_chain(pair: Pair, ca: Pair, what: str) -> Pair:
+def with_chain(pair: Pair, ca: Pair, what: str) -> Pair:
+    """Answers a certificate as its daemon shows it: that of the edge with the authority's, for visitors.
+
+    Args:
+        pair: the certificate and its key.
+        ca: who has signed it.
+        what: `tls` or `edge`.
+    """
     return Pair(pair.cert + ca.cert, pair.key) if what == "edge" else pair
 
 

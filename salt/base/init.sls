@@ -16,4 +16,5 @@ include:
   - base.apparmor
   - base.firewall
   - base.tls
+  - base.certificates
   - base.private

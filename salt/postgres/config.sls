@@ -1,12 +1,12 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
-{%- set tls = pillar['secrets']['tls'] %}
 {%- set wiring = pillar['wiring']['postgres'] %}
 {%- set replica = salt['pgreplica.settings'](wiring['primary'], directory) if wiring['primary'] else {} %}
 
 include:
   - postgres.packages
   - postgres.cluster
+  - postgres.tls
 
 {{ directory }}/start.conf:
   file.managed:
@@ -25,34 +25,6 @@ include:
     - mode: '0640'
     - require:
       - sls: postgres.cluster
-
-/etc/postgresql/tls:
-  file.directory:
-    - user: root
-    - group: postgres
-    - mode: '0750'
-    - require:
-      - pkg: postgresql-{{ version }}
-
-# Its own copy: the server reads it as postgres, and the host's key is for root only.
-/etc/postgresql/tls/host.crt:
-  file.managed:
-    - contents: {{ tls['cert'] | json }}
-    - user: root
-    - group: postgres
-    - mode: '0640'
-    - require:
-      - file: /etc/postgresql/tls
-
-/etc/postgresql/tls/host.key:
-  file.managed:
-    - contents: {{ tls['key'] | json }}
-    - user: root
-    - group: postgres
-    - mode: '0640'
-    - show_changes: False
-    - require:
-      - file: /etc/postgresql/tls
 
 {{ directory }}/primary.conf:
 {%- if wiring['primary'] %}

@@ -290,3 +290,56 @@ def test_file_of_the_same_clock_tick_counts_as_newer() -> None:
 def test_stamp_of_another_process_does_not_count() -> None:
     stamp = {"invocation": "old", "digests": {"/etc/x": "ab"}, "unit_files": ["/gone"]}
     assert pure.stale_paths({"/etc/x": ("ab", 10.0)}, stamp, "new", 9.0) == ["/etc/x"]
+
+
+def with_certificates(host: Host) -> Path:
+    """Start the daemon with a folder of certificates beside its configuration."""
+    folder = host.conf.with_name("tls")
+    folder.mkdir()
+    (folder / "host.crt").write_text("old\n")
+    time.sleep(0.05)
+    host.inputs = [str(host.conf), str(folder)]
+    assert host.act("start") == ""
+    host.systemd.calls.clear()
+    return folder
+
+
+def test_who_reads_a_file_is_known_by_what_it_was_started_with(host: Host) -> None:
+    folder = with_certificates(host)
+    for asked in (folder, folder / "host.crt"):
+        assert host.daemon.readers([str(asked)]) == {"web.service": [str(folder)]}
+    assert host.daemon.readers([f"{folder}.old", "/etc/other"]) == {}
+    host.systemd.properties["ActiveState"] = "failed"
+    assert host.daemon.readers([str(folder)]) == {}, "an apply starts it"
+
+
+def test_a_new_certificate_is_read_by_a_reload_and_nothing_else_is_taken_for_read(host: Host) -> None:
+    folder = with_certificates(host)
+    assert host.daemon.unread([str(folder)]) == {}
+    (folder / "host.crt").write_text("new\n")
+    host.conf.write_text("a = 2\n")
+    (host.units / "web.service").write_text("[Service]\nNice=1\n")
+    assert host.daemon.unread([str(folder)]) == {"web.service": [str(folder)]}
+    assert host.daemon.reread("web.service", [str(folder)]) == ""
+    assert host.systemd.calls == ["reload"]
+    assert host.daemon.unread([str(folder)]) == {}
+    assert host.inspect()["stale"] == sorted([str(host.conf), str(host.units / "web.service")])
+
+
+def test_a_new_certificate_after_a_crash(host: Host) -> None:
+    folder = with_certificates(host)
+    host.systemd.start()
+    assert host.daemon.unread([str(folder)]) == {}
+    time.sleep(0.05)
+    (folder / "host.crt").write_text("new\n")
+    assert host.daemon.unread([str(folder)]) == {"web.service": [str(folder)]}
+    assert host.daemon.reread("web.service", [str(folder)]) == ""
+    assert host.daemon.unread([str(folder)]) == {} and host.inspect()["stale"] == []
+
+
+def test_what_cannot_be_reloaded_is_left_to_an_apply(host: Host) -> None:
+    folder = with_certificates(host)
+    host.systemd.properties["CanReload"] = "no"
+    (folder / "host.crt").write_text("new\n")
+    assert "the next apply restarts it" in host.daemon.reread("web.service", [str(folder)])
+    assert host.systemd.calls == [] and host.daemon.unread([str(folder)])

@@ -149,3 +149,16 @@ def test_a_daemon_that_carries_the_job_is_left_to_systemd_until_the_job_has_ende
     action = "stop" if function == "dead" else "restart"
     assert later == ([("web", action)] if in_job else [])
     assert host.state["calls"] == ([] if in_job else [action])
+
+
+def test_a_plan_of_a_renewal_names_who_reads_what_is_to_be_written() -> None:
+    module = load("_states", "daemon")
+    module.__opts__ = {"test": True}
+    module.__salt__ = {"daemon.readers": lambda paths: {"haproxy.service": paths}}
+    chunks = [{"state": "file", "name": name, "__sls__": "edge.tls", "__id__": name} for name in ("/a.pem", "/b.pem")]
+    module.__low__ = {"__reqs__": {"watch": chunks}}
+    module.__running__ = {"a": {"__sls__": "edge.tls", "__id__": "/a.pem", "changes": {"diff": "new"}}}
+    planned = module.mod_watch("who reads", sfun="reread", paths=["/a.pem"])
+    assert planned["result"] is None and planned["changes"]["haproxy.service"]["old"] == "older than /a.pem"
+    module.__opts__ = {"test": False}
+    assert module.mod_watch("who reads", sfun="reread", paths=["/a.pem"])["changes"] == {}

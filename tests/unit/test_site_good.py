@@ -298,6 +298,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 },
                 "window": "*-*-* 03:00:00",
             },
+            "renewal": {"site": str(REPOSITORY), "notices": []},
             "together": False,
             "builder": {"listen": None},
             "builds": {"url": None, "address": "10.77.0.11"},

@@ -12,7 +12,7 @@ from test_site_good import good, load_written, pillar_of
 
 from saltern import wiring
 from saltern.errors import SiteError
-from saltern.layout import ranks
+from saltern.layout import REPOSITORY, ranks
 from saltern.links import neighbours
 from saltern.load import Site
 from saltern.placeholders import PLACEHOLDERS
@@ -78,7 +78,8 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     builds: dict[str, list[Any]] = {"apps": [], "ports": []}
     egress = {"callers": [], "builds": builds, "fleet": [], "metadata": [], "not_public": []}
     assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
-        "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress, "window": "*-*-* 03:00:00"}
+        "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress, "window": "*-*-* 03:00:00"},
+        "renewal": {"site": str(REPOSITORY), "notices": []},
     }
 
 

@@ -47,6 +47,8 @@ def world(broken: str = "", **status: Any) -> World:
         "daemon.act": lambda name, action, inputs=None, timeout=60: change(action, active=True, **fresh),
         "daemon.reload_systemd": lambda: change("daemon-reload", need_daemon_reload=False),
         "daemon.enable": lambda name: change("enable", enabled=True),
+        "daemon.unread": lambda paths: {"web.service": state["stale"]} if state["stale"] else {},
+        "daemon.reread": lambda unit, inputs, timeout=60: change("reread", stale=[]),
         "daemon.stop": lambda name, timeout=60: change("stop", active=False, enabled=False, failed=False),
     }
     return World(salt=functions, state=state)
@@ -66,6 +68,12 @@ CONTRACTS = {
         world=_running_world,
         broken_world=lambda tmp_path: world("redis-server.service: bad directive"),
         reason="bad directive",
+    ),
+    "reread": Contract(
+        arguments={"name": "who reads certificates", "paths": ["/etc/saltern/tls"]},
+        world=lambda tmp_path: world(active=True, stale=["/etc/saltern/tls"]),
+        broken_world=lambda tmp_path: world("reload failed", active=True, stale=["/etc/saltern/tls"]),
+        reason="reload failed",
     ),
     "dead": Contract(
         arguments={"name": "redis-server"},
