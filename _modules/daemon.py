@@ -229,7 +229,9 @@ def related(inputs: list[str], paths: list[str]) -> list[str]:
         >>> related(["/etc/tls/host.crt"], ["/etc/tls"])
         ['/etc/tls/host.crt']
     """
-    return sorted(one for one in inputs if any(f"{one}/".startswith(f"{p}/") or f"{p}/".startswith(f"{one}/") for p in paths))
+    return sorted(
+        one for one in inputs if any(f"{one}/".startswith(f"{p}/") or f"{p}/".startswith(f"{one}/") for p in paths)
+    )
 
 
 # What is on disk.
@@ -520,12 +522,8 @@ def reread(unit: str, inputs: list[str], timeout: float = 60) -> str:
     if show(unit)["CanReload"] != "yes":
         return f"{unit} cannot be reloaded; the next apply restarts it"
     prints = fingerprint(inputs)
-    try:
-        done = _run(["systemctl", "reload", unit], timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return _failure(unit, f"systemctl reload did not end within {timeout:g} s")
-    if done.returncode != 0:
-        return _failure(unit, f"systemctl reload failed: {done.stderr.strip().splitlines()[0]}")
+    if problem := _systemctl(unit, "reload", timeout):
+        return _failure(unit, problem)
     after = _wait_until_up(unit, timeout)
     if after["ActiveState"] != "active":
         return _failure(unit, f"it was not up and stable after systemctl reload ({after['ActiveState']})")
@@ -537,7 +535,7 @@ def reread(unit: str, inputs: list[str], timeout: float = 60) -> str:
     return ""
 
 
-def act(name: str, action: str, inputs: list[str] | None = None, timeout: float = 60) -> str:
+def act(name: str, action: str, inputs: list[str] | None = None, timeout: float = 60, by: str | None = None) -> str:
     """Start, restart or reload a daemon, wait until it is up and stays up, and record what it has read.
 
     Args:
@@ -545,6 +543,8 @@ def act(name: str, action: str, inputs: list[str] | None = None, timeout: float 
         action: ``start``, ``restart`` or ``reload``. Before the first two, systemd reads its unit files again.
         inputs: As for :func:`inspect`.
         timeout: How long the daemon may take, in seconds.
+        by: An execution function that restarts it in a way of its own, given the unit and the timeout; it answers what
+            went wrong, or nothing.
 
     Returns:
         An empty string when it worked, otherwise what went wrong with the last lines of its journal.
@@ -564,18 +564,23 @@ def act(name: str, action: str, inputs: list[str] | None = None, timeout: float 
     if before["ActiveState"] == "failed":
         # Otherwise a unit that has hit its start limit could not be started.
         _run(["systemctl", "reset-failed", unit])
-    try:
-        done = _run(["systemctl", action, unit], timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return _failure(unit, f"systemctl {action} did not end within {timeout:g} s")
-    if done.returncode != 0:
-        return _failure(unit, f"systemctl {action} failed: {done.stderr.strip().splitlines()[0]}")
+    problem = __salt__[by](unit, timeout) if by and action == "restart" else _systemctl(unit, action, timeout)
+    if problem:
+        return _failure(unit, problem)
     after = _wait_until_up(unit, timeout)
     if after["ActiveState"] != "active":
         state = f"{after['ActiveState']}/{after['SubState']}, result {after['Result']}"
         return _failure(unit, f"it was not up and stable after systemctl {action} ({state})")
     _write_stamp(after["Id"], _stamp(after["InvocationID"], prints, unit_files))
     return ""
+
+
+def _systemctl(unit: str, action: str, timeout: float) -> str:
+    try:
+        done = _run(["systemctl", action, unit], timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return f"systemctl {action} did not end within {timeout:g} s"
+    return f"systemctl {action} failed: {done.stderr.strip().splitlines()[0]}" if done.returncode else ""
 
 
 def _wait_until_up(unit: str, timeout: float) -> dict[str, str]:

@@ -6,9 +6,12 @@ import csv
 import http.client
 import io
 import json
+import os
 import re
+import signal
 import socket
 import ssl
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,10 @@ from salt.exceptions import CommandExecutionError
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
+STAND_IN = "saltern-edge-stand-in.service"
+HARD_STOP_SECONDS = 60  # as in haproxy.cfg
+NGINX = Path("/etc/nginx/nginx.conf")
+PLAIN_LOG = Path("/run/nginx-plain.log")  # nginx adds a line when an edge asks for an app's health without TLS
 IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
 LIMITS = Path("/proc/1/limits")
 MOST_FILES = 1048576  # LimitNOFILE of HAProxy's unit
@@ -59,6 +66,75 @@ def limits() -> dict[str, int]:
     most = told["max_connections"] or found
     each = told["connections_per_address"] or __utils__["edgelimits.per_address"](most)
     return told | {"max_connections": most, "connections_per_address": each}
+
+
+def restart(unit: str = "haproxy.service", timeout: float = 60) -> str:
+    """Restarts HAProxy while another one stands in, so that its ports are never closed and no answer is cut off.
+
+    Linux lets several processes of root listen on one port when all ask for it, and HAProxy does. The old one is told
+    to end its last requests, which its hard-stop-after bounds; systemd then starts the new one.
+
+    Args:
+        unit: HAProxy's unit, running, whose definition systemd has read again.
+        timeout: how long the start of each may take, in seconds.
+
+    Returns:
+        What went wrong, or nothing.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.restart
+    """
+    old = _shown(unit)
+    _run(["systemctl", "stop", STAND_IN])  # of a restart that was killed
+    properties = [f"--property={line}" for line in ("Type=notify", "KillMode=mixed", f"LimitNOFILE={MOST_FILES}")]
+    command = ["/usr/sbin/haproxy", "-Ws", "-f", str(CONFIG)]
+    stands_in = not _run(["systemd-run", "--quiet", "--collect", f"--unit={STAND_IN}", *properties, *command])
+    if not stands_in or int(old["MainPID"]) <= 1:
+        return _run(["systemctl", "restart", unit])
+    os.kill(int(old["MainPID"]), signal.SIGUSR1)
+    until, now = time.monotonic() + timeout + HARD_STOP_SECONDS, old
+    while now["InvocationID"] == old["InvocationID"] or now["ActiveState"] != "active":
+        if time.monotonic() > until:
+            return _run(["systemctl", "restart", unit])
+        time.sleep(0.1)
+        now = _shown(unit)
+    if (stand_in := int(_shown(STAND_IN)["MainPID"])) > 1:  # 0 would be this process and all of its group
+        os.kill(stand_in, signal.SIGUSR1)
+    return ""
+
+
+def _shown(unit: str) -> dict[str, str]:
+    wanted = ["MainPID", "InvocationID", "ActiveState"]
+    done = subprocess.run(
+        ["systemctl", "show", unit, f"--property={','.join(wanted)}"], capture_output=True, text=True, check=False
+    )
+    return dict.fromkeys(wanted, "0") | dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def _run(command: list[str]) -> str:
+    """Runs a command; answers what it says when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"{' '.join(command[:2])}: {(done.stdout + done.stderr).strip()}"
+
+
+def takes_plain_http() -> bool:
+    """Answers whether nginx, on a web host, has to take plain HTTP from edges beside TLS; see _utils/plainhttp.py.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.takes_plain_http
+    """
+    try:
+        config = NGINX.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    asked = PLAIN_LOG.stat().st_mtime if PLAIN_LOG.exists() else 0.0
+    edges = [name for name, host in __pillar__["fleet"]["hosts"].items() if "edge" in host["roles"]]
+    alone = edges == [__pillar__["host"]["id"]]
+    return __utils__["plainhttp.is_to_stay"](config, __pillar__["web"]["port"], alone, time.time() - asked)
 
 
 def client_headers(proxy: str) -> list[Any]:

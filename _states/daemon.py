@@ -18,6 +18,7 @@ def running(
     enable: bool = True,
     timeout: float = 60,
     after_job: bool = False,
+    restart_by: str | None = None,
 ) -> dict[str, Any]:
     """Keep a daemon running, started at boot, and restarted after a change of what it reads when it starts.
 
@@ -34,6 +35,7 @@ def running(
         timeout: How long a start, restart or reload may take, in seconds.
         after_job: When this very apply is a job of the minion daemon, restart only when the job has ended. For the
             daemons that carry the job: a minion never cuts off the branch that it sits on.
+        restart_by: An execution function that restarts it in a way of its own; see ``daemon.act``.
 
     Returns:
         Salt's result. ``changes`` has ``running`` (it was started), ``process`` (it was restarted or reloaded),
@@ -64,7 +66,7 @@ def running(
         return _result(name, None, changes, f"{name} would be changed: {'; '.join(reasons)}.")
     if after_job and action == "restart" and __salt__["daemon.in_job"]():
         return _after_job(name, "restart", changes, reasons)
-    return _carry_out(name, action, inputs, found, changes, reasons, timeout)
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout, restart_by)
 
 
 def _after_job(name: str, action: str, changes: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
@@ -138,11 +140,12 @@ def _carry_out(
     changes: dict[str, Any],
     reasons: list[str],
     timeout: float,
+    restart_by: str | None,
 ) -> dict[str, Any]:
     # First, for it can give the unit another name, whose file is then among those that the process was started with.
     problem = __salt__["daemon.enable"](name) if "enabled" in changes else ""
     if not problem and action:
-        problem = __salt__["daemon.act"](name, action, inputs, timeout)
+        problem = __salt__["daemon.act"](name, action, inputs, timeout, restart_by)
     elif not problem and found["need_daemon_reload"]:
         problem = __salt__["daemon.reload_systemd"]()
     if problem:
@@ -200,6 +203,7 @@ def mod_watch(
     timeout: float = 60,
     after_job: bool = False,
     paths: list[str] | None = None,
+    restart_by: str | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
     """Restart or reload a daemon because a watched state has changes. Salt calls it; do not write it in an SLS.
@@ -216,6 +220,7 @@ def mod_watch(
         timeout: As for ``running``.
         after_job: As for ``running``.
         paths: As for ``reread``.
+        restart_by: As for ``running``.
         **kwargs: Salt's own arguments, and those of ``running`` that do not matter here.
 
     Returns:
@@ -241,7 +246,7 @@ def mod_watch(
         return _result(name, None, changes, f"{name} would be {changes['process']['new']}: {reasons[0]}.")
     if after_job and action == "restart" and __salt__["daemon.in_job"]():
         return _after_job(name, "restart", changes, reasons)
-    return _carry_out(name, action, inputs, found, changes, reasons, timeout)
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout, restart_by)
 
 
 def _changed_names() -> list[str]:

@@ -135,7 +135,9 @@ def notices(host: str, secrets: Mapping[str, Any]) -> list[str]:
             own = what == "edge" and is_foreign(pair)
         except ValueError:
             continue
-        advice = f"put its successor into {file}, secrets.edge" if own else f"on the site's host: {GENERATE}; then apply"
+        advice = (
+            f"put its successor into {file}, secrets.edge" if own else f"on the site's host: {GENERATE}; then apply"
+        )
         if day:
             found.append(f"the certificate {what} of {host} ends on {day}: {advice}")
     try:

@@ -7,8 +7,9 @@
 
 Running it again renews what needs it, and else changes nothing. A certificate that the site's CA has made is made anew
 when a third of its 90 days is left (renewal.py does that alone, once a day), when the names it is for have changed (a
-new address, another host name of an app) or when the CA is another one. An edge certificate of another authority is the team's own and stays; so does a host's file
-that is not plain YAML any more (`#!yaml|gpg`): what it holds is then up to the team.
+new address, another host name of an app) or when the CA is another one. An edge certificate of another authority is the
+team's own and stays; so does a host's file that is not plain YAML any more (`#!yaml|gpg`): what it holds is then up to
+the team.
 
 A password that somebody has changed in shared.yaml is not just copied: hosts still have the old one, so it stays good
 beside the new one (overlap.py) until `site.rotate` finds that nobody uses it.

@@ -4,3 +4,6 @@ include:
   - edge.service
   - edge.sweep
   - edge.keepalived
+{%- if 'web' in pillar['host']['roles'] and pillar['wiring']['web']['edges'] and salt['edge.takes_plain_http']() %}
+  - edge.after_plain_http
+{%- endif %}

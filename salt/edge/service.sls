@@ -13,6 +13,7 @@ include:
 haproxy.service:
   daemon.running:
     - reload: True
+    - restart_by: edge.restart
     - inputs:
       - /etc/haproxy/haproxy.cfg
       - /etc/haproxy/hosts.map

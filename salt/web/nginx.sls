@@ -1,3 +1,4 @@
+{%- set plain = 'web' in pillar['host']['roles'] and salt['edge.takes_plain_http']() %}
 include:
   - base.tls
 
@@ -6,13 +7,16 @@ nginx:
     - pkgs: [nginx]
     - install_recommends: False
 
-/etc/nginx/nginx.conf:
+nginx.conf:
   file.managed:
+    - name: /etc/nginx/nginx.conf
     - source: salt://web/files/nginx.conf.jinja
     - template: jinja
     - user: root
     - group: root
     - mode: "0644"
+    - context:
+        plain: {{ plain | json }}
     - check_cmd: /usr/sbin/nginx -t -q -c
     - require:
       - pkg: nginx
@@ -35,10 +39,10 @@ nginx.service:
       - /etc/saltern/tls
     - require:
       - pkg: nginx
-      - file: /etc/nginx/nginx.conf
+      - file: nginx.conf
       - file: /etc/systemd/system/nginx.service.d/saltern.conf
     - watch:
       - file: /etc/saltern/tls/host.key
       - file: /etc/saltern/tls/host.crt
-      - file: /etc/nginx/nginx.conf
+      - file: nginx.conf
       - file: /etc/systemd/system/nginx.service.d/saltern.conf

@@ -45,5 +45,7 @@ def test_whoever_reads_a_certificate_reads_a_new_one_without_a_restart(masterles
     assert len(readers) == 5, "nginx, HAProxy, Postgres, two of Redis"
     for name, chunk in readers.items():
         reload = chunk.get("reload")
-        missing = [path for path in chunk["inputs"] if is_certificate(path) and reload is not True and path not in reload]
+        missing = [
+            path for path in chunk["inputs"] if is_certificate(path) and reload is not True and path not in reload
+        ]
         assert not missing, f"{name} restarts for {missing}"

@@ -6,11 +6,13 @@ import json
 import shlex
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import reached
+from cryptography import x509
 
 from saltern.links import SERVICES, SSH_PORT, called_by, open_ports
 from saltern.load import Site, load_site
@@ -336,6 +338,21 @@ def test_restarts_leave_releases_and_salt_alone(host) -> None:
 
 def in_container(host) -> bool:
     return host.run("systemd-detect-virt --container --quiet").rc == 0
+
+
+def test_certificates_are_short_lived_and_renew_themselves(host) -> None:
+    files = host.check_output(
+        "ls /etc/saltern/tls/host.crt /etc/postgresql/tls/host.crt /etc/redis/tls/host.crt "
+        "/etc/haproxy/tls/edge.pem 2>/dev/null; true"
+    ).split()
+    for file in files:
+        cert = x509.load_pem_x509_certificate(host.check_output(f"openssl x509 -in {file}").encode())
+        if "Saltern" not in str(cert.issuer):
+            continue  # a team's own
+        assert cert.not_valid_after_utc - cert.not_valid_before_utc <= timedelta(days=90), file
+        assert cert.not_valid_after_utc - datetime.now(UTC) > timedelta(days=21), f"{file}: nobody has renewed it"
+    shown = host.check_output("systemctl show saltern-certificates.timer -p ActiveState -p UnitFileState -p Persistent")
+    assert set(shown.split()) == {"ActiveState=active", "UnitFileState=enabled", "Persistent=yes"}
 
 
 def test_the_clock_is_in_step(host) -> None:

@@ -315,3 +315,57 @@ def test_only_what_goes_to_an_app_counts_as_a_body_that_lies_on_the_disk() -> No
 
 def test_all_networks_of_a_household_have_one_share() -> None:
     assert {*re.findall(r"src,ipmask\(\S+\)", haproxy_configuration(APPS, [], []))} == {"src,ipmask(32,56)"}
+
+
+class Units:
+    """HAProxy's unit and its stand-in, and what was done to them in which order."""
+
+    def __init__(self, module: Any, stand_in_starts: bool = True, comes_back: bool = True) -> None:
+        self.done: list[str] = []
+        self.comes_back, self.stand_in_starts, self.now = comes_back, stand_in_starts, 0.0
+        self.pids = {"haproxy.service": "10", module.STAND_IN: "0"}
+        module._run, module._shown = self.run, self.shown
+        module.os = SimpleNamespace(kill=lambda pid, signal: self.kill(pid))
+        module.time = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
+        self.stand_in = module.STAND_IN
+
+    def run(self, command: list[str]) -> str:
+        self.done.append(" ".join(word for word in command[:3] if not word.startswith("-")))
+        if command[0] == "systemd-run" and self.stand_in_starts:
+            self.pids[self.stand_in] = "20"
+        return "" if self.stand_in_starts or command[0] != "systemd-run" else "cannot bind"
+
+    def kill(self, pid: int) -> None:
+        self.done.append(f"end {pid}")
+        if pid == 10 and self.comes_back:
+            self.pids["haproxy.service"] = "11"
+
+    def shown(self, unit: str) -> dict[str, str]:
+        return {"MainPID": self.pids[unit], "InvocationID": self.pids[unit], "ActiveState": "active"}
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("starts", "back", "done"),
+    [
+        (True, True, ["end 10", "end 20"]),
+        (False, True, ["systemctl restart haproxy.service"]),
+        (True, False, ["end 10", "systemctl restart haproxy.service"]),
+    ],
+)
+def test_another_one_stands_in_while_haproxy_restarts(starts: bool, back: bool, done: list[str]) -> None:
+    module: Any = load("_modules", "edge")
+    units = Units(module, starts, back)
+    assert module.restart() == ""
+    assert units.done == ["systemctl stop saltern-edge-stand-in.service", "systemd-run", *done]
+
+
+def test_no_process_of_number_nought_is_told_to_end() -> None:
+    """That would be the apply itself."""
+    module: Any = load("_modules", "edge")
+    units = Units(module)
+    units.pids["haproxy.service"] = "0"
+    module.restart()
+    assert not [one for one in units.done if one.startswith("end")]

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from test_site_good import good, load_written, write_site
 
 from saltern import certificates
-from saltern.certificates import Pair, make_ca, make_leaf, must_renew, subject_names
+from saltern.certificates import make_ca, make_leaf, subject_names
 from saltern.checking import check_site
 from saltern.errors import SiteError
 from saltern.load import Site, load_site
 from saltern.secretfile import Secrets, check_secrets
-from saltern.secrets import generate_secrets, host_names
+from saltern.secrets import generate_secrets
 
 
 def read(site: Site, host: str) -> dict[str, Any]:
