@@ -25,6 +25,8 @@ def up(options: Options) -> None:
     """Bring a lab up, apply the highstate, show where it is served. On a running lab: check, heal, say so."""
     lab = Lab(options.lab or fleet_folder(options.fleet or DEFAULT_FLEET).name)
     with lab.locked():
+        if options.take_over and lab.exists:
+            lab.take_over()
         was_running = lab.running
         lab.make(options.fleet or (lab.record.fleet if lab.exists else DEFAULT_FLEET), options.release, options.image)
         outcomes = apply_all(lab)
@@ -93,6 +95,7 @@ def apply_command(options: Options) -> None:
     """Apply the states of the work tree to one host or to all."""
     lab = chosen(options)
     with lab.locked():
+        lab.refuse_other_clone()
         lab.refresh_site()
         hosts = [lab.host(options.host)] if options.host else lab.hosts()
         if lab.master:
@@ -267,6 +270,9 @@ def parser() -> argparse.ArgumentParser:
         "--release", choices=machine.known_releases(), help="Debian release of new hosts (default: trixie)"
     )
     sub.add_argument("--image", help="boot new hosts from an image made by bin/lab commit")
+    sub.add_argument(
+        "--take-over", action="store_true", help="of a lab that another clone of the repository made; reboots its hosts"
+    )
     sub = command("apply", apply_command)
     sub.add_argument("host", nargs="?", help="only this host")
     sub.add_argument("--test", action="store_true", help="only show what would change")

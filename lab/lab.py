@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -44,6 +44,7 @@ class Record:
     release: str
     image: str
     prefix: str  # the first three numbers of its hosts' addresses
+    repository: str = ""  # the clone whose states its hosts see; older labs have it not noted
 
 
 class Lab:
@@ -206,10 +207,13 @@ class Lab:
         Raises:
             Refused: no such fleet, or the lab was made with other settings.
         """
+        if self.exists:
+            self.refuse_other_clone()
         source = fleet_folder(fleet)
         checked_site(source)
         if self.exists:
             self._refuse_other(fleet=str(source), release=release or (images.load(image).release if image else None))
+            self.write(replace(self.record, repository=str(REPOSITORY)))
         else:
             need_disk(str(LABS), 2)
         machine.prepare()
@@ -217,7 +221,7 @@ class Lab:
             chosen = images.load(image) if image else images.salted(release or machine.known_releases()[0])
             with _one_at_a_time():  # two labs made at once must not choose the same network
                 prefix = free_prefix(source)
-                self.write(Record(str(source), chosen.release, chosen.name, prefix))
+                self.write(Record(str(source), chosen.release, chosen.name, prefix, str(REPOSITORY)))
         self.refresh_site()
         self.network.up()
         self._make_keys()
@@ -245,6 +249,27 @@ class Lab:
         fresh = self.folder / "lab.json.new"
         fresh.write_text(json.dumps(asdict(record), indent=1))
         fresh.rename(self.folder / "lab.json")
+
+    def refuse_other_clone(self) -> None:
+        """Refuse a lab whose hosts see another clone of the repository: its states are not the ones at hand.
+
+        Raises:
+            Refused: it was made from another clone.
+        """
+        made = self.record.repository
+        if made and made != str(REPOSITORY):
+            raise Refused(
+                f"lab {self.name} belongs to another clone, {made}: choose another --lab NAME here, or\n"
+                f"  bin/lab up --take-over --lab {self.name}  which reboots its hosts with this clone's states"
+            )
+
+    def take_over(self) -> None:
+        """Make the lab this clone's; a fleet that was the other clone's own is this one's of that name."""
+        record = self.record
+        fleet = Path(record.fleet)
+        if record.repository and fleet.is_relative_to(record.repository):
+            fleet = REPOSITORY / fleet.relative_to(record.repository)
+        self.write(replace(record, repository=str(REPOSITORY), fleet=str(fleet)))
 
     def _refuse_other(self, **wanted: str | None) -> None:
         made = asdict(self.record)

@@ -5,6 +5,7 @@ base:
   ntp: []
   journal_max_mb: 500
   idle_minutes: 15
+  ssh_older_clients: false
   updates:
     days: [mon, tue, wed, thu, fri, sat, sun]
     start: "03:00"

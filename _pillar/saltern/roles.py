@@ -113,6 +113,9 @@ class Base(Model):
     ntp: list[Server] = Field(description="Servers that tell the time; empty: Debian's.")
     journal_max_mb: int = Field(ge=16, le=1048576, description="Most disk space for the journal, in MiB.")
     idle_minutes: int = Field(ge=1, le=1440, description="After how long an idle shell ends.")
+    ssh_older_clients: bool = Field(
+        description="On Debian 13: let in clients of ssh without a post-quantum key exchange (paramiko, Vagrant)."
+    )
     updates: Updates = Field(description="When security updates are installed.")
     sysctl: dict[SysctlName, SysctlValue | None] = Field(
         description="Kernel settings; null leaves one of the defaults alone."

@@ -33,7 +33,9 @@ somebody can log in:
     and a client that knows those knows ed25519. On Debian 12 older ones remain, and RSA of 4096 bits for their clients. #}
 {%- if grains['osmajorrelease'] | int >= 13 %}
 {%- set rsa = '' %}
-{%- set exchanges = 'mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com' %}
+{%- set exchanges = 'mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com'
+    ~ (',curve25519-sha256,curve25519-sha256@libssh.org,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,'
+      ~ 'diffie-hellman-group-exchange-sha256' if pillar['base']['ssh_older_clients'] else '') %}
 {%- set macs = 'hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com' %}
 {%- else %}
 {%- set rsa = '/etc/ssh/ssh_host_rsa4096_key' %}
@@ -41,12 +43,13 @@ somebody can log in:
     ~ 'diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,diffie-hellman-group-exchange-sha256' %}
 {%- set macs = 'hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,umac-128-etm@openssh.com' %}
 {%- endif %}
+{%- set groups = 'diffie-hellman-group-exchange' in exchanges %}
 {%- set commands = {
-  '/etc/ssh/ssh_host_rsa4096_key': "ssh-keygen -q -t rsa -b 4096 -N '' -C '' -f /etc/ssh/ssh_host_rsa4096_key",
-  '/etc/ssh/saltern-moduli': "awk '$5 >= 3071' /etc/ssh/moduli > /etc/ssh/saltern-moduli",
-} if rsa else {} %}
+  '/etc/ssh/ssh_host_rsa4096_key': (rsa, "ssh-keygen -q -t rsa -b 4096 -N '' -C '' -f /etc/ssh/ssh_host_rsa4096_key"),
+  '/etc/ssh/saltern-moduli': (groups, "awk '$5 >= 3071' /etc/ssh/moduli > /etc/ssh/saltern-moduli"),
+} %}
 {#- Asked here: the first guard of a state that runs costs half a second. #}
-{%- for path, command in commands.items() if not salt['file.file_exists'](path) %}
+{%- for path, (wanted, command) in commands.items() if wanted and not salt['file.file_exists'](path) %}
 
 {{ path }}:
   cmd.run:
@@ -70,7 +73,7 @@ somebody can log in:
         KexAlgorithms {{ exchanges }}
         Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr
         MACs {{ macs }}
-        {%- if rsa %}
+        {%- if groups %}
         ModuliFile /etc/ssh/saltern-moduli
         {%- endif %}
     - user: root

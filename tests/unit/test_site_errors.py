@@ -581,6 +581,10 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         put(SETTINGS, "base", "ntp", value=["a b"]), SETTINGS, "base.ntp.0", ["a name or an address"],
     ),
     "idle for ever": (put(SETTINGS, "base", "idle_minutes", value=0), SETTINGS, "base.idle_minutes", ["1"]),
+    "older clients of ssh by name": (
+        put(SETTINGS, "base", "ssh_older_clients", value=["paramiko"]),
+        SETTINGS, "base.ssh_older_clients", ["true or false"],
+    ),
     "two daemons on a port": (
         put(SETTINGS, "redis", "broker_port", value=5433), SETTINGS, "redis.broker_port", ["5433 is postgres.port too"],
     ),

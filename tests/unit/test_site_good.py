@@ -173,6 +173,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "ntp": [],
             "journal_max_mb": 500,
             "idle_minutes": 15,
+            "ssh_older_clients": False,
             "updates": {
                 "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
                 "start": "03:00",
