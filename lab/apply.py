@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from debian import REPOSITORY
 from lab.host import ENVIRONMENT, Host
 from lab.output import detail
@@ -139,20 +137,20 @@ def read_answer(host_id: str, exit_code: int, answer: str, log: list[str]) -> Ou
 
 def explain(outcome: Outcome) -> str:
     """Say on one screen why an apply failed: host, state, file and line, cause, next command."""
-    lines = [f"[red]{outcome.host}: the apply failed[/] (exit code {outcome.exit_code})"]
+    lines = [f"{outcome.host}: the apply failed (exit code {outcome.exit_code})"]
     for error in outcome.errors:
-        lines += [f"  {escape(line)}" for line in str(error).splitlines()[:40]]
+        lines += [f"  {line}" for line in str(error).splitlines()[:40]]
     for state in outcome.failed[:4]:
         place = find_state(state.get("__sls__", "no file"), state["__id__"])  # "No Top file" has none
-        lines.append(f"  [bold]{state['__id__']}[/] ({place}), name: {state['name']}")
+        lines.append(f"  {state['__id__']} ({place}), name: {state['name']}")
         said = str(state["comment"]).strip().splitlines()
         # What went wrong is said first, and an app's own log ends with its cause.
         shown = said if len(said) <= 46 else [*said[:16], f"… {len(said) - 46} lines …", *said[-30:]]
-        lines += [f"      {escape(line)}" for line in shown]
+        lines += [f"      {line}" for line in shown]
     if len(outcome.failed) > 4:
         lines.append(f"  … and {len(outcome.failed) - 4} more, most of them for want of these")
     if not outcome.failed and outcome.log:
-        lines += [f"  {escape(line)}" for line in outcome.log[-12:]]
+        lines += [f"  {line}" for line in outcome.log[-12:]]
     lines.append(f"  mend it, then:  bin/lab apply {outcome.host}    what the host says:  bin/lab logs {outcome.host}")
     return "\n".join(lines)
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from rich.markup import escape
-
 from debian import Refused
 from lab import fleet, machine, served
 from lab.apply import Outcome, apply, explain
@@ -44,7 +42,7 @@ def applied(host: Host, plan: bool = False) -> Outcome:
     def show(name: str, milliseconds: float) -> None:
         nonlocal count
         count += 1
-        detail(f"{host.id}: {count} states, {escape(name[:60])} [dim]{milliseconds:.0f} ms[/]")
+        detail(f"{host.id}: {count} states, {name[:60]} ", (f"{milliseconds:.0f} ms", "dim"))
 
     with stage(f"{host.id}: state.apply{' test=True' if plan else ''}"):
         outcome = apply(host, plan=plan, on_state=show)
@@ -72,7 +70,7 @@ def applied_by_master(lab: Lab, hosts: list[str], plan: bool = False) -> list[Ou
     def show(host: str, name: str, milliseconds: float) -> None:
         counts[host] = counts.get(host, 0) + 1
         so_far = ", ".join(f"{i} {n}" for i, n in sorted(counts.items()))
-        detail(f"{so_far}: {escape(name[:60])} [dim]{milliseconds:.0f} ms[/]")
+        detail(f"{so_far}: {name[:60]} ", (f"{milliseconds:.0f} ms", "dim"))
 
     words = f"orch.apply{' (plan)' if plan else ''}"
     with stage(f"{lab.master.id}: salt-run state.orchestrate {words}"):
@@ -106,7 +104,7 @@ def apply_command(options: Options) -> None:
             for state in outcome.states:
                 if state["__id__"] in outcome.changed:
                     comment = str(state["comment"]).partition("\n")[0]
-                    say(f"      {state['__id__']}  [dim]{escape(comment[:90])}[/]")
+                    say(f"      {state['__id__']}  ", (comment[:90], "dim"))
 
 
 def status(options: Options) -> None:
@@ -331,7 +329,7 @@ def main() -> None:
     try:
         options.function(options)
     except Refused as why:
-        fail(escape(str(why)))
+        fail(str(why))
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = None
     except KeyboardInterrupt:

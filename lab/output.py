@@ -10,8 +10,11 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Text is text: much of it was written by others, and no word in it is a style (`[red]`) or a picture (`:cd:`, as in a
+# fingerprint). Whoever wants a style gives it beside the text.
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 _started = time.monotonic()
 _status: list[Status] = []
 
@@ -22,9 +25,23 @@ CONTROL = re.compile(
 )
 
 
-def say(text: str = "") -> None:
-    """Print one line to the person (rich markup)."""
-    console.print(CONTROL.sub("", text))
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return text for a terminal, without what a terminal would obey.
+
+    Args:
+        parts: text, or text and its style.
+
+    Example:
+        >>> str(styled("a fingerprint: 80:CD:", ("[red]", "bold")))
+        'a fingerprint: 80:CD:[red]'
+    """
+    split = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((CONTROL.sub("", text), style) for text, style in split))
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line to the person: text, or text and its style."""
+    console.print(styled(*parts))
 
 
 def result(text: str) -> None:
@@ -36,30 +53,30 @@ def result(text: str) -> None:
 def stage(text: str) -> Iterator[None]:
     """Show a stage while it runs, then one line with how long it took and how long all has taken so far."""
     start = time.monotonic()
-    with console.status(text) as status:
+    with console.status(styled(text)) as status:
         _status.append(status)
         try:
             yield
         except BaseException:
-            console.print(f"  [red]✗[/] {text}  {_times(start)}")
+            say("  ", ("✗", "red"), f" {text}  ", _times(start))
             raise
         finally:
             _status.pop()
-    console.print(f"  [green]✓[/] {text}  {_times(start)}")
+    say("  ", ("✓", "green"), f" {text}  ", _times(start))
 
 
-def detail(text: str) -> None:
+def detail(*parts: str | tuple[str, str]) -> None:
     """Show what the current stage is doing; only on a terminal, where it is overwritten."""
     if _status:
-        _status[-1].update(CONTROL.sub("", text))
+        _status[-1].update(styled(*parts))
 
 
-def _times(start: float) -> str:
+def _times(start: float) -> tuple[str, str]:
     now = time.monotonic()
-    return f"[dim]{now - start:.1f} s · {now - _started:.0f} s so far[/]"
+    return f"{now - start:.1f} s · {now - _started:.0f} s so far", "dim"
 
 
 def fail(text: str) -> None:
     """Print why the command failed and exit with 1."""
-    console.print(f"[red]lab:[/] {CONTROL.sub('', text)}", markup=True)
+    say(("lab:", "red"), f" {text}")
     sys.exit(1)

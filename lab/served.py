@@ -128,7 +128,7 @@ def summary(site: Path, served: list[Page], first_host: str) -> str:
     """Return what to open and what to type next."""
     lines = [""]
     for page in served:
-        lines.append(f"  [bold green]{page.url}[/]  is served")
+        lines.append(f"  {page.url}  is served")
     hosts = " ".join(page.hostname for page in served)
     ca = ca_file(site)
     if served:

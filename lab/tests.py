@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-
 from debian import REPOSITORY, Refused, install_packages, need_root
 from lab import fleet, images, machine
 from lab.apply import apply, explain
@@ -129,7 +127,7 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
     select = ["-k", keyword] if keyword else []
     for tier in chosen:
         if tier in ("unit", "compile"):
-            say(f"[bold]{tier}[/]")
+            say((tier, "bold"))
             _pytest(count, [f"tests/{tier}", *select], unprivileged=tier == "compile")
     jobs = _jobs(chosen, select, releases)
     if jobs:
@@ -161,7 +159,7 @@ def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> l
 def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], sample: list[str]) -> None:
     """The first apply is a scenario too: it needs the bare hosts. The others, and the host tests, need its result."""
     where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
-    say(f"[bold]{' and '.join(tiers)}, Debian {lab.record.release}[/]")
+    say((f"{' and '.join(tiers)}, Debian {lab.record.release}", "bold"))
     if "scenarios" in tiers and not select:
         _pytest(count, [FIRST, *where])
     else:
@@ -176,7 +174,7 @@ def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], 
 def _fleet_tier(count: Count, lab: Lab, *, select: list[str]) -> None:
     """Many hosts under a master: the host tests of all its roles, then what they do together."""
     where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
-    say(f"[bold]fleet {lab.fleet['name']}, Debian {lab.record.release}[/]")
+    say((f"fleet {lab.fleet['name']}, Debian {lab.record.release}", "bold"))
     bad = [explain(outcome) for outcome in fleet.apply_all(lab) if not outcome.ok]
     if bad:
         raise Refused("\n".join(bad))
@@ -193,14 +191,14 @@ def on_lab(job: Job) -> Count:
     try:
         job.work(count, lab)
     except Refused as why:
-        say(f"[red]{escape(str(why))}[/]")
+        say((str(why), "red"))
         count.fail(f"{lab.name}: {told(str(why)).lstrip()}")
     finally:
         with stage(f"removing lab {lab.name}"):
             lab.destroy()
         for what, left in traces(lab.name).items():
             if left:
-                say(f"[red]lab {lab.name} left {what} behind:[/]\n{escape(left)}")
+                say((f"lab {lab.name} left {what} behind:", "red"), f"\n{left}")
                 count.fail(f"{lab.name}: {what} left behind:\n{told(left)}")
     return count
 
@@ -299,7 +297,7 @@ def check() -> int:
             )
         if done.returncode:
             bad += 1
-            say(escape(done.stdout + done.stderr))
+            say(done.stdout + done.stderr)
     bad += _check_secrets()
     bad += _check_vagrantfile()
     return run(["unit", "compile"]) or bad
@@ -316,7 +314,7 @@ def _check_secrets() -> int:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             bad += 1
-            say(escape(done.stdout + done.stderr))
+            say(done.stdout + done.stderr)
     return bad
 
 
@@ -342,5 +340,5 @@ def _check_vagrantfile() -> int:
             )
         if done.returncode:
             bad += 1
-            say(escape(done.stdout + done.stderr))
+            say(done.stdout + done.stderr)
     return bad

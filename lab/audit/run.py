@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lab import served
 from lab.audit import reports, tools
 from lab.audit.reports import Goals, Row
 from lab.host import Host
 from lab.lab import Lab
-from lab.output import console, result, stage
+from lab.output import console, result, say, stage
 from saltern.links import SERVICES, Service
 from saltern.load import Site, load_site
 
@@ -103,11 +103,11 @@ def show(rows: list[Row], as_json: bool) -> None:
         return
     table = Table("host", "test", "today", "goal", "", title="The base of every host")
     for row in rows:
-        mark = "[green]✓[/]" if row.passed else "[red]✗[/]"
-        table.add_row(row.host, escape(row.test), escape(row.today), escape(row.goal), mark)
+        mark = Text("✓", "green") if row.passed else Text("✗", "red")
+        table.add_row(row.host, row.test, row.today, row.goal, mark)
     console.print(table)
     for row in rows:
         if row.notes:
-            console.print(f"[bold]{row.host}, {escape(row.test)}[/]{'' if row.passed else ' [red]missed[/]'}")
+            say((f"{row.host}, {row.test}", "bold"), ("" if row.passed else " missed", "red"))
             for note in row.notes:
-                console.print(f"  - {escape(note)}")
+                say(f"  - {note}")
