@@ -7,12 +7,15 @@ import http.client
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from debian import Refused
+
+# What the platform answers when no app does: no such name, none that answers well, none up, none in time.
+NOT_SERVED = (421, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Page:
     hostname: str
     address: str
     port: int
+    status: int = 200  # with which it was served
 
     @property
     def url(self) -> str:
@@ -91,7 +95,7 @@ def _ask(connection: Connection, path: str) -> tuple[int, bytes, str]:
 
 
 def check(site: Path, within: float = 30) -> list[Page]:
-    """Ask for every app's page, until it is served.
+    """Ask for every app's page, until it is served. What the app answers is its own affair: it may have no first page.
 
     Args:
         site: the site's folder.
@@ -100,22 +104,23 @@ def check(site: Path, within: float = 30) -> list[Page]:
     Raises:
         Refused: one is not served.
     """
-    found, deadline = pages(site), time.monotonic() + within
-    for page in found:
-        while fault := _fault(page, ca_file(site)):
-            if time.monotonic() > deadline:
-                raise Refused(f"{page.url} at {page.address} {fault}")
-            time.sleep(0.3)
-    return found
+    deadline = time.monotonic() + within
+    return [_served(page, ca_file(site), deadline) for page in pages(site)]
 
 
-def _fault(page: Page, ca: Path) -> str:
-    """Return what is wrong with a page, or nothing."""
-    try:
-        status, _ = get(page, ca)
-    except OSError as why:
-        return f"does not answer: {why}"
-    return "" if status == 200 else f"answers {status}"
+def _served(page: Page, ca: Path, deadline: float) -> Page:
+    """Return a page as it was served, or refuse it when it is not served in time."""
+    while True:
+        try:
+            status, _ = get(page, ca)
+            fault = f"answers {status}"
+        except (OSError, http.client.HTTPException) as why:
+            status, fault = 0, f"does not answer: {why}"
+        if status and status not in NOT_SERVED:
+            return replace(page, status=status)
+        if time.monotonic() > deadline:
+            raise Refused(f"{page.url} at {page.address} {fault}")
+        time.sleep(0.3)
 
 
 def fingerprint(certificate: Path) -> str:
@@ -128,7 +133,8 @@ def summary(site: Path, served: list[Page], first_host: str) -> str:
     """Return what to open and what to type next."""
     lines = [""]
     for page in served:
-        lines.append(f"  {page.url}  is served")
+        answer = "" if page.status == 200 else f"; the app answers {page.status} there"
+        lines.append(f"  {page.url}  is served{answer}")
     hosts = " ".join(page.hostname for page in served)
     ca = ca_file(site)
     if served:

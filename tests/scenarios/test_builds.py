@@ -74,7 +74,7 @@ def test_a_release_is_deployed_with_the_index_out_of_reach(lab: Lab, one: Host, 
         assert not reaches_the_index(one), "the host is not cut off, so this proves nothing"
         deployed = apply(one)
         assert deployed.ok, explain(deployed)
-        assert served.check(lab.site)
+        assert {page.status for page in served.check(lab.site)} == {200}
     after = active(one)
     build = Path(before).name.partition("-")[0]
     assert after != before and Path(after).name.startswith(f"{build}-"), "another release of the same build"
@@ -108,7 +108,7 @@ def test_a_damaged_build_is_refused_before_anything_is_touched(lab: Lab, one: Ho
         assert not refused.ok
         assert said in json.dumps([state["comment"] for state in refused.failed]), explain(refused)
         assert (active(one), releases(one)) == (serving, there)
-        assert served.check(lab.site)
+        assert {page.status for page in served.check(lab.site)} == {200}
     finally:
         whole = f"set -e; cd {BUILDS}; d=$(readlink -f current); rm -r $d; mv /root/whole $d"
         assert one.execute(["sh", "-c", whole]).returncode == 0

@@ -27,7 +27,9 @@ def staged() -> None:
 
 
 @pytest.mark.parametrize(
-    "show", [lambda: output.say(FOREIGN), lambda: output.say((FOREIGN, "bold")), staged], ids=["line", "styled", "stage"]
+    "show",
+    [lambda: output.say(FOREIGN), lambda: output.say((FOREIGN, "bold")), staged],
+    ids=["line", "styled", "stage"],
 )
 def test_text_is_text(show) -> None:
     assert SHOWN in said(show)
