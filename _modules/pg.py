@@ -64,7 +64,9 @@ def host_tuning(settings: dict[str, Any], connections: int = 0) -> dict[str, str
         salt-call pg.host_tuning '{memory_mb: 1024, memory_share: 0.5, max_connections: null}'
     """
     memory_mb, cpus = _memory_mb(settings), __grains__["num_cpus"]
-    allowed = __utils__["pgtuning.connections"](memory_mb, cpus, settings["max_connections"], connections)
+    path = Path(f"/etc/postgresql/{version()}/main/postgresql.conf")
+    conf = path.read_text(encoding="utf-8") if path.is_file() else ""
+    allowed = __utils__["pgtuning.connections"](memory_mb, cpus, settings["max_connections"], connections, conf)
     return tuning(memory_mb, cpus, version(), allowed)
 
 
@@ -148,6 +150,20 @@ def ident() -> str:
     return text
 
 
+def inputs(replica: bool = False) -> list[str]:
+    """Return what the server reads when it starts, for ``daemon.running``.
+
+    Args:
+        replica: Whether this host's server is a copy.
+
+    Example:
+        salt-call pg.inputs
+    """
+    directory = f"/etc/postgresql/{version()}/main"
+    names = ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", *(["primary.conf"] if replica else [])]
+    return [*(f"{directory}/{name}" for name in names), "/etc/postgresql/tls"]
+
+
 def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | None = None) -> dict[str, dict[str, Any]]:
     """Return the databases that should be there: ``wanted`` of _utils/pgplan.py, for states, which reach it only here.
 
@@ -168,6 +184,7 @@ def plan(
     passwords: dict[str, str | None],
     salts: dict[str, bytes],
     extra_roles: list[str] | None = None,
+    kept: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the steps from what is there to what should be there.
 
@@ -177,6 +194,7 @@ def plan(
         passwords: By login role, from :func:`logins`; None for one that is closed.
         salts: Random bytes for new verifiers, by role.
         extra_roles: Roles of the site beyond those of its apps.
+        kept: ``user`` and ``owner`` of each app that is leaving; these roles are left as they are.
 
     Returns:
         Steps in their order, for :func:`execute`; with SCRAM verifiers, never with a password.
@@ -189,7 +207,7 @@ def plan(
     wrong = [role for role in good if not __utils__["scram.matches"](good[role], stored.get(role))]
     verifiers = {role: __utils__["scram.verifier"](good[role], salts[role]) for role in wrong}
     steps: list[dict[str, Any]] = __utils__["pgroles.plan"](
-        databases, current, verifiers, list(good), extra_roles or []
+        databases, current, verifiers, list(good), extra_roles or [], kept or []
     )
     for part in ("pgothers.plan_triggers", "pgplan.plan", "pgothers.plan"):
         steps += __utils__[part](databases, current)

@@ -25,6 +25,20 @@ OWNER = "# Saltern's role worker writes this file for app "  # and the app's nam
 HASH = "SALTERN_UNIT"
 KEEP_RELEASES = 3  # on a host without role web, whose engine prunes by its own ledger
 COLD_SECONDS = 10  # for Celery to give its tasks back, when they did not end in time
+# Asked in a release, as the app: how many tasks wait in some queues. Its own settings say where, and under which names.
+WAITING = """
+import sys
+from celery.app.utils import find_app
+from kombu.exceptions import ChannelError
+count = 0
+with find_app(sys.argv[1]).connection_for_read() as connection:
+    for queue in sys.argv[2].split(","):
+        try:
+            count += connection.default_channel.queue_declare(queue=queue, passive=True).message_count
+        except ChannelError:  # nobody has ever sent anything there
+            pass
+print("\\nSALTERN", count)
+"""
 STOP_LIMIT = 2 * (3600 + COLD_SECONDS) + 60  # systemd has ended every process by then: the unit says when
 
 
@@ -233,6 +247,36 @@ def _release_of(instance: str) -> str:
     return instance.partition("@")[2].removesuffix(".service")
 
 
+def last_consumers(files: dict[str, str], going: list[str]) -> list[dict[str, Any]]:
+    """Answers the Celery workers that go and leave queues from which nobody takes tasks any more.
+
+    Args:
+        files: texts of the app's units by path, those that go among them.
+        going: the names of the units that go, such as `app-demo-worker`.
+
+    Returns:
+        For each ``template`` (the beginning of its instances' names), ``app`` (Celery's), and ``queues``.
+
+    Example:
+        >>> unit = "ExecStart=/x/python -m celery --app=demo worker --loglevel=INFO --queues=a,b --concurrency=2"
+        >>> last_consumers({"/u/app-demo-worker@.service": unit}, ["app-demo-worker"])[0]["queues"]
+        ['a', 'b']
+    """
+    found, taken = [], set()
+    for path, text in sorted(files.items()):
+        line = re.search(r"-m celery --app=(\S+) worker .*--queues=(\S+)", text)
+        if line is None:
+            continue
+        name, queues = Path(path).name.removesuffix("@.service"), line[2].strip('"').split(",")
+        if name in going:
+            found.append({"template": f"{name}@", "app": line[1].strip('"'), "queues": queues})
+        else:
+            taken |= {*queues}
+    for one in found:
+        one["queues"] = [queue for queue in one["queues"] if queue not in taken]
+    return [one for one in found if one["queues"]]
+
+
 # --- what shall be and what is ------------------------------------------------------------------------------
 
 
@@ -384,18 +428,22 @@ def _mark(pid: str) -> str | None:
 # --- steps --------------------------------------------------------------------------------------------------
 
 
-def converge(app: str, release: str | None = None, keep_old: bool = False) -> None:
+def converge(app: str, release: str | None = None, keep_old: bool = False) -> list[str]:
     """Lets this host run an app's processes and timers, of the release that shall be served and of no other.
 
     The new release's processes are started and must stay up for a while; then the old ones are told to stop and
     waited for. Of what may run only once the old one stops first. When a new one does not stay up, the new ones are
-    stopped and the old ones go on.
+    stopped and the old ones go on. The last worker of a queue first does what waits there, for as long as a process may
+    take to stop.
 
     Args:
         app: name of an app of this host.
         release: id of an installed release; without it the desired one.
         keep_old: let old processes run on beside the new ones; without what may run only once. They go when this is
             called again.
+
+    Returns:
+        Sentences about tasks that nobody takes any more.
 
     Raises:
         CommandExecutionError: the release is not installed, its database is not ready for it, systemd does not know
@@ -413,12 +461,13 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> No
         _switch(app, [unit for unit in units if "instance" in unit], found, keep_old)
         if timers := [unit["timer"] for unit in units if "timer" in unit and faults(unit, found)]:
             _systemctl("enable", "--quiet", "--now", *timers)
-        _remove(_leftovers(units, found), found)
+        said = _remove(_leftovers(units, found), found, app)
         if units and "web" not in __pillar__["host"]["roles"]:
             if release is None:
                 __salt__["fleet.choose"](app, units[0]["release"])
             if not keep_old:
                 _prune(app, units[0]["release"])
+        return said
 
 
 def remove(app: str) -> None:
@@ -584,21 +633,53 @@ def _stop(instances: list[str]) -> None:
         _systemctl("reset-failed", *instances)
 
 
-def _remove(names: list[str], found: dict[str, Any]) -> None:
+def _remove(names: list[str], found: dict[str, Any], app: str | None = None) -> list[str]:
     """Stops, then forgets; the files go last, for as long as they are there this is found again."""
     if not names:
-        return
+        return []
     own = [path for path in found["files"] if Path(path).name.removesuffix(".timer").partition("@")[0] in names]
     starts = _beginnings([Path(path).name for path in own])
     enabled = [unit for unit in found["enabled"] if unit.startswith(starts)]
     if enabled:
         _systemctl("disable", "--quiet", "--no-reload", *enabled)
     timers = [unit for unit in found["units"] if unit.startswith(starts) and unit.endswith(".timer")]
-    _stop(timers)  # first, lest one starts its command once more
+    # First, lest one starts its command once more, or sends what nobody takes.
+    _stop([*timers, *(unit for unit in found["units"] if unit.startswith(starts) and _is_beat(unit, found))])
+    said = [line for one in last_consumers(found["files"], names) if app for line in _drain(app, one, found)]
     _stop([unit for unit in found["units"] if unit.startswith(starts) and unit not in timers])
     for path in own:
         Path(path).unlink(missing_ok=True)
     _systemctl("daemon-reload")
+    return said
+
+
+def _is_beat(unit: str, found: dict[str, Any]) -> bool:
+    text = found["files"].get(str(UNITS / f"{unit.partition('@')[0]}@.service"), "")
+    return bool(re.search(r"-m celery --app=\S+ beat ", text))
+
+
+def _drain(app: str, worker: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Lets the last worker of some queues do what waits there; answers what it has not done in time."""
+    running = [
+        name
+        for name, about in found["units"].items()
+        if name.startswith(worker["template"]) and about["ActiveState"] == "active"
+    ]
+    if not running:
+        return []
+    queues, until = ",".join(worker["queues"]), time.monotonic() + __pillar__["worker"]["stop_seconds"]
+    arguments = ["-c", WAITING, worker["app"], queues]
+    while True:
+        try:
+            text = __salt__["release.one_off"](app, _release_of(running[0]), "waiting", arguments)
+            waiting = int(text.rpartition("SALTERN ")[2])
+        except (CommandExecutionError, ValueError):
+            return [f"{app}: how many tasks wait in {queues} could not be asked; nobody takes them any more"]
+        if not waiting:
+            return []
+        if time.monotonic() > until:
+            return [f"{app}: {waiting} tasks wait in {queues}, and nobody takes them any more"]
+        time.sleep(1)
 
 
 def _prune(app: str, keep: str) -> None:

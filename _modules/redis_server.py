@@ -129,13 +129,9 @@ def users(server: str) -> str:
     Example:
         salt-call redis_server.users cache
     """
-    passwords = {}
-    for app, held in __pillar__["secrets"].get("apps", {}).items():
-        good = [held.get("redis_password"), held.get("previous", {}).get("redis_password")]
-        passwords[app] = [password for password in good if password]
     old = legacy().get("hash", "") if server == "broker" else ""
-    wanted = __pillar__["wiring"]["redis"][server]["users"]
-    text: str = __utils__["redisfiles.users"](wanted, passwords, own_passwords(), version(), old)
+    wanted = __salt__["needs.users"](server)
+    text: str = __utils__["redisfiles.users"](wanted, own_passwords(), version(), old)
     return text
 
 

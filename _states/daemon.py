@@ -258,13 +258,14 @@ def _changed_names() -> list[str]:
     return sorted({chunk["name"] for chunk in chunks if (chunk["__sls__"], chunk["__id__"]) in changed})
 
 
-def dead(name: str, timeout: float = 60, after_job: bool = False) -> dict[str, Any]:
+def dead(name: str, timeout: float = 60, after_job: bool = False, serves: str = "") -> dict[str, Any]:
     """Keep a daemon stopped, also at boot: for what a host no longer runs.
 
     Args:
         name: The systemd unit; ``.service`` may be left out. It need not exist.
         timeout: How long it may take to stop, in seconds.
         after_job: As for ``running``.
+        serves: ``redis`` or ``postgres``: it runs on while something that was started with a need of it may use it.
 
     Returns:
         Salt's result, with ``running`` and ``enabled`` in ``changes``.
@@ -283,6 +284,8 @@ def dead(name: str, timeout: float = 60, after_job: bool = False) -> dict[str, A
         changes["enabled"] = {"old": True, "new": False}
     if not changes:
         return _result(name, True, {}, f"{name} does not run and is not started at boot.")
+    if serves and (users := __salt__["needs.users_of"](serves, __opts__["test"])):
+        return _result(name, True, {}, f"{name} runs on, for it may still be used: {'; '.join(users)}.")
     if __opts__["test"]:
         return _result(name, None, changes, f"{name} would be stopped.")
     if after_job and __salt__["daemon.in_job"]():

@@ -68,6 +68,7 @@ def databases_present(
     port: int,
     extensions: dict[str, list[str]] | None = None,
     extra_roles: list[str] | None = None,
+    leaving: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Give each app one database, a role that owns and migrates it and a role that works in it; keep others out.
 
@@ -85,6 +86,8 @@ def databases_present(
         port: The server's port.
         extensions: For each app the extensions of its database.
         extra_roles: Roles that migrations grant rights to; they cannot log in.
+        leaving: As ``clients``, of apps that the fleet has no more but of which something may still run: their roles
+            are left as they are.
 
     Returns:
         Salt's result; ``changes`` by role and database, never with a password.
@@ -100,6 +103,7 @@ def databases_present(
     try:
         databases = __salt__["pg.wanted"](clients, extensions)
         passwords = {role: password for entry in databases.values() for role, password in _logins(entry).items()}
+        kept = list(__salt__["pg.wanted"](leaving or []).values())
         current = __salt__["pg.databases"](databases, port, extra_roles)
     except (CommandExecutionError, ValueError) as error:
         return _result(name, False, {}, str(error))
@@ -110,7 +114,7 @@ def databases_present(
         return _result(name, None, {}, "The server does not run; it would be started, and its databases compared.")
 
     salts = {role: os.urandom(16) for role in passwords}
-    steps = __salt__["pg.plan"](databases, current, passwords, salts, extra_roles)
+    steps = __salt__["pg.plan"](databases, current, passwords, salts, extra_roles, kept)
     changes = {step["subject"]: {"old": step["old"], "new": step["new"]} for step in steps}
     warnings = _warnings(current)
     if not steps:

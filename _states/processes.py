@@ -36,10 +36,12 @@ def running(name: str) -> dict[str, Any]:
         }
         if __opts__["test"]:
             return ret | {"result": None, "changes": changes, "comment": f"Would be changed: {', '.join(changes)}"}
-        __salt__["processes.converge"](name)
+        said = __salt__["processes.converge"](name)
     except CommandExecutionError as error:
         return ret | {"result": False, "comment": str(error)}
-    return ret | {"changes": changes, "comment": f"Changed: {', '.join(changes)}"}
+    # In the comment as well, which every way of showing an apply shows.
+    comment = "; ".join([f"Changed: {', '.join(changes)}", *(said or [])])
+    return ret | {"changes": changes, "comment": comment} | ({"warnings": said} if said else {})
 
 
 def _outcome(process: str, now: dict[str, Any]) -> str:

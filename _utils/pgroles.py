@@ -70,6 +70,7 @@ def plan(
     verifiers: dict[str, str],
     valid: list[str],
     extra: list[str],
+    kept: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the steps by which a server has the roles that it should, and they are what they should be.
 
@@ -79,6 +80,7 @@ def plan(
         verifiers: New ones, by login role; those whose password is right have none.
         valid: The login roles that are in a valid slot; the others are closed.
         extra: Roles that a team's migrations grant rights to; they cannot log in.
+        kept: ``user`` and ``owner`` of each app that is leaving: nothing of these roles is changed.
 
     Returns:
         Steps as ``pgplan.plan``.
@@ -109,10 +111,12 @@ def plan(
         steps += plan_role(role, there.get(role), None, "cannot log in", login=False)
         settings[role], known = {}, known | {role}
     steps += _plan_superuser(there.get(SUPERUSER))
+    untouched = {name for entry in kept or [] for key in ("user", "owner") for name in (entry[key], double(entry[key]))}
+    known |= untouched
     for role in sorted(set(there) - known):
         steps += plan_stranger(role, there[role])
     gone = {role for role in set(there) - known if is_dropped(there[role])}
-    rows = [row for row in current.get("settings", []) if row["role"] not in gone]
+    rows = [row for row in current.get("settings", []) if row["role"] not in gone | untouched]
     return steps + plan_settings(settings, rows)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def budget_mb(memory_total_mb: int, share: float) -> int:
     """Return how much of a host's memory PostgreSQL is sized for.
@@ -30,17 +32,21 @@ def budget_mb(memory_total_mb: int, share: float) -> int:
     return max(wanted // step * step, 256)
 
 
-def connections(memory_mb: int, cpus: int, wanted: int | None, needed: int) -> int | None:
+def connections(memory_mb: int, cpus: int, wanted: int | None, needed: int, conf: str = "") -> int | None:
     """Return how many connections a server is to allow.
+
+    Another number is a restart, which costs requests: an app that needs fewer than before is no reason for one.
 
     Args:
         memory_mb: Memory for PostgreSQL in MB.
         cpus: Number of CPUs.
         wanted: What the settings say, or None.
         needed: What all apps and operators need together at most.
+        conf: The postgresql.conf that the server has; empty for one that is yet to come.
 
     Returns:
-        As many as wanted; else as many as the memory carries with ease (None), or as needed when that is more, in tens.
+        As many as wanted; else as many as the memory carries with ease (None), or as needed when that is more, in tens;
+        or as many as it has, when that is more and its memory is the same.
 
     Raises:
         ValueError: So many are needed that the memory does not carry them, or more than wanted.
@@ -48,14 +54,20 @@ def connections(memory_mb: int, cpus: int, wanted: int | None, needed: int) -> i
     Example:
         >>> connections(1024, 2, None, 50), connections(1024, 2, None, 83)
         (None, 90)
+        >>> connections(1024, 2, None, 50, "max_connections = '90'\\nshared_buffers = '256MB'\\n")
+        90
     """
     if wanted is not None:
         if wanted < needed:
             raise ValueError(f"postgres.max_connections is {wanted}, and the apps and operators need {needed}")
         return wanted
-    if needed <= int(tuning(memory_mb, cpus, 17)["max_connections"]):
+    easy, most = tuning(memory_mb, cpus, 17), memory_mb // 4 - max(8, min(cpus, memory_mb // 64))
+    has = dict(re.findall(r"^(max_connections|shared_buffers) = '(\w+)'$", conf, re.MULTILINE))
+    there = int(has.get("max_connections", 0)) if has.get("shared_buffers") == easy["shared_buffers"] else 0
+    if max(needed, int(easy["max_connections"])) <= there <= most:
+        return there
+    if needed <= int(easy["max_connections"]):
         return None
-    most = memory_mb // 4 - max(8, min(cpus, memory_mb // 64))
     if needed > most:
         raise ValueError(
             f"the apps and operators need {needed} connections, and {memory_mb} MB carry {most}: give PostgreSQL more"

@@ -118,7 +118,6 @@ def hashed(password: str) -> str:
 
 def users(
     wanted: list[dict[str, Any]],
-    passwords: dict[str, list[str]],
     own: dict[str, str],
     version: tuple[int, int],
     legacy: str = "",
@@ -126,8 +125,8 @@ def users(
     """Return the text of a server's users.
 
     Args:
-        wanted: ``wiring.redis.<server>.users`` of the pillar: ``app``, ``user``, ``keys`` and ``broadcasts`` each.
-        passwords: by app; two while the old one is still good.
+        wanted: ``user``, ``keys``, ``broadcasts`` and ``good`` each: the hashes of its passwords, two while the old one
+            is still good.
         own: the passwords of :data:`ADMIN` and :data:`HEALTH`.
         version: of the server.
         legacy: the hash of the password that all apps once shared, while somebody still uses it.
@@ -136,10 +135,10 @@ def users(
         Lines of redis.conf; passwords are hashes, and no line tells one.
 
     Raises:
-        KeyError: an app has no password.
+        KeyError: a user has no password.
 
     Example:
-        >>> users([], {}, {"saltern-admin": "a", "saltern-health": "b"}, (7, 0)).splitlines()[1]
+        >>> users([], {"saltern-admin": "a", "saltern-health": "b"}, (7, 0)).splitlines()[1]
         'user default reset ~* &* +@all'
     """
     app_rules = rules(APP_RULES, version)
@@ -154,7 +153,9 @@ def users(
         f"user {HEALTH} on {hashed(own[HEALTH])} {rules(HEALTH_RULES, version)}",
     ]
     for user in wanted:
-        good = " ".join(hashed(password) for password in passwords[user["app"]])
+        if not user["good"]:
+            raise KeyError(user["app"])
+        good = " ".join(f"#{one}" for one in user["good"])
         channels = " ".join(f"&{name}" for name in [user["keys"], *user["broadcasts"]])
         lines.append(f"user {user['user']} on {good} ~{user['keys']} resetchannels {channels} {app_rules}")
     return "\n".join([*lines, ""])

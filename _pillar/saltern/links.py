@@ -90,11 +90,12 @@ class Link:
     why: str
 
 
-def links(site: Site) -> list[Link]:
+def links(site: Site, only_needed: bool = True) -> list[Link]:
     """Answers every link between two hosts of the fleet, or from anyone to a host.
 
     Args:
         site: the site.
+        only_needed: leave out what no app calls now.
 
     Example:
         >>> [link.client for link in links(site) if link.service == "pages"]
@@ -103,7 +104,7 @@ def links(site: Site) -> list[Link]:
     return [
         Link(client, server, service.name, service.port(site.settings), service.why)
         for service in SERVICES
-        if _is_needed(site, service)
+        if not only_needed or _is_needed(site, service)
         for server in site.fleet.with_role(service.role)
         for client in _clients(site, service)
         if client != server
@@ -130,15 +131,16 @@ def _clients(site: Site, service: Service) -> list[str]:
     return site.fleet.with_role(*service.clients)
 
 
-def clients_of(site: Site, server: str, service: str) -> list[str]:
+def clients_of(site: Site, server: str, service: str, only_needed: bool = True) -> list[str]:
     """Answers the ids of the other hosts that may use a service of a host, sorted.
 
     Args:
         site: the site.
         server: the host's id.
         service: a name of the table.
+        only_needed: as for `links`.
     """
-    return [link.client for link in links(site) if (link.server, link.service) == (server, service)]
+    return [link.client for link in links(site, only_needed) if (link.server, link.service) == (server, service)]
 
 
 def called_by(site: Site, host: str, app: App) -> list[tuple[str, Service]]:

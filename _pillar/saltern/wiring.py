@@ -55,9 +55,9 @@ def web_listen(site: Site, web: str) -> str:
     return site.fleet.hosts[web].address if clients_of(site, web, "pages") else LOOPBACK
 
 
-def _server_listen(site: Site, server: str, *services: str) -> list[str]:
+def _server_listen(site: Site, server: str, *services: str, only_needed: bool = True) -> list[str]:
     """Loopback, and the host's address only when a client is elsewhere."""
-    remote = any(clients_of(site, server, service) for service in services)
+    remote = any(clients_of(site, server, service, only_needed) for service in services)
     return [LOOPBACK, site.fleet.hosts[server].address] if remote else [LOOPBACK]
 
 
@@ -248,10 +248,14 @@ def _logins(database: str, keys: AppSecrets) -> dict[str, list[str]]:
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
-    """Answers where each of the two servers listens, and its users: one for each app that has a need of it."""
+    """Answers where each of the two servers listens, and its users: one for each app that has a need of it.
+
+    Whether an app has one now is the firewall's business: another address is a restart of the server, which would cut
+    off what still runs.
+    """
     return {
         "broker": {
-            "listen": _server_listen(site, host, "broker"),
+            "listen": _server_listen(site, host, "broker", only_needed=False),
             "users": [
                 {
                     "app": name,
@@ -264,7 +268,7 @@ def redis(site: Site, host: str) -> dict[str, Any]:
             ],
         },
         "cache": {
-            "listen": _server_listen(site, host, "cache"),
+            "listen": _server_listen(site, host, "cache", only_needed=False),
             "users": [
                 {"app": name, "user": redis_user(name), "keys": f"{cache_prefix(name)}:*", "broadcasts": []}
                 for name, app in sorted(site.apps.items())

@@ -13,7 +13,7 @@ env = environ.Env()
 DEBUG = env.bool("DEBUG", default=False)
 
 # All that is missing, at once: nobody likes to find out one variable per restart.
-REQUIRED = ["SECRET_KEY", "DATABASE_URL", "CACHE_URL", "ALLOWED_HOSTS"] + ([] if DEBUG else ["STATIC_ROOT"])
+REQUIRED = ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS"] + ([] if DEBUG else ["STATIC_ROOT"])
 if missing := [name for name in REQUIRED if not os.environ.get(name)]:
     raise ImproperlyConfigured(
         f"missing in the environment: {', '.join(missing)}. README.md says what each variable holds."
@@ -112,7 +112,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Other apps share the Redis, and each may use only keys with its own prefix.
 CACHE_KEY_PREFIX = env.str("CACHE_KEY_PREFIX", default="demo")
-CACHE_URL = os.environ["CACHE_URL"]
+# Without one, each process keeps for itself what it has read a moment ago.
+CACHE_URL = os.environ.get("CACHE_URL") or "locmemcache://"
 if CACHE_URL.startswith(("redis://", "rediss://")):
     redis_cache = {
         "BACKEND": "demo.cache.RedisCache",  # Redis may be away: no page breaks
@@ -124,7 +125,7 @@ if CACHE_URL.startswith(("redis://", "rediss://")):
     }
     CACHES = {"default": redis_cache | {"KEY_PREFIX": CACHE_KEY_PREFIX}}
 else:
-    CACHES = {"default": env.cache_url("CACHE_URL") | {"KEY_PREFIX": CACHE_KEY_PREFIX}}
+    CACHES = {"default": env.cache_url_config(CACHE_URL) | {"KEY_PREFIX": CACHE_KEY_PREFIX}}
 
 # Celery. Without a broker (on your own machine, in tests) a task runs at once, in the process that sends it.
 BROKER_URL = os.environ.get("BROKER_URL", "")

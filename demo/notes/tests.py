@@ -505,11 +505,11 @@ class EnvironmentTests(SimpleTestCase):
 
     def test_all_missing_variables_in_one_line(self) -> None:
         for command in ("check", "migrate", "collectstatic"):
-            result = manage(command, SECRET_KEY=None, CACHE_URL="", STATIC_ROOT=None)
+            result = manage(command, SECRET_KEY=None, DATABASE_URL="", STATIC_ROOT=None)
             self.assertEqual(result.returncode, 1)
             self.assertEqual(result.stdout, "")
             self.assertEqual(len(result.stderr.strip().splitlines()), 1, result.stderr)
-            self.assertIn("missing in the environment: SECRET_KEY, CACHE_URL, STATIC_ROOT", result.stderr)
+            self.assertIn("missing in the environment: SECRET_KEY, DATABASE_URL, STATIC_ROOT", result.stderr)
 
     def test_unknown_log_level(self) -> None:
         result = manage("check", LOG_LEVEL="LOUD")

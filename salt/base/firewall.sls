@@ -1,6 +1,6 @@
-{%- set wiring = salt['redis_server.with_legacy'](pillar['wiring']['base']) %}
-{%- set runs = wiring['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
-{%- set builds = wiring['egress']['builds']['apps'] %}
+{%- set wiring = salt['redis_server.with_legacy'](salt['needs.base']()) %}
+{%- set runs = pillar['wiring']['base']['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
+{%- set builds = pillar['wiring']['base']['egress']['builds']['apps'] %}
 {#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}
 {%- if runs or builds %}
 include:

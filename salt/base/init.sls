@@ -18,3 +18,4 @@ include:
   - base.tls
   - base.certificates
   - base.private
+  - base.needs

@@ -23,3 +23,14 @@
 {%- if not before %}
 {{ raise('none of these hosts has role minion: ' ~ (only | join(', '))) }}
 {%- endif %}
+{%- if not pillar.get('plan') %}
+
+what nobody needs any more:
+  salt.runner:
+    - name: state.orchestrate
+    - mods: orch.settle
+    {%- if before %}
+    - require:
+      - salt: {{ before[-1] | json }}
+    {%- endif %}
+{%- endif %}

@@ -61,6 +61,13 @@ nothing is left of it in the edges:
 {%- do done.append('nothing is left of it in the edges') %}
 {%- endif %}
 
+what nobody needs any more:
+  salt.runner:
+    - name: state.orchestrate
+    - mods: orch.settle
+    - require: [{salt: {{ done[-1] | json }}}]
+{%- do done.append('what nobody needs any more') %}
+
 its key is deleted:
   salt.wheel:
     - name: key.delete_dict

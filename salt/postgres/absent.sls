@@ -15,4 +15,5 @@
 {%- endif %}
 
 postgresql@{{ version }}-main.service:
-  daemon.dead: []
+  daemon.dead:
+    - serves: postgres

@@ -1,6 +1,7 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set wiring = pillar['wiring']['postgres'] %}
+{%- set granted = salt['needs.postgres']() %}
 {%- set replica = salt['pgreplica.settings'](wiring['primary'], directory) if wiring['primary'] else {} %}
 
 include:
@@ -54,7 +55,7 @@ include:
 
 {{ directory }}/pg_hba.conf:
   file.managed:
-    - contents: {{ salt['pg.hba'](wiring['clients'], wiring['replicas']) | json }}
+    - contents: {{ salt['pg.hba'](granted['clients'] + granted['leaving'], granted['replicas']) | json }}
     - user: root
     - group: postgres
     - mode: '0640'

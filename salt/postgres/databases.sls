@@ -1,5 +1,6 @@
 {%- set version = salt['pg.version']() %}
 {%- set wiring = pillar['wiring']['postgres'] %}
+{%- set granted = salt['needs.postgres']() %}
 include:
   - postgres.service
 
@@ -18,7 +19,8 @@ include:
 # The passwords are read from the pillar by the states themselves, so that no argument carries them.
 databases:
   pg.databases_present:
-    - clients: {{ wiring['clients'] | json }}
+    - clients: {{ granted['clients'] | json }}
+    - leaving: {{ granted['leaving'] | json }}
     - port: {{ pillar['postgres']['port'] }}
     - extra_roles: {{ pillar['postgres']['extra_roles'] | json }}
     - require:
@@ -26,7 +28,7 @@ databases:
 
 replicas:
   pgreplica.let_in:
-    - replicas: {{ wiring['replicas'] | json }}
+    - replicas: {{ granted['replicas'] | json }}
     - port: {{ pillar['postgres']['port'] }}
     - require:
       - daemon: postgresql@{{ version }}-main.service

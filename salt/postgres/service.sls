@@ -22,14 +22,7 @@ include:
 postgresql@{{ version }}-main.service:
   daemon.running:
     - timeout: 600
-    - inputs:
-      - {{ directory }}/postgresql.conf
-      - {{ directory }}/pg_hba.conf
-      - {{ directory }}/pg_ident.conf
-      - /etc/postgresql/tls
-{%- if primary %}
-      - {{ directory }}/primary.conf
-{%- endif %}
+    - inputs: {{ salt['pg.inputs'](primary is not none) | json }}
     - reload:
       - {{ directory }}/pg_hba.conf
 {%- if primary %}

@@ -1,9 +1,7 @@
 # The fleet has taken this role from the host. The data in /var/lib/redis stay.
-redis-unblock.service:
-  daemon.dead: []
+{%- for unit in ['redis-unblock.service', 'redis-server.service', 'redis-server@cache.service'] %}
 
-redis-server.service:
-  daemon.dead: []
-
-redis-server@cache.service:
-  daemon.dead: []
+{{ unit }}:
+  daemon.dead:
+    - serves: redis
+{%- endfor %}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -480,6 +481,14 @@ def test_rules_that_somebody_flushed_come_back(host) -> None:
     applied = host.run("cd /srv/saltern && salt-call state.sls_id 'the firewall' base.firewall --out=json")
     assert applied.rc == 0, applied.stderr
     assert "policy drop" in host.check_output("nft list table inet saltern")
+
+
+def test_what_is_granted_is_remembered_for_root_alone_and_without_passwords(host) -> None:
+    record = host.file("/var/lib/saltern/needs.json")
+    assert (record.user, record.mode) == ("root", 0o600)
+    users = [one["user"] for one in json.loads(record.content_string).values() if one["part"] == "redis"]
+    hashes = [good for user in users for good in user["good"]]
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in hashes) and len(hashes) >= len(users)
 
 
 def daemons(host) -> list[str]:

@@ -41,7 +41,7 @@ def test_the_examples_are_true(files: ModuleType) -> None:
 @pytest.mark.parametrize("version", [(7, 0), (8, 0)])
 def test_a_file_of_users_holds_hashes_and_both_passwords_while_both_are_good(files: ModuleType, version) -> None:
     good = ["the-one-in-force", "the-one-before"]
-    text = files.users([DEMO], {"demo": good}, OWN, version)
+    text = files.users([DEMO | {"good": [files.hashed(one)[1:] for one in good]}], OWN, version)
     assert not [secret for secret in (*good, *OWN.values()) if secret in text]
     (line,) = [line for line in text.splitlines() if line.startswith("user app-demo ")]
     assert line.count("#") == 2 and all(files.hashed(password) in line for password in good)
@@ -52,14 +52,14 @@ def test_a_file_of_users_holds_hashes_and_both_passwords_while_both_are_good(fil
 
 def test_an_app_without_a_password_is_an_error(files: ModuleType) -> None:
     with pytest.raises(KeyError):
-        files.users([DEMO], {}, OWN, (8, 0))
+        files.users([DEMO | {"good": []}], OWN, (8, 0))
 
 
 def test_after_the_time_of_the_shared_password_the_files_are_as_if_it_had_never_been(files: ModuleType) -> None:
     old = files.config("broker", SETTINGS, ["127.0.0.1"], 6379)
     assert "\nport 6379\n" in old and files.declared(old)["maxmemory-policy"] == "volatile-lru"
     assert files.settled(old, 6379) == files.config("broker", SETTINGS, ["127.0.0.1"])
-    shared = files.users([], {}, OWN, (8, 0), files.hashed("of-all-apps"))
+    shared = files.users([], OWN, (8, 0), files.hashed("of-all-apps"))
     assert "user default reset on #" in shared and "of-all-apps" not in shared
     assert "-@admin -@dangerous" in shared.splitlines()[1], "not even then may anybody say anything"
 

@@ -1,0 +1,359 @@
+"""A need that goes outlives what still serves: every grant of every example fleet, and who may read wiring at all."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from salt.exceptions import CommandExecutionError
+
+from saltern.apps import OWN_VARIABLES
+from saltern.compiled import host_pillar
+from saltern.layout import STOPPABLE
+from saltern.links import SERVICES
+from saltern.load import load_site
+from saltern.secrets import generate_secrets
+from tests.unit.contracts import ROOT, load
+
+needs = load("_utils", "needs")
+FLEETS = {"single": ["app1"], "ha": ["master", "edge1", "web1", "worker1", "db1", "db2", "redis1"]}
+HOSTS = [(fleet, host) for fleet, hosts in FLEETS.items() for host in hosts]
+each_host = pytest.mark.parametrize(("fleet", "host"), HOSTS, ids=[f"{fleet}-{host}" for fleet, host in HOSTS])
+
+
+@pytest.fixture(scope="session")
+def pillars(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    import shutil
+
+    found = {}
+    for fleet, hosts in FLEETS.items():
+        site = tmp_path_factory.mktemp(fleet) / "site"
+        shutil.copytree(ROOT / "lab/fleets" / fleet, site)
+        loaded = load_site(site)
+        generate_secrets(loaded)
+        for host in hosts:
+            secrets = yaml.safe_load((site / "secrets" / f"{host}.sls").read_text())["secrets"]
+            found[fleet, host] = host_pillar(loaded, host, secrets)
+    return found
+
+
+def without_apps(pillar: dict[str, Any]) -> dict[str, Any]:
+    """The pillar of a host whose site has lost all that is granted there."""
+    bare = copy.deepcopy(pillar)
+    wiring = bare["wiring"]
+    bare["apps"], wiring["base"]["open_ports"], wiring["base"]["egress"]["callers"] = {}, [], []
+    for server in wiring.get("redis", {}).values():
+        server["users"] = []
+    wiring.get("postgres", {}).update(clients=[], replicas=[])
+    wiring.get("web", {}).update(edges=[], edge_subjects=[])
+    return bare
+
+
+@each_host
+def test_what_is_granted_is_what_the_pillar_says(pillars, fleet: str, host: str) -> None:
+    """No grant is lost on the way through words: what is given from them is the wiring itself."""
+    pillar = pillars[fleet, host]
+    wiring, grants = pillar["wiring"], needs.wanted(pillar)
+    assert needs.base(wiring["base"], grants) == wiring["base"]
+    for server in ("broker", "cache"):
+        users = [{key: value for key, value in user.items() if key != "good"} for user in needs.users(server, grants)]
+        assert users == wiring.get("redis", {}).get(server, {}).get("users", [])
+        assert all(user["good"] for user in needs.users(server, grants))
+    found = needs.postgres(grants, pillar["apps"])
+    assert found["clients"] == wiring.get("postgres", {}).get("clients", []) and found["leaving"] == []
+    assert found["replicas"] == wiring.get("postgres", {}).get("replicas", [])
+    pages = needs.pages(grants)
+    for kind in ("edges", "edge_subjects"):
+        assert sorted(pages[kind]) == sorted(wiring.get("web", {}).get(kind, []))
+    passwords = re.findall(r"'redis_password': '([^']+)'", str(pillar["secrets"]))
+    assert not [password for password in passwords if password in str(grants)], "only hashes are remembered"
+
+
+@each_host
+def test_each_grant_that_goes_stays_while_somebody_may_use_it_and_then_goes(pillars, fleet: str, host: str) -> None:
+    before, now = needs.wanted(pillars[fleet, host]), needs.wanted(without_apps(pillars[fleet, host]))
+    assert now == {}
+    everything = needs.both(before, now)
+    assert everything == before and needs.fewer(everything, before) == {}
+    apps = {one["app"] for one in before.values()} - {None}
+    assert needs.left(everything, now, apps, True, True) == before
+    assert needs.left(everything, now, [], False, False) == {}
+    assert needs.fewer(before, {}).keys() == before.keys()
+    for name, one in before.items():
+        kept = needs.left(everything, now, [], True, True)
+        assert (name in kept) == (one["client"] != "here"), "other hosts cannot be seen from this one"
+
+
+@each_host
+def test_what_is_given_for_a_while_is_given_whole(pillars, fleet: str, host: str) -> None:
+    """With the site that has nothing, and all that is remembered, each part is what it was before."""
+    pillar, bare = pillars[fleet, host], without_apps(pillars[fleet, host])
+    both = needs.both(needs.wanted(pillar), needs.wanted(bare))
+    given, was = needs.base(bare["wiring"]["base"], both), pillar["wiring"]["base"]
+    assert given["egress"]["callers"] == was["egress"]["callers"]
+    ports = {entry["port"]: entry["sources"] for entry in was["open_ports"]}
+    assert all(entry["sources"] == ports[entry["port"]] for entry in given["open_ports"])
+    found = needs.postgres(both, [])
+    assert found["leaving"] == pillar["wiring"].get("postgres", {}).get("clients", []) and found["clients"] == []
+
+
+def grant(**opening: Any) -> dict[str, Any]:
+    what = {"part": "calls", "app": "demo", "client": "here", "users": ["app-demo"], "place": "links"}
+    return what | {"opening": {"to": "127.0.0.1", "ports": [6380], "protocol": "tcp", **opening}}
+
+
+def test_a_smaller_number_comes_when_the_larger_one_is_not_used_any_more() -> None:
+    before, now = {"a": grant(most=90)}, {"a": grant(most=20)}
+    both = needs.both(before, now)
+    assert both["a"]["opening"]["most"] == 90 and needs.both(now, before)["a"]["opening"]["most"] == 90
+    assert needs.left(both, now, ["demo"], False, False) == both
+    assert needs.left(both, now, [], False, False) == now
+    sizes = [{"connections": number, "users": ["app-demo"]} for number in (90, 20)]
+    assert needs.fewer(both, now) == {"a": {"old": sizes[0], "new": sizes[1]}}
+    assert needs.more(now, both) == {"a": {"old": sizes[1], "new": sizes[0]}}
+
+
+def test_an_account_that_is_replaced_calls_until_nothing_of_it_runs() -> None:
+    before, now = {"a": grant()}, {"a": grant() | {"users": ["app-other"]}}
+    empty = {"open_ports": [], "egress": {"callers": []}}
+    (caller,) = needs.base(empty, needs.both(before, now))["egress"]["callers"]
+    assert caller["users"] == ["app-other", "app-demo"]
+    assert needs.left(needs.both(before, now), now, [], False, False) == now
+
+
+def test_a_database_with_another_name_leaves_the_old_ones_roles_alone(pillars) -> None:
+    before = needs.wanted(pillars["single", "app1"])
+    now = {name.replace("database demo", "database shop"): copy.deepcopy(one) for name, one in before.items()}
+    for one in now.values():
+        if one.get("app") == "demo" and "let_in" in one:
+            one["let_in"] |= {"database": "shop", "user": "shop", "owner": "shop_owner"}
+    clients = needs.postgres(needs.both(before, now), ["demo"])["clients"]
+    assert {(one["database"], one["user"], one["owner"]) for one in clients} == {
+        ("demo", "demo", "demo_owner"), ("shop", "shop", "shop_owner"),
+    }  # fmt: skip
+
+
+def test_roles_of_databases_have_the_larger_limit_from_everywhere(pillars) -> None:
+    before = needs.wanted(pillars["ha", "db1"])
+    now = copy.deepcopy(before)
+    for one in now.values():
+        if "let_in" in one:
+            one["let_in"]["limits"] = {"user": 1, "owner": 1}
+    found = needs.postgres(needs.both(before, now), ["demo"])["clients"]
+    limits = [one["let_in"]["limits"] for one in before.values() if "let_in" in one]
+    assert found and all(client["limits"] == limits[0] for client in found)
+
+
+def test_a_place_that_is_another_kinds_now_has_one_meaning() -> None:
+    was = {"a": {"part": "pages", "app": "demo", "client": "here", "kind": "static", "url": "/files/"}}
+    now = {"b": {"part": "pages", "app": "demo", "client": "here", "kind": "media", "url": "/files/"}}
+    assert needs.pages(needs.both(was, now))["static"] == {}, "nginx refuses a location that is there twice"
+
+
+ENVIRONMENT = {
+    "DATABASE_URL": "postgres://demo:a@db1.x:5432/demo?hostaddr=10.0.0.1&sslmode=verify-full",
+    "REPLICA_URLS": "postgres://demo:a@db2.x:5432/demo?hostaddr=10.0.0.2,postgres://demo:a@db3.x:5432/demo?hostaddr=10.0.0.3",
+    "CACHE_URL": "rediss://app-demo:a@10.0.0.4:6381/0?ssl_cert_reqs=required",
+    "BROKER_URL": "rediss://app-demo:a@10.0.0.4:6380/1?ssl_cert_reqs=required",
+    "MEDIA_ROOT": "/srv/apps/demo/media",
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_a_process_that_was_told_of_more_than_is_given_holds_it(name: str) -> None:
+    rest = {key: value for key, value in ENVIRONMENT.items() if key != name}
+    assert needs.excess(ENVIRONMENT, rest) == [name]
+    assert needs.excess(rest, ENVIRONMENT) == []
+    elsewhere = ENVIRONMENT | {name: ENVIRONMENT[name].replace("10.0.0", "10.9.9").replace("/srv", "/opt")}
+    assert needs.excess(ENVIRONMENT, elsewhere) == [name], "it was moved to another host"
+
+
+def test_a_password_or_a_login_that_was_replaced_is_no_need() -> None:
+    now = {name: value.replace("demo:a@", "demo__2:b@") for name, value in ENVIRONMENT.items()}
+    assert needs.excess(ENVIRONMENT, now) == []
+    fewer = ENVIRONMENT | {"REPLICA_URLS": ENVIRONMENT["REPLICA_URLS"].split(",")[0]}
+    assert needs.excess(ENVIRONMENT, fewer) == ["REPLICA_URLS"]
+
+
+# --- no member without its place ------------------------------------------------------------------------------------
+
+#: Variables that grant nothing: a process that has them goes on with them whatever the site says now.
+GRANT_NOTHING = {
+    "CACHE_KEY_PREFIX", "BROKER_KEY_PREFIX", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID", "RELEASE_COMMIT", "STATIC_ROOT",
+}  # fmt: skip
+#: Parts of the wiring that are read where they are: they grant nothing to an app, or nothing that can go alone.
+READ_DIRECTLY = {
+    "together", "listen", "primary", "connections", "single", "virtual_address", "webs", "window", "environment",
+    "migration_environment", "files", "builds", "code", "master", "minions", "vrrp_from", "apps",
+}  # fmt: skip
+
+
+def test_every_variable_of_ours_grants_something_or_nothing() -> None:
+    assert {*needs.TOLD} | GRANT_NOTHING == {*OWN_VARIABLES} and not {*needs.TOLD} & GRANT_NOTHING
+
+
+def test_every_service_of_the_table_is_remembered_or_for_everybody() -> None:
+    for service in SERVICES:
+        if service.clients == ("anyone",) or service.clients == ("minion",):
+            continue
+        assert service.role in needs.PORTS, f"a link of {service.name} that goes is cut at once"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "salt").rglob("*.*")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_granted_is_asked_of_needs_and_not_of_the_wiring(path: Path) -> None:
+    """A state that gives what the pillar says at this moment takes away what still serves."""
+    if path.suffix not in (".sls", ".jinja", ".conf", ".cfg") or not path.is_file():
+        return
+    text = path.read_text()
+    for key in ("users", "clients", "replicas", "edges", "edge_subjects", "open_ports", "callers"):
+        for line in text.splitlines():
+            if re.search(rf"wiring.*\[['\"]{key}['\"]\]", line) and "pillar" in line:
+                assert "set runs" in line or line.startswith("{%- if "), f"{line.strip()}: ask salt['needs...'] for it"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "_modules").glob("*.py")), ids=lambda path: path.name)
+def test_modules_ask_needs_too(path: Path) -> None:
+    allowed = {"needs.py": 9, "redis_server.py": 3}  # clear, _without_prefix, legacy_used_by: questions, no grants
+    found = re.findall(r'"(?:users|clients|replicas|edges|edge_subjects|open_ports|callers)"\]', path.read_text())
+    in_pillar = [line for line in path.read_text().splitlines() if '__pillar__["wiring"]' in line]
+    risky = [line for line in in_pillar if re.search(r'"(users|clients|replicas|edges|open_ports|callers)"\]', line)]
+    assert len(risky) <= allowed.get(path.name, 0), f"{risky}: ask needs for it ({len(found)})"
+
+
+@pytest.mark.parametrize("role", ["redis", "postgres"])
+def test_a_role_that_goes_stops_only_when_nobody_uses_it(role: str) -> None:
+    assert role in STOPPABLE
+    text = (ROOT / f"salt/{role}/absent.sls").read_text()
+    assert text.count("daemon.dead") == text.count(f"serves: {role}")
+
+
+# --- who holds it ----------------------------------------------------------------------------------------------------
+
+UNITS = """Id=app-demo@r1.service
+ActiveState=active
+WorkingDirectory=/srv/apps/demo/releases/r1/src
+
+Id=app-demo-worker@r1.service
+ActiveState=deactivating
+WorkingDirectory=/srv/apps/demo/releases/r1/src
+
+Id=app-demo-clean@r0.service
+ActiveState=inactive
+WorkingDirectory=/srv/apps/demo/releases/r0/src
+
+Id=app-demo-manage.service
+ActiveState=active
+WorkingDirectory=/srv/apps/demo/releases/r1/src
+"""
+
+
+def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: bool = True, **given: str) -> Any:
+    """The execution module on a host on which release r1 of the demo runs, with a worker and a command."""
+    module = load("_modules", "needs")
+    for release, environment in (("r1", ENVIRONMENT), ("r2", given)):
+        folder = tmp_path / "releases" / "demo" / "releases" / release
+        folder.mkdir(parents=True)
+        text = "".join(f'{name}="{value}"\n' for name, value in environment.items())
+        (folder / "env").write_text(text)
+    module.APPS, module.RECORD = tmp_path / "releases", tmp_path / "needs.json"
+    module.__pillar__ = {
+        "apps": {"demo": {"env": {}}},
+        "wiring": {"apps": {"demo": {"environment": given}}},
+        "fleet": {"hosts": {"app1": {"roles": ["web"]}}},
+        "host": {"id": "app1"},
+    }
+    releases = load("_utils", "releases")
+    module.__utils__ = {
+        "envfile.values": load("_utils", "envfile").values,
+        "releases.environment": releases.environment,
+        **{f"needs.{name}": value for name, value in vars(needs).items() if callable(value)},
+    }
+    desired = pinned or asked
+    module.__salt__ = {
+        "release.pinned": lambda app: {"release": pinned} if pinned else None,
+        "release.asked_for": lambda app: {"id": asked},
+        "release.desired": lambda app: {"id": desired},
+        "processes.wanted": lambda app: [{"template": "app-demo-worker@"}] if worker else [],
+    }
+
+    class Systemctl:
+        stdout = UNITS
+
+        def __call__(self, *arguments: Any, **named: Any) -> Any:
+            return self
+
+    module.subprocess = SimpleNamespace(run=Systemctl())
+    return module
+
+
+def test_a_host_that_is_as_the_site_says_holds_nothing(tmp_path: Path) -> None:
+    module = host(tmp_path, **ENVIRONMENT)
+    assert module.held() == {} and module.held(plan=True) == {}
+    assert [one["unit"] for one in module.running()] == [
+        "app-demo@r1.service", "app-demo-worker@r1.service", "app-demo-manage.service",
+    ]  # fmt: skip
+
+
+def test_an_old_release_holds_and_a_plan_knows_that_it_will_have_gone(tmp_path: Path) -> None:
+    module = host(tmp_path, asked="r2")
+    assert len(module.held()["demo"]) == 3, "its worker and a person's command are of it as well"
+    assert len(module.held(plan=True)["demo"]) == 1, "the command ends by itself"
+    module.subprocess.run.stdout = UNITS[: UNITS.index("Id=app-demo-manage")]
+    assert len(module.held()["demo"]) == 2 and module.held(plan=True) == {}
+
+
+def test_a_worker_that_is_to_go_holds_until_it_has_gone(tmp_path: Path) -> None:
+    module = host(tmp_path, worker=False, **ENVIRONMENT)
+    assert module.held() == {"demo": ["app-demo-worker@r1.service is to go"]}
+    assert module.held(plan=True) == {}
+
+
+def test_a_pinned_release_keeps_what_it_was_started_with(tmp_path: Path) -> None:
+    given = {name: value for name, value in ENVIRONMENT.items() if name != "BROKER_URL"}
+    module = host(tmp_path, asked="r2", pinned="r1", **given)
+    for plan in (False, True):
+        assert all("was started with BROKER_URL" in said for said in module.held(plan)["demo"])
+
+
+def test_what_the_fleet_has_not_switched_yet_holds_after_an_apply_too(tmp_path: Path) -> None:
+    module = host(tmp_path, asked="r2")
+    module.__salt__["release.desired"] = lambda app: {"id": "r1"}  # orch.deploy switches, no apply does
+    assert module.held(plan=True) == module.held() != {}
+
+
+def test_the_run_of_a_timer_ends_by_itself(tmp_path: Path) -> None:
+    module = host(tmp_path, asked="r2")
+    module.__salt__["processes.wanted"] = lambda app: [{"template": "app-demo-clean@", "timer": "app-demo-clean.timer"}]
+    text = UNITS.replace("ActiveState=inactive", "ActiveState=activating")
+    module.subprocess.run.stdout = text[: text.index("Id=app-demo-manage")]
+    assert module.held(plan=True) == {"demo": ["app-demo-clean@r0.service is not of release r2"]}
+
+
+def test_an_app_that_the_site_has_no_more_holds_while_anything_of_it_runs(tmp_path: Path) -> None:
+    module = host(tmp_path)
+    module.__pillar__["apps"] = {}
+    assert len(module.held()["demo"]) == 3
+    assert module.held(plan=True) == {"demo": ["app-demo-manage.service runs"]}, "no apply ends a person's command"
+
+
+def test_what_cannot_be_known_is_held(tmp_path: Path) -> None:
+    module = host(tmp_path)
+
+    def fail(app: str) -> dict[str, str]:
+        raise CommandExecutionError("the source is not buildable")
+
+    module.__salt__["release.asked_for"] = fail
+    assert module.held() == {"demo": ["the source is not buildable"]}
+
+
+def test_a_record_that_is_damaged_is_none(tmp_path: Path) -> None:
+    module = host(tmp_path)
+    assert module.remembered() == {}
+    module.RECORD.write_text('{"a": ')
+    assert module.remembered() == {}
