@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import http.client
 import io
 import json
@@ -20,6 +21,10 @@ from salt.exceptions import CommandExecutionError
 
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
+RESTING = Path("/etc/haproxy/resting.map")
+THROUGH = Path("/etc/haproxy/through.map")
+PAGES = Path("/etc/haproxy/pages")
+SERVED = "not in maintenance"
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STAND_IN = "saltern-edge-stand-in.service"
 HARD_STOP_SECONDS = 60  # as in haproxy.cfg
@@ -173,6 +178,30 @@ def pages() -> list[dict[str, Any]]:
     return __utils__["errorpages.pages"]()
 
 
+def app_pages() -> dict[str, Any]:
+    """Answers what visitors of each app see in its place: its own pages, and ours with its name.
+
+    Returns:
+        By app ``errors`` (a list, before those of all apps) and ``maintenance``, as HAProxy takes them; under ``files``
+        the text of each file that they need, by path, and under ``strays`` files beside them that nobody needs.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.app_pages
+    """
+    own = __pillar__["wiring"]["edge"]["pages"]
+    apps = {
+        app: {
+            "errors": __utils__["errorpages.of_app"](app, own.get(app, {})),
+            "maintenance": __utils__["errorpages.maintenance"](app, own.get(app, {})),
+        }
+        for app in sorted(__pillar__["apps"])
+    }
+    files = __utils__["errorpages.page_files"](own)
+    return {"apps": apps, "files": files, "strays": sorted({str(path) for path in PAGES.glob("*")} - set(files))}
+
+
 def hosts_map(apps: dict[str, Any]) -> str:
     """Answers HAProxy's map from host names to apps.
 
@@ -294,6 +323,92 @@ def forget(host: str) -> None:
         _write_out(set(out()) - {host})
 
 
+def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = None, allow: Any = None) -> str:
+    """Puts an app into maintenance at this edge, or ends it: each visitor is answered 503 with the page for it.
+
+    At once, without a deploy or a reload, until ``off``: a restart and an apply leave it as it is. Each edge
+    has its own: ``salt '*' edge.maintenance demo on``. Requests of this very host get through, as ``edge.sees`` needs.
+
+    Args:
+        app: name of an app.
+        to: ``on`` (once more to change what is told), ``off`` or ``status``.
+        message: what visitors read, on one line.
+        until: when the app is expected back, ``12:30`` or ``2026-12-24 12:30`` in the host's time zone; only told.
+        allow: networks that reach the app all the same: one, several with commas, or a list.
+
+    Returns:
+        How it is now.
+
+    Raises:
+        CommandExecutionError: no such app, a value that is not allowed, or HAProxy does not do it.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.maintenance demo on until=14:30 allow=192.0.2.0/24 message='We move to a larger machine.'
+            salt-call edge.maintenance demo off
+    """
+    if "edge" not in __pillar__["host"]["roles"]:
+        return "this host is no edge"
+    if app not in __pillar__["apps"]:
+        raise CommandExecutionError(f'no app "{app}"; there are {", ".join(sorted(__pillar__["apps"]))}')
+    try:
+        wanted = __utils__["maintenance.switch"](to)
+        told = _told(message, until, allow)
+    except ValueError as error:
+        raise CommandExecutionError(str(error)) from None
+    if wanted != "on" and (message, until, allow) != (None, None, None):
+        raise CommandExecutionError(f"message, until and allow go with on, not with {wanted}")
+    if wanted != "status":
+        with __utils__["appfiles.locked"](f"{RESTING}.lock"):
+            apps = {name: one for name, one in _resting().items() if name != app}
+            _rest(apps | ({app: told} if wanted == "on" else {}))
+    return _how(app)
+
+
+def status() -> dict[str, Any]:
+    """Answers how this edge serves each app: ``maintenance``, a sentence or None, and what it sees of each web host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.status
+    """
+    rows = _stat()
+    seen = {
+        app: {row["svname"]: row["status"] for row in rows if row["pxname"] == f"app_{app}" and _is_server(row)}
+        for app in __pillar__["apps"]
+    }
+    return {
+        app: {"maintenance": _how(app) if _how(app) != SERVED else None, "hosts": seen[app]} for app in sorted(seen)
+    }
+
+
+def resting(app: str) -> str | None:
+    """Answers what is told of an app in maintenance, as a sentence, by this edge's file; None of one that is not.
+
+    Args:
+        app: name of an app.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.resting demo
+    """
+    return __utils__["maintenance.sentence"](_resting().get(app))  # type: ignore[no-any-return]
+
+
+def maintenance_maps() -> dict[str, str]:
+    """Answers the two files that keep apps in maintenance, as they shall be: without apps that have gone.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.maintenance_maps
+    """
+    return _maps({app: told for app, told in _resting().items() if app in __pillar__["apps"]})
+
+
 def sees(app: str) -> str:
     """Asks for an app through this edge, and each web host that it may choose: all must give the same release.
 
@@ -351,6 +466,49 @@ def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tupl
         raise CommandExecutionError(f"{path} of {name}: no answer ({type(error).__name__}: {error})") from None
 
 
+def _told(message: Any, until: Any, allow: Any) -> dict[str, Any]:
+    now = datetime.datetime.now().astimezone().replace(microsecond=0)
+    moment = None if until is None else __utils__["maintenance.moment"](until, now).isoformat()
+    words, networks = __utils__["maintenance.words"](message), __utils__["maintenance.networks"](allow)
+    return {"message": words, "until": moment, "allow": networks, "since": now.isoformat()}
+
+
+def _resting() -> dict[str, Any]:
+    """The apps in maintenance, by the file that HAProxy reads when it starts."""
+    try:
+        found: dict[str, Any] = __utils__["maintenance.read"](RESTING.read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _maps(apps: dict[str, Any]) -> dict[str, str]:
+    # Who still gets through is there before anybody is sent away.
+    return {str(THROUGH): __utils__["maintenance.through"](apps), str(RESTING): __utils__["maintenance.resting"](apps)}
+
+
+def _rest(apps: dict[str, Any]) -> None:
+    """Has it so in the files, for a HAProxy that starts, and in the one that runs."""
+    for name, text in _maps(apps).items():
+        __utils__["appfiles.write"](name, text, 0o644)
+    for name, text in _maps(apps).items():
+        found = re.search(r"New version created: (\d+)", _command(f"prepare map {name}"))
+        if not found:
+            raise CommandExecutionError(f"HAProxy does not know {name} yet: apply the edge's states, which make it so")
+        for order in __utils__["maintenance.orders"](name, found[1], text.splitlines()):
+            _command(order)
+
+
+def _how(app: str) -> str:
+    """How it is by the file, and by the HAProxy that runs."""
+    line = next((one for one in _maps(_resting())[str(RESTING)].splitlines() if one.startswith(f"{app} ")), None)
+    runs = re.findall(rf"(?m)^0x[0-9a-f]+ ({re.escape(app)} \S+)$", _command(f"show map {RESTING}"))
+    kept = resting(app)
+    if runs == ([line] if line else []):
+        return f"in maintenance {kept}" if kept else SERVED
+    return f"HAProxy does not what it was told ({f'maintenance {kept}' if kept else SERVED}): say on or off once more"
+
+
 def _write_out(hosts: set[str]) -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
     __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
@@ -387,6 +545,6 @@ def _command(text: str) -> str:
             answer = b"".join(iter(lambda: admin.recv(65536), b"")).decode()
     except OSError as error:
         raise CommandExecutionError(f"HAProxy's socket {ADMIN} does not answer: {error}") from None
-    if text.startswith("set ") and answer.strip():
+    if text.startswith(("set ", "add ", "commit ")) and answer.strip():
         raise CommandExecutionError(f"HAProxy on `{text}`: {answer.strip()}")
     return answer

@@ -218,7 +218,8 @@ def status(app: str) -> dict[str, Any]:
     Returns:
         ``desired``, ``active`` (ids), ``units`` (state of each instance that systemd knows), ``enabled`` (started
         at boot), ``problems``: what an apply would put right, as sentences; ``pinned``: a sentence when a pin
-        decides what is desired; ``busy``: who deploys at this moment, or None.
+        decides what is desired; ``busy``: who deploys at this moment, or None; ``maintenance``: what the edge on this
+        host tells visitors instead (``edge.maintenance``), or None.
 
     Example:
         .. code-block:: bash
@@ -235,6 +236,7 @@ def status(app: str) -> dict[str, Any]:
         "active": now,
         "pinned": chosen.get("note"),
         "busy": __utils__["applock.describe"](lock) if lock is not None else None,
+        "maintenance": __salt__["edge.resting"](app),
         "units": units,
         "enabled": enabled,
         "problems": [*__utils__["releases.problems"](wanted, now, units, enabled, lines), *_unpublished(app, now)],

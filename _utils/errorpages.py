@@ -27,6 +27,12 @@ STYLE = (
     "@media(prefers-color-scheme:dark){body{color:#dde;background:#16181d}}"
 )
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+OWN_POLICY = f"{POLICY}; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+FOLDER = "/etc/haproxy/pages"
+MAINTENANCE = "maintenance"
+DOWN = "down"
+WHILE_DOWN = (502, 503, 504)
+PLACEHOLDERS = ("message", "until")
 
 
 def mark() -> str:
@@ -62,14 +68,112 @@ def pages() -> list[dict[str, Any]]:
     ]
 
 
-def headers(status: int) -> dict[str, str]:
-    """Answers the headers of an answer with a page of ours, beside its type and what every answer has.
+def of_app(app: str, own: dict[str, str]) -> list[dict[str, Any]]:
+    """Answers the pages of one app, which go before those of all: its own, and ours with its name while it is down.
+
+    Args:
+        app: name of an app.
+        own: the texts that it brings, by status, `down` (for 502, 503 and 504) or `maintenance`.
+
+    Returns:
+        `status`, `headers`, and either `file`, where the app's own page is, or our `text` (quoted).
+
+    Example:
+        >>> [(page["status"], "file" in page) for page in of_app("demo", {"404": "<p>none", "503": "<p>down"})]
+        [(404, True), (502, False), (503, True), (504, False)]
+    """
+    found: dict[int, dict[str, Any]] = {
+        status: {"text": quoted(page(status, *words))} for status, words in named(app).items()
+    }
+    found |= {status: {"file": page_file(app, DOWN)} for status in WHILE_DOWN if DOWN in own}
+    found |= {int(status): {"file": page_file(app, status)} for status in own if status not in (DOWN, MAINTENANCE)}
+    return [
+        {"status": status, "headers": headers(status, "file" in one), **one} for status, one in sorted(found.items())
+    ]
+
+
+def named(app: str) -> dict[int, tuple[str, str]]:
+    """Answers reason and sentence of each of our pages that names the app.
+
+    Example:
+        >>> named("demo")[504]
+        ('Gateway timeout', 'demo took too long to answer. Please try again in a moment.')
+    """
+    return {status: (PAGES[status][0], PAGES[status][1].replace("The site", app)) for status in WHILE_DOWN}
+
+
+def page_file(app: str, name: str) -> str:
+    """Answers where an edge has a page that an app brings.
+
+    Example:
+        >>> page_file("demo", "503")
+        '/etc/haproxy/pages/demo.503.html'
+    """
+    return f"{FOLDER}/{app}.{name}.html"
+
+
+def page_files(pages: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Answers the files that an edge needs for all apps' own pages, by path.
+
+    Args:
+        pages: the texts by app and by status or `maintenance`.
+
+    Example:
+        >>> list(page_files({"demo": {"503": "<p>100 %", "maintenance": "<p>100 %: {message}"}}).values())
+        ['<p>100 %', '<p>100 %%: %[var(txn.message)]']
+    """
+    return {
+        page_file(app, name): as_format(text) if name == MAINTENANCE else text
+        for app, own in pages.items()
+        for name, text in own.items()
+    }
+
+
+def maintenance(app: str, own: dict[str, str]) -> dict[str, Any]:
+    """Answers the page of an app that is in maintenance, as HAProxy takes it: `file` or `text`, and `headers`.
+
+    HAProxy fills in `{message}` and `{until}` when it answers; how long to wait is a header then, too.
+
+    Args:
+        app: name of an app.
+        own: the texts that it brings.
+
+    Example:
+        >>> maintenance("demo", {"maintenance": "<p>{message}"})["file"]
+        '/etc/haproxy/pages/demo.maintenance.html'
+    """
+    told = headers(503, MAINTENANCE in own) | {"Retry-After": "%[var(txn.retry)]"}
+    if MAINTENANCE in own:
+        return {"file": page_file(app, MAINTENANCE), "headers": told}
+    text = page(503, "Maintenance", f"{app} is being worked on.</p><p>{{message}} {{until}}")
+    return {"text": quoted(as_format(text)), "headers": told}
+
+
+def as_format(text: str) -> str:
+    """Answers a page as HAProxy's log-format: no `%` of it is an order, and its placeholders are HAProxy's variables.
+
+    Example:
+        >>> as_format("{until} %[env(HOME)]")
+        '%[var(txn.until)] %%[env(HOME)]'
+    """
+    text = text.replace("%", "%%")
+    for name in PLACEHOLDERS:
+        text = text.replace(f"{{{name}}}", f"%[var(txn.{name})]")
+    return text
+
+
+def headers(status: int, own: bool = False) -> dict[str, str]:
+    """Answers the headers of an answer with such a page, beside its type and what every answer has.
+
+    Args:
+        status: the answer's.
+        own: whether it is a page that an app brings: from the app's origin, but whoever writes it runs no script there.
 
     Example:
         >>> headers(503)["Retry-After"]
         '10'
     """
-    found = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY}
+    found = {"Cache-Control": "no-store", "Content-Security-Policy": OWN_POLICY if own else POLICY}
     return found | ({"Retry-After": str(RETRY_SECONDS)} if status in RETRIED else {})
 
 

@@ -27,6 +27,7 @@ from .kinds import (
     PythonVersion,
     Requirement,
     Revision,
+    SiteFolder,
     UrlFolder,
     UrlPath,
     WsgiPath,
@@ -202,6 +203,10 @@ class App(Model):
     static_url: UrlFolder = Field("/static/", description="Where nginx serves the collected static files.")
     media_url: UrlFolder | None = Field(
         None, description="Where nginx serves what the app writes to MEDIA_ROOT; null: it writes none."
+    )
+    error_pages: SiteFolder | None = Field(
+        None,
+        description="A folder below the site's apps/ with its own down.html, maintenance.html and so on; null: ours.",
     )
     health_path: UrlPath = Field("/healthz", description="Answers health_status only when the app can work.")
     health_status: int = Field(200, ge=200, le=499, description="What a healthy app answers there.")

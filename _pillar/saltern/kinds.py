@@ -127,6 +127,11 @@ UrlFolder = Annotated[
     Allowed("a path that begins and ends with /, such as /static/"),
 ]
 InsidePath = Annotated[str, _checked(_inside), Allowed("a path inside the source directory, without ..")]
+SiteFolder = Annotated[
+    str,
+    _matches(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"),
+    Allowed("a folder below the site's apps/, such as shop-pages"),
+]
 Directory = Annotated[str, _matches(r"[^\0\n]+"), Allowed("a directory, relative to the repository's root or absolute")]
 # No password in it: it would be shown in plans and stand in manifests.
 AbsolutePath = Annotated[

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from .apps import App
 from .document import Document
 from .egress import LOOPBACK, Opening, inside
+from .errorpages import read as read_pages
 from .errors import Problem, nearest
+from .kinds import SiteFolder
 from .layout import ROLES
 from .placeholders import NEEDS, used
 from .roles import PORTS
@@ -28,6 +30,7 @@ from .windows import DAY_MINUTES, slots
 from .wiring import roles_of
 
 NEEDED_BY_APPS = ("builder", "postgres", "web", "edge")
+SITE_FOLDER = TypeAdapter(SiteFolder)
 ONE_ONLY = ("master", "builder", "postgres", "redis")
 
 
@@ -74,6 +77,7 @@ def check(files: Files) -> list[Problem]:
         _extra_roles,
         _sources,
         _templates,
+        _error_pages,
         _urls,
         _ports,
         _windows,
@@ -250,6 +254,16 @@ def _templates(files: Files) -> Iterator[Problem]:
                     Problem(str(folder / template), problem.line, "", str(problem))
                     for problem in template_problems(folder / template)
                 )
+
+
+def _error_pages(files: Files) -> Iterator[Problem]:
+    apps = Path(files.fleet.file).parent / "apps"
+    for file in files.apps.values():
+        try:
+            found = read_pages(apps, SITE_FOLDER.validate_python(file.at("error_pages")))[1]
+        except ValidationError:  # none, or the model tells of it
+            continue
+        yield from (Problem(path, 0, "", text) for path, text in found)
 
 
 def _is_directory(path: Path) -> bool:

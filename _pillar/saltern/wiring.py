@@ -339,7 +339,11 @@ def master(site: Site, host: str) -> dict[str, Any]:
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
-    """Answers the web hosts that the edge sends requests to, and the address that it shares with its peers, or None."""
+    """Answers the web hosts that the edge sends requests to, the address that it shares with its peers, or None, and
+    the pages that apps bring, by app and by status.
+    """
+    from .errorpages import read as read_pages
+
     port, shared = site.settings.web.port, None
     if site.fleet.virtual_address:
         # Two fleets in one network must differ in it; their addresses do.
@@ -349,7 +353,12 @@ def edge(site: Site, host: str) -> dict[str, Any]:
         {"host": web, "name": _full_name(site, web), "address": web_listen(site, web), "port": port}
         for web in site.fleet.with_role("web")
     ]
-    return {"webs": webs, "virtual_address": shared}
+    pages = {
+        name: read_pages(site.path / "apps", app.error_pages)[0]
+        for name, app in sorted(site.apps.items())
+        if app.error_pages
+    }
+    return {"webs": webs, "virtual_address": shared, "pages": pages}
 
 
 def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:

@@ -1,3 +1,4 @@
+{%- set app_pages = salt['edge.app_pages']() -%}
 include:
   - edge.tls
 
@@ -21,6 +22,49 @@ include:
     - require:
       - pkg: haproxy
 
+# Which apps are in maintenance, and who reaches them all the same. HAProxy reads it when it starts; after that
+# edge.maintenance tells it, so that a change is no reload.
+{%- for path, text in salt['edge.maintenance_maps']() | dictsort %}
+{{ path }}:
+  file.managed:
+    - contents: {{ text | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - require:
+      - pkg: haproxy
+{%- endfor %}
+{%- for path, text in app_pages['files'] | dictsort %}
+
+{{ path }}:
+  file.managed:
+    - contents: {{ text | json }}
+    - contents_newline: False
+    - user: root
+    - group: root
+    - mode: '0644'
+    - require:
+      - file: /etc/haproxy/pages
+    - require_in:
+      - file: /etc/haproxy/haproxy.cfg
+{%- endfor %}
+
+/etc/haproxy/pages:
+  file.directory:
+    - user: root
+    - group: root
+    - mode: '0755'
+    - require:
+      - pkg: haproxy
+
+# Not before the configuration has no need of it: HAProxy might start in between.
+{%- for path in app_pages['strays'] %}
+{{ path | json }}:
+  file.absent:
+    - require:
+      - file: /etc/haproxy/haproxy.cfg
+{%- endfor %}
+
 /etc/haproxy/haproxy.cfg:
   file.managed:
     - source: salt://edge/files/haproxy.cfg
@@ -38,7 +82,11 @@ include:
         client_headers: {{ salt['edge.client_headers']('haproxy') | json }}
         mark: {{ salt['edge.mark']() | json }}
         pages: {{ salt['edge.pages']() | json }}
+        app_pages: {{ app_pages['apps'] | json }}
     - require:
+      {%- for path in salt['edge.maintenance_maps']() | sort %}
+      - file: {{ path }}
+      {%- endfor %}
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem
       - file: /etc/haproxy/hosts.map

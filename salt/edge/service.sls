@@ -1,3 +1,4 @@
+{%- set pages = salt['edge.app_pages']()['files'] -%}
 include:
   - edge.config
 
@@ -18,6 +19,9 @@ haproxy.service:
       - /etc/haproxy/haproxy.cfg
       - /etc/haproxy/hosts.map
       - /etc/haproxy/unlimited.lst
+      {%- for path in pages | sort %}
+      - {{ path }}
+      {%- endfor %}
       - /etc/haproxy/tls/edge.pem
       - /etc/saltern/tls
     - require:
@@ -30,4 +34,7 @@ haproxy.service:
       - file: /etc/saltern/tls/host.key
       - file: /etc/haproxy/hosts.map
       - file: /etc/haproxy/unlimited.lst
+      {%- for path in pages | sort %}
+      - file: {{ path }}
+      {%- endfor %}
       - file: /etc/haproxy/haproxy.cfg

@@ -110,6 +110,7 @@ def haproxy_configuration(apps: dict[str, Any], webs: list[dict[str, Any]], out:
     return template.render(
         edge=SETTINGS, apps=apps, webs=webs, out=out, listen=[":%s", ":::%s v6only"], mark=errors.mark(),
         client_headers=headers.at_the_edge(), pages=errors.pages(),
+        app_pages={app: {"errors": errors.of_app(app, {}), "maintenance": errors.maintenance(app, {})} for app in apps},
     )  # fmt: skip
 
 

@@ -383,6 +383,16 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         ),
         SHOP, "files.../x", ["leaves the source directory"],
     ),
+    "error pages outside the site": (
+        put(SHOP, "error_pages", value="../secrets"), SHOP, "error_pages", ["a folder below the site's apps/"],
+    ),
+    "error pages that are not there": (
+        put(SHOP, "error_pages", value="shop-pages"), "apps/shop-pages", "", ["the folder does not exist"],
+    ),
+    "a page of no error": (
+        lambda files: (put(SHOP, "error_pages", value="pages")(files), text("apps/pages/index.html", "x")(files)),
+        "apps/pages/index.html", "", ["is not a page", "403.html, 404.html"],
+    ),
     "template not there": (
         put(SHOP, "files", value={"x.py": {"template": "shop/x.jinja"}}),
         "apps/shop/x.jinja", "", ["the file does not exist"],

@@ -19,6 +19,7 @@ from saltern.wiring import CELERY_BROADCASTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"
+DEMO_PAGES = [*(SINGLE / "apps/demo-pages").iterdir()]
 MIGRATIONS = {"reversible": [], "allow_unsafe": [], "statement_timeout_seconds": 30, "retry_seconds": 60}
 ALL_ROLES = ["base", "builder", "postgres", "redis", "web", "worker", "edge"]
 
@@ -135,7 +136,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     """The whole shape that states and tests build on (docs/site.md)."""
     files = {
         str(path.relative_to(SINGLE)): path.read_text()
-        for path in (SINGLE / "fleet.yaml", SINGLE / "settings.yaml", SINGLE / "apps" / "demo.yaml")
+        for path in (SINGLE / "fleet.yaml", SINGLE / "settings.yaml", SINGLE / "apps" / "demo.yaml", *DEMO_PAGES)
     }
     (tmp_path / "demo").mkdir()
     pillar = pillar_of(load_written(tmp_path, files), "app1")
@@ -225,6 +226,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                 "files": {},
                 "static_url": "/static/",
                 "media_url": None,
+                "error_pages": "demo-pages",
                 "health_path": "/healthz",
                 "serving_path": "/-/serving",
                 "health_status": 200,
@@ -352,6 +354,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "edge": {
                 "webs": [{"host": "app1", "name": "app1.saltern.test", "address": "127.0.0.1", "port": 8080}],
                 "virtual_address": None,
+                "pages": {"demo": {page.stem: page.read_text() for page in DEMO_PAGES}},
             },
             "apps": {
                 "demo": {
