@@ -24,6 +24,7 @@ OUT = Path("/var/lib/saltern/edge/out.json")
 RESTING = Path("/etc/haproxy/resting.map")
 THROUGH = Path("/etc/haproxy/through.map")
 PAGES = Path("/etc/haproxy/pages")
+FOLLOWS = "bulk_"  # backends whose servers are as well as those of app_
 SERVED = "not in maintenance"
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STAND_IN = "saltern-edge-stand-in.service"
@@ -216,6 +217,21 @@ def hosts_map(apps: dict[str, Any]) -> str:
     return "".join(f"{name} {app}\n" for app in sorted(apps) for name in apps[app]["hostnames"])
 
 
+def files_map(apps: dict[str, Any]) -> str:
+    """Answers HAProxy's map of what nginx serves from the disk: beginnings of an app and a path.
+
+    Args:
+        apps: the pillar's apps.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.files_map "{demo: {static_url: /static/, media_url: null}}"
+    """
+    urls = [(app, url) for app in sorted(apps) for url in (apps[app]["static_url"], apps[app]["media_url"]) if url]
+    return "".join(f"{app}{url} file\n" for app, url in urls)
+
+
 def out() -> list[str]:
     """Answers the web hosts that get no requests because somebody took them out, sorted.
 
@@ -255,7 +271,7 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = F
     for backend in sorted({backend for backend, _ in servers}):
         others = [row for row in _stat() if row["pxname"] == backend and _is_server(row) and row["svname"] != host]
         if not any(row["status"].startswith("UP") for row in others):
-            raise CommandExecutionError(f"{host} stays: no other host is up for {backend.removeprefix('app_')}")
+            raise CommandExecutionError(f"{host} stays: no other host is up for {backend.partition('_')[2]}")
     _write_out({*out(), host})
     for backend, name in servers:
         _command(f"set server {backend}/{name} state drain")
@@ -293,12 +309,14 @@ def bring_in(host: str) -> str:
             # HAProxy takes a server that leaves maintenance for up before it has asked it. While it drains it gets
             # nothing, and from down only a good check brings it up.
             _command(f"set server {backend}/{name} state drain")
-            _command(f"set server {backend}/{name} health down")
+            if not backend.startswith(FOLLOWS):  # it has no health of its own
+                _command(f"set server {backend}/{name} health down")
         _command(f"set server {backend}/{name} state ready")
     until = time.monotonic() + LONGEST_REQUEST
     while down := [row["pxname"] for row in _stat() if row["svname"] == host and not row["status"].startswith("UP")]:
         if time.monotonic() > until:
-            raise CommandExecutionError(f"{host} does not answer health checks of {', '.join(down)}")
+            asked = ", ".join(backend for backend in down if not backend.startswith(FOLLOWS)) or ", ".join(down)
+            raise CommandExecutionError(f"{host} does not answer health checks of {asked}")
         time.sleep(0.1)
     return host
 

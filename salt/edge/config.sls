@@ -12,6 +12,16 @@ include:
     - require:
       - pkg: haproxy
 
+# Which paths are files. HAProxy reads it when it starts.
+/etc/haproxy/files.map:
+  file.managed:
+    - contents: {{ salt['edge.files_map'](pillar['apps']) | json }}
+    - user: root
+    - group: root
+    - mode: '0640'
+    - require:
+      - pkg: haproxy
+
 # Networks without limits per address, one a line: a line of the configuration holds 64 words.
 /etc/haproxy/unlimited.lst:
   file.managed:
@@ -90,6 +100,7 @@ include:
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem
       - file: /etc/haproxy/hosts.map
+      - file: /etc/haproxy/files.map
       - file: /etc/haproxy/unlimited.lst
       - file: /etc/saltern/tls/ca.crt
       - file: /etc/saltern/tls/host.crt

@@ -18,6 +18,7 @@ haproxy.service:
     - inputs:
       - /etc/haproxy/haproxy.cfg
       - /etc/haproxy/hosts.map
+      - /etc/haproxy/files.map
       - /etc/haproxy/unlimited.lst
       {%- for path in pages | sort %}
       - {{ path }}
@@ -33,6 +34,7 @@ haproxy.service:
       - file: /etc/saltern/tls/host.crt
       - file: /etc/saltern/tls/host.key
       - file: /etc/haproxy/hosts.map
+      - file: /etc/haproxy/files.map
       - file: /etc/haproxy/unlimited.lst
       {%- for path in pages | sort %}
       - file: {{ path }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -142,6 +143,63 @@ def test_plain_http_leads_to_the_apps_own_names_only(page: Page, target: str, na
     assert where is None if status != 301 else where.startswith(f"https://{page.hostname}/")
     if status != 400:  # what HAProxy cannot read it answers by itself
         assert answer.getheader("X-Content-Type-Options") == "nosniff"
+
+
+HOST = b"Host: %s\r\n"
+# What HAProxy refuses before it has a request. Before 3.2 such an answer has no setting (haproxy/haproxy#3032).
+NO_REQUEST = {
+    "garbage": b"\0\1\2garbage\r\n\r\n",
+    "no version": b"GET /\r\n\r\n",
+    "a space in a name": b"GET / HTTP/1.1\r\n" + HOST + b"A B: c\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\n" + HOST + b"Host: other.example\r\n\r\n",
+    "another authority": b"GET http://other.example/ HTTP/1.1\r\n" + HOST + b"\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "no length": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n",
+    "no chunk": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "an unknown coding": b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: foo\r\n\r\n",
+    "a huge cookie": b"GET / HTTP/1.1\r\n" + HOST + b"Cookie: " + b"a" * 20000 + b"\r\n\r\n",
+    "a long line": b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 120 + b"\r\n",
+    "a null": b"GET /\0 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "bytes that are no text": b"GET /\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+A_REQUEST = {
+    "a version to come": b"GET / HTTP/3.0\r\n" + HOST + b"\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a proxy's": b"CONNECT x.example:443 HTTP/1.1\r\nHost: x.example:443\r\n\r\n",
+    "a trace": b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "all of the server": b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a small method": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an expectation": b"GET / HTTP/1.1\r\n" + HOST + b"Expect: 200-maybe\r\n\r\n",
+    "another's name": b"GET / HTTP/1.1\r\nHost: stranger.example\r\n\r\n",
+}
+
+
+def head_of(page: Page, tls: ssl.SSLContext | None, said: bytes) -> str:
+    """The header of the answer to these bytes, in lower case; by plain HTTP without a TLS context."""
+    with socket.create_connection((page.address, page.port if tls else 80), timeout=5) as raw:
+        connection = tls.wrap_socket(raw, server_hostname=page.hostname) if tls else raw
+        connection.sendall(said.replace(b"%s", page.hostname.encode()))
+        found = b""
+        with contextlib.suppress(ConnectionResetError):  # it closes while there is more to read
+            while b"\r\n\r\n" not in found and (data := connection.recv(65536)):
+                found += data
+    return found.split(b"\r\n\r\n")[0].decode("latin-1").lower()
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["https", "http"])
+@pytest.mark.parametrize("kind", [*A_REQUEST, *NO_REQUEST])
+def test_whatever_is_said_the_answer_protects_or_is_haproxys_bare_one(
+    page: Page, tls: ssl.SSLContext, kind: str, secure: bool
+) -> None:
+    head = head_of(page, tls if secure else None, {**A_REQUEST, **NO_REQUEST}[kind])
+    if kind in NO_REQUEST:
+        bare = {"content-length", "cache-control", "connection", "content-type"}
+        assert not head or head.splitlines()[0] == "http/1.1 400 bad request"
+        assert {line.split(":")[0] for line in head.splitlines()[1:]} <= bare
+        return
+    assert "x-content-type-options: nosniff" in head
+    assert ("strict-transport-security: max-age=63072000" in head) == secure
 
 
 def test_the_edge_listens_by_ipv6_too(host) -> None:

@@ -83,6 +83,40 @@ def test_an_attack_holds_nothing_for_long_and_others_are_served(lab: Lab, page: 
         assert held.seconds and max(held.seconds) <= HELD[kind] + SPARE, sorted(held.seconds)[-5:]
 
 
+def times(page: Page, ca: Path, seconds: float) -> list[float]:
+    """How long an honest visitor waits for pages, in ms, the longest last."""
+    tls, found, until = ssl.create_default_context(cafile=str(ca)), [], time.monotonic() + seconds
+    while time.monotonic() < until or len(found) < 40:
+        began = time.monotonic()
+        connection = Connection(page, tls, 30)
+        connection.request("GET", ("/", "/-/version")[len(found) % 2])
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        assert answer.status == 200
+        found.append((time.monotonic() - began) * 1000)
+        time.sleep(0.05)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_fifty_addresses_others_wait_three_times_as_long_at_most(lab: Lab, page: Page, kind: str) -> None:
+    sources = tuple(str(lab.network.subnet[100 + number]) for number in range(50))
+    target = Target(page.address, page.hostname, "/static/admin/js/vendor/jquery/jquery.min.js")
+    calm = times(page, ca_file(lab.site), SECONDS)
+    with (
+        addresses(lab.network.bridge, sources),
+        attacked(Attack(kind, target, sources, CONNECTIONS, SECONDS + 4)) as ended,
+    ):
+        time.sleep(1)
+        hot = times(page, ca_file(lab.site), SECONDS)
+        ended()
+    p95 = [round(found[int(len(found) * 0.95) - 1]) for found in (calm, hot)]
+    print(f"{kind}: p95 {p95[0]} -> {p95[1]} ms")
+    assert p95[1] <= 3 * p95[0], f"{kind}: calm {p95[0]} ms, attacked {p95[1]} ms"
+    time.sleep(6)  # who was refused comes in again
+
+
 def test_what_is_refused_is_told_so(lab: Lab, page: Page) -> None:
     """By 429 and when to come back, as long as the address does not go on."""
     source = str(lab.network.subnet[220])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -78,3 +79,84 @@ def test_a_sweep_ends_what_is_over_its_limit(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sweep, "ask", lambda command: said.append(command) or answers.get(command, ""))
     assert sweep.sweep(60, 3600) == 1
     assert "shutdown session 0x55a1" in said and "shutdown session 0x55a4" not in said
+
+
+CONFIG = """
+backend answered
+    stick-table type string len 128 size 10k expire 60s store conn_cur
+backend app_demo
+    default-server check
+    server web1 10.0.0.1:8080 verifyhost web1.x maxconn 10
+    server web2 10.0.0.2:8080 verifyhost web2.x maxconn 10 disabled
+
+backend bulk_demo
+    server web1 10.0.0.1:8080 verifyhost web1.x track app_demo/web1 maxconn 32
+backend app_shop
+    server web1 10.0.0.1:8080 verifyhost web1.x maxconn 4
+"""
+STAT = """# pxname,svname,scur,slim,
+app_demo,web1,{},{},
+app_demo,web2,0,10,
+bulk_demo,web1,9,34,
+app_shop,web1,0,4,
+
+"""
+TABLE = """# table: answered, type: string, size:10240, used:2
+0x7f1: key=app_demo/web1 use=3 exp=0 shard=0 conn_cur={}
+0x7f3: key=bulk_demo/* use=2 exp=0 shard=0 conn_cur=2
+0x7f2: key=app_shop/web1 use=0 exp=59000 conn_cur=0
+"""
+
+
+def told_of(config: str, stat: str, table: str) -> list[str]:
+    places = sweep.places(config)
+    return sweep.orders(places, sweep.servers(places, stat), table)
+
+
+def test_the_places_stand_in_the_configuration() -> None:
+    assert sweep.places(CONFIG) == {
+        "app_demo/web1": 10,
+        "app_demo/web2": 10,
+        "bulk_demo/web1": 32,
+        "app_shop/web1": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("has", "reading", "told"),
+    [
+        (10, 0, []),
+        (10, 3, ["set maxconn server app_demo/web1 13"]),
+        (13, 3, []),
+        (13, 0, ["set maxconn server app_demo/web1 10"]),
+    ],
+)
+def test_who_reads_slowly_keeps_no_place(has: int, reading: int, told: list[str]) -> None:
+    """And a HAProxy that has just been started or loaded again is told anew: what it has decides."""
+    assert told_of(CONFIG, STAT.format(10, has), TABLE.format(reading)) == told
+
+
+def test_nobody_reads_and_no_app_is_there() -> None:
+    assert told_of(CONFIG, STAT.format(0, 10), "# table: answered, type: string\n\n") == [
+        "set maxconn server bulk_demo/web1 32"
+    ]
+    assert told_of("", STAT.format(0, 10), TABLE.format(3)) == []
+
+
+@pytest.mark.parametrize(("taken", "full"), [(0, False), (4, False), (5, True), (10, True)])
+def test_a_server_that_is_half_full_is_looked_at_often(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: int, full: bool
+) -> None:
+    monkeypatch.setattr(sweep, "CONFIG", str(tmp_path / "haproxy.cfg"))
+    (tmp_path / "haproxy.cfg").write_text(CONFIG)
+    said: list[str] = []
+    monkeypatch.setattr(
+        sweep, "ask", lambda text: said.append(text) or (STAT.format(taken, 10) if "stat" in text else TABLE.format(0))
+    )
+    assert sweep.open_places() == full
+    assert [text for text in said if text.startswith("set")] == []
+
+
+def test_a_server_that_haproxy_has_not_read_yet_is_left_alone() -> None:
+    """The file is there before HAProxy has read it."""
+    assert sweep.servers({"app_demo/web1": 10}, "# pxname,svname,scur,slim,\napp_demo,web1,3,,\n\n") == []

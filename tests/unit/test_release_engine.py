@@ -156,6 +156,7 @@ class Host(Project):
                 own.RUN = run
             if hasattr(own, "WEB"):
                 own.WEB = run / "w"
+        self.salt["edge.resting"] = lambda app: None
         self.django.RUN = home / "run"
         self.release = Joined(self.salt, "release")
         monkeypatch.setattr(self.django, "_session", self.session)

@@ -3,15 +3,24 @@
 HAProxy's timeouts are between two bytes, so a body of one byte now and then, or an answer that is read so, is held for
 ever. This asks HAProxy each second for the requests that are older than the limits.
 
+HAProxy gives a web host so many requests of an app at once (maxconn) and keeps the others in a queue. It counts a
+request until its visitor has read all; the app is done with it long before. So this opens, some times a second, as many
+more places as there are answers that are still read; else slow readers would keep an app from all others.
+
     sweep.py BODY_SECONDS ANSWER_SECONDS
 """
 
+import csv
+import io
 import re
 import socket
 import sys
 import time
+from pathlib import Path
 
 ADMIN = "/run/haproxy/admin.sock"
+CONFIG = "/etc/haproxy/haproxy.cfg"
+TICK, IDLE_TICK = 0.1, 0.25  # seconds
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -55,20 +64,75 @@ def sweep(body_seconds, answer_seconds):
     return ended
 
 
+def places(config):
+    """Answers how many places each server of an app has by the configuration, by `backend/server`."""
+    found, backend = {}, ""
+    for line in config.splitlines():
+        if line[:1].isalpha():
+            backend = line.split()[-1]
+        elif server := re.match(r" +server (\S+) .*\bmaxconn (\d+)", line):
+            found[f"{backend}/{server[1]}"] = int(server[2])
+    return found
+
+
+def orders(places, stat, answered):
+    """Answers what to tell HAProxy so that each server has its places and one for each answer that is still read.
+
+    Args:
+        places: by `backend/server`.
+        stat: of each server that has places: its name, how many are taken, how many HAProxy gives it.
+        answered: what `show table answered` says, by `backend/server`; by `backend/*` of bodies that still come.
+    """
+    read = dict(re.findall(r"(?m)^0x\S+: key=(\S+) .*\bconn_cur=(\d+)", answered))
+    told = []
+    for name, _, has in stat:
+        every = name.rpartition("/")[0] + "/*"
+        wanted = places[name] + int(read.get(name, 0)) + int(read.get(every, 0))
+        if has != wanted:
+            told.append(f"set maxconn server {name} {wanted}")
+    return told
+
+
+def servers(places, stat):
+    """Answers name, requests and most requests of each server that has places, by the words of `show stat`.
+
+    One that has no limit is not yet told of: HAProxy is about to read its configuration.
+    """
+    rows = csv.DictReader(io.StringIO(stat.removeprefix("# ")))
+    named = [(f"{row['pxname']}/{row['svname']}", row) for row in rows]
+    return [(name, int(row["scur"]), int(row["slim"])) for name, row in named if name in places and row["slim"]]
+
+
+def open_places():
+    """Opens a place for each answer that is still read, closes those of answers that have been.
+
+    Answers whether a server has half of its places taken, so that it is to be looked at often.
+    """
+    known = places(Path(CONFIG).read_text())
+    stat = servers(known, ask("show stat -1 4 -1"))
+    for order in orders(known, stat, ask("show table answered")):
+        ask(order)
+    return any(2 * taken >= most for _, taken, most in stat)
+
+
 def main(body_seconds, answer_seconds):
     """Sweeps for ever; HAProxy that is not there just now is waited for."""
-    told = ""
+    told, swept = "", 0.0
     while True:
+        ended, problem, busy = 0, "", False
         try:
-            ended, problem = sweep(body_seconds, answer_seconds), ""
+            busy = open_places()
+            if time.monotonic() - swept >= 1:
+                swept = time.monotonic()
+                ended = sweep(body_seconds, answer_seconds)
         except OSError as error:
-            ended, problem = 0, f"HAProxy does not answer: {error}"
+            problem = f"HAProxy does not answer: {error}"
         if ended:
             print(f"ended {ended} requests that took too long", flush=True)
         if problem and problem != told:
             print(problem, flush=True)
         told = problem
-        time.sleep(1)
+        time.sleep(TICK if busy else IDLE_TICK)
 
 
 if __name__ == "__main__":
