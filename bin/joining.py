@@ -145,7 +145,8 @@ def accept(host_id: str, wanted: str) -> str:
         time.sleep(0.2)
     key = pending if pending.exists() else accepted
     if not key.exists():
-        raise Refused(f"no minion {host_id} has sent its key: bin/bootstrap minion  on it, then  salt-key -L  here")
+        hint = f"bin/bootstrap minion  on it, with {host_id} and role minion in site/fleet.yaml here; then  salt-key -L"
+        raise Refused(f"no minion {host_id} has sent its key, or none that is kept: {hint}")
     found = fingerprint(key.read_text())
     if found != wanted:
         hint = f"it is not accepted; if nobody can say whose key that is:  salt-key -d {host_id}"

@@ -16,6 +16,8 @@ from conftest import answer, path_on, run, wait_for
 from lab.host import Host
 
 FORGE = Path(__file__).with_name("forge.py").read_text()
+STRANGER = Path(__file__).with_name("stranger.py").read_text()
+KEPT = ("/etc/salt/pki/master", "/var/cache/salt/master")
 JOBS = "/var/cache/salt/master/jobs"
 PYTHON = "/opt/saltern/salt/bin/python"
 # Prints the tag of each event of the master's bus, for some seconds.
@@ -37,6 +39,12 @@ FORGED = "20261126000000000001"  # a job that nobody gave
 def ask(minion: Host, loads: dict[str, dict[str, Any]]) -> dict[str, Any]:
     path_on(minion, "/root/forge.py").write_text(FORGE)
     return json.loads(run(minion, PYTHON, "/root/forge.py", stdin=json.dumps(loads)))
+
+
+def send(host: Host, messages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the master answers to somebody without a key."""
+    path_on(host, "/root/stranger.py").write_text(STRANGER)
+    return json.loads(run(host, PYTHON, "/root/stranger.py", stdin=json.dumps(messages)))
 
 
 def lies(victim: str, liar: str, job: str) -> dict[str, dict[str, Any]]:
@@ -238,3 +246,92 @@ def test_nobody_without_the_masters_key_orders_anything(master: Host, minion: Ho
     assert not [name for name, told in said.items() if told and "rror" not in str(told)], said
     assert jobs(master) == before
     assert ask(minion, {"works": {"cmd": "ping", "in_clear": True, "words": "here"}})["works"]["words"] == "here"
+
+
+def test_nobody_without_a_session_speaks_for_a_minion(master: Host, minion: Host) -> None:
+    """Salt 3008.3 takes what is neither clear nor aes for the word of the minion that it names."""
+    said: list[Any] = []
+    with while_working(master, master, 10, "echo honest") as (job, told):
+        one = {"id": master.id, "jid": job, "return": "forged", "retcode": 0, "success": True, "fun": "cmd.run"}
+        start = {"cmd": "_minion_event", "id": master.id, "tag": "minion_start", "data": "x"}
+        loads = {
+            "an answer": {"cmd": "_return", **one},
+            "an event": start,
+            "files": {"cmd": "_file_envs", "id": master.id},
+        }
+        messages = {
+            f"{name} {enc!r}": {"enc": enc, "load": load, "version": 3, "id": master.id}
+            for enc in ("pub", "", "AES", "x", None, 5)
+            for name, load in loads.items()
+        }
+        heard = listening(master, 4, lambda: said.append(send(minion, messages)))
+    assert told == [{master.id: "honest"}]
+    assert said == [dict.fromkeys(messages, "bad load")]
+    assert not [line for line in heard if "/ret/" in line or "minion_start" in line], heard
+
+
+def test_no_message_stops_a_worker(master: Host, minion: Host) -> None:
+    """Salt's worker that fails at one answers none after it: a dozen made a master deaf, until it was started again."""
+    bad = [[], {}, None, "x", 1.5]
+    from_strangers = {
+        f"version {version!r}": {"enc": "clear", "load": {"cmd": "ping"}, "version": version, "copies": 3}
+        for version in bad
+    }
+    now, mine = int(time.time()), {"cmd": "_master_opts", "id": minion.id}
+    from_a_session = {
+        "no time": mine,
+        "a time that is text": {**mine, "ts": "x"},
+        "no id": {"cmd": "_master_opts", "ts": now},
+        "a list": {**mine, "ts": now, "id": []},
+        "no command": {"id": minion.id, "ts": now},
+        "a command that is a list": {"cmd": [], "id": minion.id, "ts": now},
+        "a token that is none": {**mine, "ts": now, "tok": {"x": 1}},
+    }
+    said = send(minion, from_strangers)
+    assert set(said.values()) == {"bad load"}, said
+    ask(minion, {name: {"cmd": "x", "bare": load} for name, load in from_a_session.items()})
+    expected = {master.id: True, minion.id: True}
+    assert answer(master, "salt", "-L", ",".join(expected), "test.ping", "--static") == expected
+
+
+def kept(master: Host) -> dict[str, int]:
+    """What the master keeps of others, file by file with its size; not what it writes of itself."""
+    lines = run(master, "find", *KEPT, "-type", "f", "-printf", "%p\\t%s\\n").splitlines()
+    sizes = {path: int(size) for path, size in (line.split("\t") for line in lines)}
+    return {path: size for path, size in sizes.items() if "/jobs/" not in path and "/proc/" not in path}
+
+
+def test_of_strangers_and_foreign_keys_nothing_piles_up(master: Host, minion: Host) -> None:
+    """One denied key for a minion that the fleet has, and nothing for any other name."""
+    key = "-----BEGIN PUBLIC KEY-----\n" + ("A" * 64 + "\n") * 6 + "$N\n-----END PUBLIC KEY-----"
+    own = {"enc_algo": "OAEP-SHA224", "sig_algo": "PKCS1v15-SHA224", "nonce": "x" * 32, "cmd": "_auth"}
+    asks = {"enc": "clear", "version": 3, "copies": 60}
+    messages = {
+        "strangers": {**asks, "load": {**own, "id": "stranger$N", "pub": key}},
+        "other keys": {**asks, "load": {**own, "id": minion.id, "pub": key}},
+        "large keys": {**asks, "load": {**own, "id": minion.id, "pub": "x" * 100_000 + "$N"}},
+        "large fields": {**asks, "load": {**own, "id": f"{minion.id}$N", "pub": key, "more": "x" * 100_000}},
+        "long names": {**asks, "load": {**own, "id": "x" * 1000 + "$N", "pub": key}},
+        "sessions": {**asks, "enc": "aes", "id": "nobody$N", "load": {"bytes": 200}},
+    }
+    before, denied = kept(master), f"/etc/salt/pki/master/minions_denied/{minion.id}"
+    said = send(minion, messages)
+    after = kept(master)
+    run(master, "rm", "-f", denied)
+    assert "no answer" not in said.values(), said
+    assert after.keys() - before.keys() == {denied}
+    assert after[denied] < 2048
+    assert answer(master, "salt", minion.id, "test.ping", "--static") == {minion.id: True}, "its own key is still good"
+
+
+def test_the_publishing_side_takes_nothing_from_the_network(master: Host, minion: Host) -> None:
+    """A stranger on the port of the orders hears nothing that it can read, and is heard by nobody."""
+    mark, heard = f"mark-{time.monotonic_ns()}", list[str]()
+    path_on(minion, "/root/stranger.py").write_text(STRANGER)
+    listener = threading.Thread(target=lambda: heard.append(run(minion, PYTHON, "/root/stranger.py", "listen")))
+    listener.start()
+    time.sleep(3)
+    assert answer(master, "salt", minion.id, "test.arg", mark, "--static")
+    listener.join()
+    came = json.loads(heard[0].splitlines()[-1])
+    assert not [message for message in came if mark.encode().hex() in message or b"test.arg".hex() in message]
