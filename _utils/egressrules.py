@@ -16,6 +16,14 @@ REFUSED = """	chain refused {
 		reject with icmpx admin-prohibited
 	}
 """
+# A connection whose other side is gone must not keep its place for minutes, or after a cut an app is shut out by its
+# own dead attempts: a SYN that nobody answers counts for 120 s, data for 300 s. These are seconds, anew with each
+# packet. An idle connection counts as long as it is open.
+COUNTED = """	ct timeout counted {
+		protocol tcp
+		policy = { syn_sent : 6, fin_wait : 15, last_ack : 15, retrans : 15, unack : 15 }
+	}
+"""
 # A connection that is taken up in its middle has the direction of the first packet that was seen: a SYN is no answer.
 ANSWERS = ("ct direction reply tcp flags & (syn | ack) != syn accept", "ct direction reply meta l4proto udp accept")
 
@@ -58,7 +66,7 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
         "not_public": _to(egress["not_public"], "goto refused"),
     }
     owners = ", ".join(f"{uid} : goto {name}" for uid, name in sorted(numbers.items()))
-    text = REFUSED + "".join(_chain(f"closed_{name}", rules) for name, rules in closed.items())
+    text = COUNTED + REFUSED + "".join(_chain(f"closed_{name}", rules) for name, rules in closed.items())
     text += "".join(_chain(chain_of(caller["name"]), _caller(caller, resolvers)) for caller in callers)
     text += _chain(BUILDS, _builds(egress, resolvers)) if builds["users"] else ""
     head = "type filter hook output priority filter; policy accept;"
@@ -122,7 +130,9 @@ def _accept(opening: Mapping[str, Any]) -> list[str]:
     if opening["to"] == "internet":
         return [f"{match} accept"]
     most = opening.get("most")
-    full = _to([opening["to"]], f"{match} ct state new ct count over {most} goto refused") if most else []
+    new = f"{match} ct state new"
+    counted = ('ct timeout set "counted"', f"ct count over {most} goto refused") if most else ()
+    full = [rule for then in counted for rule in _to([opening["to"]], f"{new} {then}")]
     return full + _to([opening["to"]], f"{match} accept")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def test_an_apps_packets_pass_its_chain_in_this_order() -> None:
         *rules.ANSWERS,
         "ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport { 53 } accept",
         "ip6 daddr { fe80::1/128 } meta l4proto { tcp, udp } th dport { 53 } accept",
+        'ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } ct state new ct timeout set "counted"',
         "ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } ct state new ct count over 30 goto refused",
         "ip daddr { 127.0.0.1/32 } meta l4proto { tcp } th dport { 5432 } accept",
         "jump closed_fleet",
@@ -148,7 +150,19 @@ def test_an_app_opens_no_more_connections_than_it_needs_to_the_database() -> Non
     """Who has not logged in takes a place on the server too, and no role's limit counts it."""
     text = rules.chains(EGRESS, {"app-web-shop": 990}, [], [])
     lines = [line.strip() for line in text.splitlines() if "5432" in line]
-    assert "ct state new ct count over 30 goto refused" in lines[0] and lines[1].endswith("accept")
+    assert "ct state new ct count over 30 goto refused" in lines[1] and lines[2].endswith("accept")
+
+
+def test_a_place_is_not_kept_for_a_connection_that_is_dead() -> None:
+    """After a cut an app was shut out by its own attempts: a SYN without an answer counts for two minutes."""
+    text = rules.chains(EGRESS, {"app-web-shop": 990}, [], [])
+    (policy,) = re.findall(r"ct timeout counted {\n\t\tprotocol tcp\n\t\tpolicy = { (.+) }", text)
+    seconds = dict(entry.split(" : ") for entry in policy.split(", "))
+    assert set(seconds) == {"syn_sent", "fin_wait", "last_ack", "retrans", "unack"}, "an idle one is alive, and counts"
+    assert max(map(int, seconds.values())) <= 15
+    lines = [line for line in text.splitlines() if "ct count" in line or "ct timeout set" in line]
+    assert len(lines) == 2
+    assert lines[0].replace('ct timeout set "counted"', "") == lines[1].replace("ct count over 30 goto refused", "")
 
 
 def test_who_fetches_for_builds_reaches_any_index_and_no_daemon_of_the_fleet() -> None:

@@ -342,6 +342,15 @@ def test_no_error_leaves_a_worker_without_an_answer() -> None:
     assert salt.payload.loads(server.encode_payload({"x": object()})) == "bad load"
 
 
+def test_salt_starts_no_second_router() -> None:
+    rest = SimpleNamespace(ReqServerChannel=object), SimpleNamespace(RequestRouter=object)
+    zeromq = SimpleNamespace(RequestServer=salt.transport.zeromq.RequestServer)
+    guarded.guard_messages(rest[0], zeromq, rest[1], None)
+    made = zeromq.RequestServer({})
+    assert type(made) is not salt.transport.zeromq.RequestServer
+    assert salt.channel.server._transport_has_builtin_router(made)
+
+
 def test_no_message_has_the_router_load_the_masters_key() -> None:
     opts = {"worker_pools": {"default": {"worker_count": 2, "commands": ["*"]}}}
     master = SimpleNamespace(RequestRouter=salt.master.RequestRouter)

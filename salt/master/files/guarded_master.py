@@ -353,6 +353,8 @@ def guard_messages(channel: Any, zeromq: Any, master: Any, fleet: Fleet) -> None
     class Steady(zeromq.RequestServer):  # type: ignore[name-defined,misc]
         """A worker that does not answer a message, because of an error, never gets another one: so it answers."""
 
+        __module__ = zeromq.RequestServer.__module__  # by which Salt knows that no router beside zeromq's is needed
+
         async def handle_message(self, stream: Any, payload: bytes) -> Any:
             try:
                 return await super().handle_message(stream, payload)
