@@ -141,8 +141,9 @@ def explain(outcome: Outcome) -> str:
     for error in outcome.errors:
         lines += [f"  {line}" for line in str(error).splitlines()[:40]]
     for state in outcome.failed[:4]:
-        place = find_state(state.get("__sls__", "no file"), state["__id__"])  # "No Top file" has none
-        lines.append(f"  {state['__id__']} ({place}), name: {state['name']}")
+        name = state.get("__id__", state["name"])  # a state that another run kept from starting has none
+        place = find_state(state.get("__sls__", "no file"), name)  # "No Top file" has none
+        lines.append(f"  {name} ({place}), name: {state['name']}")
         said = str(state["comment"]).strip().splitlines()
         # What went wrong is said first, and an app's own log ends with its cause.
         shown = said if len(said) <= 46 else [*said[:16], f"… {len(said) - 46} lines …", *said[-30:]]
