@@ -51,6 +51,7 @@ def audit(lab: Lab, hosts: list[Host], wanted: Goals) -> list[Row]:
 
 
 def _of_host(lab: Lab, site: Site, host: Host, wanted: Goals) -> list[Row]:
+    tools.settle(host)
     codename = tools.codename(host)
     policy = wanted["ssh_audit"][codename]
     with tools.unpacked(host, codename) as place, ThreadPoolExecutor(AT_ONCE) as threads:
