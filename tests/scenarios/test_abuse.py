@@ -28,7 +28,12 @@ HELD = {
     "idle TLS": LIMITS["header_seconds"],
     "idle HTTP/2": LIMITS["silence_seconds"],
     "slow headers": LIMITS["header_seconds"],
+    "slow handshake": max(LIMITS["header_seconds"], LIMITS["silence_seconds"]),
     "slow bodies": LIMITS["body_seconds"],
+    "small slow bodies": LIMITS["body_seconds"],
+    "chunks that trickle": LIMITS["body_seconds"],
+    "kept alive": LIMITS["idle_seconds"],
+    "upgrades": LIMITS["idle_seconds"],
 }
 
 

@@ -53,6 +53,7 @@ def test_only_visitors_requests_are_looked_at() -> None:
     [
         ("-1", "MSG_DATA", "59s", False),
         ("-1", "MSG_DATA", "1m1s", True),
+        ("-1", "MSG_BODY", "1m1s", True),
         ("-1", "MSG_DONE", "1m1s", False),
         ("200", "MSG_DATA", "1m1s", False),
         ("200", "MSG_DONE", "59m", False),

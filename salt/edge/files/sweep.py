@@ -41,7 +41,7 @@ def too_long(detail, body_seconds, answer_seconds):
     age = re.search(r"\bage=(\S+)", detail)
     if not age:  # it has ended meanwhile
         return False
-    receiving = re.search(r"\breq\.st=MSG_DATA\b", detail) and re.search(r"\bstatus=-1\b", detail)
+    receiving = re.search(r"\breq\.st=MSG_(DATA|BODY)\b", detail) and re.search(r"\bstatus=-1\b", detail)
     return seconds(age[1]) > (body_seconds if receiving else answer_seconds)
 
 
