@@ -278,6 +278,7 @@ def kept() -> list[str]:
     """Return what this host grants though the site does not want it any more.
 
     Example:
+        salt '*' saltutil.refresh_pillar wait=True  # else it answers by the pillar that it has in memory
         salt '*' needs.kept
     """
     return sorted(__utils__["needs.fewer"](granted(), wanted()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
 
+from lab.fleet import read_orchestration
 from saltern.apps import OWN_VARIABLES
 from saltern.compiled import host_pillar
 from saltern.layout import STOPPABLE
@@ -231,6 +233,17 @@ def test_a_role_that_goes_stops_only_when_nobody_uses_it(role: str) -> None:
     assert role in STOPPABLE
     text = (ROOT / f"salt/{role}/absent.sls").read_text()
     assert text.count("daemon.dead") == text.count(f"serves: {role}")
+
+
+def test_the_lab_reads_an_orchestration_that_ends_with_another_one() -> None:
+    state = {"__id__": "x", "result": True, "changes": {}, "comment": "", "__run_num__": 0}
+    applied = {"__id__": "app1", "__run_num__": 0, "result": True, "changes": {"ret": {"app1": {"x": state}}}}
+    another = {"__id__": "b", "__run_num__": 1, "result": True, "changes": {"return": {}}, "comment": "ran"}
+    steps = {"salt_|-app1_|-app1_|-state": applied, "salt_|-b_|-b_|-runner": another}
+    answer = lambda: json.dumps({"data": {"master": steps}})  # noqa: E731
+    assert [outcome.ok for outcome in read_orchestration(0, answer(), "")] == [True]
+    another["result"] = False
+    assert [outcome.ok for outcome in read_orchestration(0, answer(), "")] == [True, False]
 
 
 # --- who holds it ----------------------------------------------------------------------------------------------------
