@@ -22,7 +22,7 @@ def make_old(host: Host) -> None:
     nginx.write_text(re.sub(r"if \(\$from_edge = 0\) \{\s*return 403;\s*\}", "", text))
     haproxy.write_text(re.sub(r" ssl verify required .*| verifyhost \S+", "", haproxy.read_text()))
     unit.write_text(unit.read_text().replace("LimitNOFILE=1048576", "LimitNOFILE=65536"))
-    old = "systemctl daemon-reload; systemctl reload nginx; systemctl restart haproxy"
+    old = "rm -f /run/nginx-plain.log; systemctl daemon-reload; systemctl reload nginx; systemctl restart haproxy"
     assert host.execute(["sh", "-c", old], capture=True).returncode == 0
 
 
