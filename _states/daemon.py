@@ -6,6 +6,7 @@ running process with its files on each apply, so a restart that an earlier apply
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 __virtualname__ = "daemon"
@@ -50,7 +51,7 @@ def running(
                 - require: [{file: /etc/redis/redis.conf}]
                 - watch: [{file: /etc/redis/redis.conf}]
     """
-    found = __salt__["daemon.inspect"](name, inputs)
+    found = _inspect(name, inputs)
     problem = _cannot_run(name, found)
     if problem:
         return _failed(name, problem)
@@ -67,6 +68,34 @@ def running(
     if after_job and action == "restart" and __salt__["daemon.in_job"]():
         return _after_job(name, "restart", changes, reasons)
     return _carry_out(name, action, inputs, found, changes, reasons, timeout, restart_by)
+
+
+def _inspect(name: str, inputs: list[str] | None = None) -> dict[str, Any]:
+    """Ask systemd: once for all daemons of this run, as long as nothing has been changed that it could know of."""
+    run, results = globals().get("__instance_id__"), globals().get("__running__") or {}
+    known = None
+    if run and _nothing_was_done(results.values()):
+        chunks = globals().get("__lowstate__") or []
+        names = [chunk["name"] for chunk in chunks if (chunk["state"], chunk["fun"]) in _OF_UNITS]
+        known = __salt__["daemon.shown"](name, names, run)
+    found: dict[str, Any] = __salt__["daemon.inspect"](name, inputs, known)
+    return found
+
+
+_OF_UNITS = {(__virtualname__, "running"), (__virtualname__, "dead")}
+
+
+def _nothing_was_done(results: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether all states so far have found the host as it shall be: one that failed may have done a part.
+
+    Args:
+        results: What the states of this run have returned.
+
+    Example:
+        >>> _nothing_was_done([{"result": True, "changes": {}}]), _nothing_was_done([{"result": False, "changes": {}}])
+        (True, False)
+    """
+    return all(result.get("result") is True and not result.get("changes") for result in results)
 
 
 def _after_job(name: str, action: str, changes: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
@@ -276,7 +305,7 @@ def dead(name: str, timeout: float = 60, after_job: bool = False, serves: str = 
             redis-server.service:
               daemon.dead: []
     """
-    found = __salt__["daemon.inspect"](name)
+    found = _inspect(name)
     changes: dict[str, Any] = {}
     if found["active"] or found["failed"]:
         changes["running"] = {"old": "failed" if found["failed"] else True, "new": False}

@@ -343,3 +343,36 @@ def test_what_cannot_be_reloaded_is_left_to_an_apply(host: Host) -> None:
     (folder / "host.crt").write_text("new\n")
     assert "the next apply restarts it" in host.daemon.reread("web.service", [str(folder)])
     assert host.systemd.calls == [] and host.daemon.unread([str(folder)])
+
+
+def test_one_question_for_all_units_of_a_run_is_good_for_that_run_and_not_for_long(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, asked, clock = host.daemon, [], [100.0]
+    monkeypatch.setattr(daemon, "__context__", {}, raising=False)
+    monkeypatch.setattr(daemon.time, "monotonic", lambda: clock[0])
+
+    def run(argv: list[str], timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        units = [word for word in argv[2:] if not word.startswith("--")]
+        asked.append(units)
+        return subprocess.CompletedProcess(argv, 0, "\n".join(f"Id={unit}\nActiveState=active\n" for unit in units), "")
+
+    monkeypatch.setattr(daemon, "_run", run)
+    names = ["web", "ssh.socket", "db@1"]
+    assert [daemon.shown(name, names, "run 1")["Id"] for name in names] == ["web.service", "ssh.socket", "db@1.service"]
+    assert asked == [["db@1.service", "ssh.socket", "web.service"]]
+    assert daemon.shown("other", names, "run 1") is None, "one that was not asked for is not known"
+    clock[0] += daemon.SHOWN_SECONDS + 1
+    assert daemon.shown("web", names, "run 1") is None
+    assert daemon.shown("web", names, "run 2") and len(asked) == 2
+
+
+@pytest.mark.parametrize("text", ["", "Id=a.service\n", "Id=a.service\n\nId=b.service\n\nId=c.service\n"])
+def test_an_answer_for_other_units_than_were_asked_for_is_none(text: str) -> None:
+    assert pure.parse_shows(text, ["a", "b"]) == {}
+
+
+def test_a_unit_that_was_just_starting_is_asked_for_again(host: Host) -> None:
+    host.act("start")
+    starting = {**host.daemon.show("web"), "ActiveState": "activating", "SubState": "start"}
+    assert host.daemon.inspect("web", host.inputs, starting)["active"]

@@ -162,3 +162,37 @@ def test_a_plan_of_a_renewal_names_who_reads_what_is_to_be_written() -> None:
     assert planned["result"] is None and planned["changes"]["haproxy.service"]["old"] == "older than /a.pem"
     module.__opts__ = {"test": False}
     assert module.mod_watch("who reads", sfun="reread", paths=["/a.pem"])["changes"] == {}
+
+
+CHUNKS = [
+    {"state": "daemon", "fun": "running", "name": "web"},
+    {"state": "file", "fun": "managed", "name": "/etc/web"},
+    {"state": "daemon", "fun": "reread", "name": "any text"},
+    {"state": "daemon", "fun": "dead", "name": "db"},
+]
+
+
+@pytest.mark.parametrize(
+    ("results", "together"),
+    [
+        ({}, True),
+        ({"a": {"result": True, "changes": {}}}, True),
+        ({"a": {"result": True, "changes": {"diff": "new"}}}, False),
+        ({"a": {"result": None, "changes": {"diff": "new"}}}, False),
+        ({"a": {"result": False, "changes": {}}}, False),  # it may have done a part of what it was to do
+    ],
+)
+@pytest.mark.parametrize("function", ["running", "dead"])
+def test_systemd_is_asked_once_for_all_daemons_until_something_has_changed(
+    function: str, results: dict[str, Any], together: bool
+) -> None:
+    host, asked, given = world(**UP), [], []
+    inspect = host.salt["daemon.inspect"]
+    host.salt["daemon.shown"] = lambda name, names, run: asked.append((name, names, run)) or {"Id": "web.service"}
+    host.salt["daemon.inspect"] = lambda name, inputs=None, known=None: given.append(known) or inspect(name, inputs)
+    module = load("_states", "daemon")
+    module.__salt__, module.__opts__ = host.salt, {"test": True}
+    module.__instance_id__, module.__running__, module.__lowstate__ = "7", results, CHUNKS
+    getattr(module, function)("web")
+    assert asked == ([("web", ["web", "db"], "7")] if together else [])
+    assert given == ([{"Id": "web.service"}] if together else [None])

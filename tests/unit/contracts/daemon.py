@@ -30,7 +30,7 @@ def world(broken: str = "", **status: Any) -> World:
     calls: list[str] = []
     state["calls"] = calls
 
-    def inspect(name: str, inputs: list[str] | None = None) -> dict[str, Any]:
+    def inspect(name: str, inputs: list[str] | None = None, known: dict[str, str] | None = None) -> dict[str, Any]:
         return {key: value for key, value in state.items() if key != "calls"}
 
     def change(call: str, **values: Any) -> str:
