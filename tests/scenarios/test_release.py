@@ -27,8 +27,7 @@ pytestmark = pytest.mark.slow("trixie")
 
 @pytest.fixture(scope="module")
 def demo(lab: Lab) -> Iterator[Demo]:
-    # A release that answers 500 is asked for health_seconds. The worker stays: with the last process of Celery the need
-    # of a broker goes, and what serves loses it before the next release has taken over (a defect that is known).
+    # A release that answers 500 is asked for health_seconds. The worker stays; one that goes is in test_needs.py.
     with demo_of(lab, lab.hosts()[0], timers={}, health_seconds=12) as demo:
         yield demo
 
