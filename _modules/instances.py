@@ -117,6 +117,8 @@ def stop(app: str, release: str) -> None:
             salt-call instances.stop demo 6f1d3c0a9b2e-2fcc3ffb
     """
     _systemctl("stop", unit(app, release))
+    if state(app, release)["ActiveState"] == "failed":  # how it ended is remembered, and it would be stopped for ever
+        _systemctl("reset-failed", unit(app, release))
 
 
 def enable(app: str, release: str) -> None:
