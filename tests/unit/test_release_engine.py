@@ -676,12 +676,13 @@ def test_workers_that_die_one_after_the_other_are_a_crash_loop(host: Host, monke
     old = host.apply()
     host.edit("2")
     host.behaviour = "hangs"
-    host.pillar["apps"]["tiny"]["health_seconds"] = 30
+    host.pillar["apps"]["tiny"]["health_seconds"] = 300
     pids = iter(range(1000))
     monkeypatch.setattr(host.gate, "_children", lambda main: {str(next(pids))})
     started = time.monotonic()
     results = [host.state(step) for step in host.STEPS]
-    assert time.monotonic() - started < 10 and "crash loop" in results[-1]["comment"]
+    assert time.monotonic() - started < 100, "it waited as for one that is slow"
+    assert "crash loop" in results[-1]["comment"]
     assert host.release.active("tiny") == old and "crash loop" in host.ledger()[-1]["why"]
 
 
