@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Packed in by Salt's loader when Salt runs this; empty for everyone else.
@@ -21,6 +22,15 @@ __utils__: dict[str, Any] = {}
 ORCHESTRATION = "_master"
 # These execution functions check the site themselves and must work while it is broken or has no secrets yet.
 OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.renew", "site.rotate", "site.secrets")
+
+
+def __dir__() -> list[str]:
+    """Hide the package's modules from Salt's loader, which would reload each alone, in any order, at every pillar.
+
+    One that is not in `sys.modules` any more is an error to it: after a `git pull` there was no pillar for anybody until
+    the master was restarted. And a class of a module that was read twice is two. `forget_old_code` does it for all.
+    """
+    return [name for name, value in globals().items() if not isinstance(value, ModuleType)]
 
 
 def forget_old_code() -> None:
@@ -34,6 +44,7 @@ def forget_old_code() -> None:
     if any(getattr(sys.modules[name], "_stamp", stamp) != stamp for name in loaded):
         for name in loaded:
             del sys.modules[name]
+            vars(sys.modules[__name__]).pop(name.removeprefix(f"{__name__}."), None)
     importlib.import_module(f"{__name__}.errors").__dict__["_stamp"] = stamp
 
 

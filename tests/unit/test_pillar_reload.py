@@ -1,0 +1,40 @@
+"""A master runs for months, and `git pull` changes the code of the pillar: the next pillar is made by the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.unit.contracts import ROOT
+
+# In a process of its own, for Salt's loader keeps what it has loaded. Each question is a pillar of a master's worker.
+ASK = """
+import os, sys
+import salt.config, salt.loader
+folder, site, changed = sys.argv[1:]
+opts = salt.config.DEFAULT_MASTER_OPTS.copy()
+opts.update(pillar_dirs=[folder], cachedir=f"{folder}/cache", extension_modules=f"{folder}/none", grains={}, id="x")
+def ask():
+    pillars = salt.loader.pillars(opts, {}, context={})
+    return type(pillars["saltern"]("app1", {}, site=site)).__name__ if "saltern" in pillars else "there is none"
+said = [ask(), ask()]
+for number in range(2):
+    with open(changed, "a") as file:
+        file.write(f"\\nNEW = {number}\\n")
+    later = os.stat(changed).st_mtime + 10 * (number + 1)
+    os.utime(changed, (later, later))
+    said += [ask(), ask(), ask()]
+print(" ".join(said))
+"""
+
+
+def test_the_pillar_is_there_after_its_code_has_changed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "_pillar", tmp_path / "_pillar", ignore=shutil.ignore_patterns("__pycache__"))
+    site = ROOT / "lab/fleets/single"
+    changed = tmp_path / "_pillar/saltern/errors.py"
+    command = [sys.executable, "-c", ASK, str(tmp_path / "_pillar"), str(site), str(changed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
+    assert done.stdout.split() == ["dict"] * 8, done.stdout + done.stderr[-2000:]
