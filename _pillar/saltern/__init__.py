@@ -27,8 +27,9 @@ OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.renew", "site.rotat
 def __dir__() -> list[str]:
     """Hide the package's modules from Salt's loader, which would reload each alone, in any order, at every pillar.
 
-    One that is not in `sys.modules` any more is an error to it: after a `git pull` there was no pillar for anybody until
-    the master was restarted. And a class of a module that was read twice is two. `forget_old_code` does it for all.
+    One that is not in `sys.modules` any more is an error to it: after a `git pull` there was no pillar for anybody
+    until the master was restarted. And a class of a module that was read twice is two. `forget_old_code` does it for
+    all of them at once.
     """
     return [name for name, value in globals().items() if not isinstance(value, ModuleType)]
 
