@@ -483,8 +483,11 @@ def test_rules_that_somebody_flushed_come_back(host) -> None:
     assert "policy drop" in host.check_output("nft list table inet saltern")
 
 
-def test_what_is_granted_is_remembered_for_root_alone_and_without_passwords(host) -> None:
+def test_what_is_granted_is_remembered_for_root_alone_and_without_passwords(host, fleet: dict) -> None:
     record = host.file("/var/lib/saltern/needs.json")
+    if not record.exists:  # an edge or a master has nothing that an app or another host needs
+        assert not {"postgres", "redis", "web", "worker", "builder"} & set(fleet["hosts"][host.fleet_id]["roles"])
+        return
     assert (record.user, record.mode) == ("root", 0o600)
     users = [one["user"] for one in json.loads(record.content_string).values() if one["part"] == "redis"]
     hashes = [good for user in users for good in user["good"]]
