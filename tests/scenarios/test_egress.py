@@ -79,9 +79,8 @@ def called(one: Host, address: str, *ports: int) -> list[int]:
 def applied(one: Host, path: Path, egress: object) -> None:
     """The firewall, and what remembers and takes away: half the time of an apply."""
     change_app(path, {"egress": egress})
-    done = one.execute(
-        ["salt-call", "--retcode-passthrough", "state.apply", "base.needs,base.firewall"], capture=True, cwd="/srv/saltern"
-    )
+    command = ["salt-call", "--retcode-passthrough", "state.apply", "base.needs,base.firewall"]
+    done = one.execute(command, capture=True, cwd="/srv/saltern")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
