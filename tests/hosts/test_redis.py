@@ -50,7 +50,7 @@ def test_without_a_user_nothing_is_answered(host, server: str) -> None:
 
 @each_server
 def test_no_user_knows_more_than_it_needs(host, server: str, apps: dict[str, dict]) -> None:
-    """The default user is off and has no password; root's and the health check's are there; an app's is kept to its prefix."""
+    """The default user is off, without a password; root's and the health check's are there; an app's has its prefix."""
     users = dict(line.split(" ", 2)[1:] for line in ask(host, server, "acl list").splitlines())
     needing = {app for app, about in apps.items() if about.get("cache" if server == "cache" else "processes")}
     assert set(users) == {"default", "saltern-admin", "saltern-health", *(f"app-{app}" for app in needing)}
