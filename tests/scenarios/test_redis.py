@@ -149,15 +149,15 @@ def test_what_was_acknowledged_is_there_after_a_restart_transactions_and_scripts
     call = f"redis-cli --no-auth-warning --user saltern-admin -s {SOCKETS['broker']}"
     sh(one, f'printf %s {shlex.quote(said)} | REDISCLI_AUTH="$(cat /etc/redis/admin.pass)" {call}')
     within(one, "broker", 1, "redis.call('rpush', 'demo:kept', 'three', 'four')")
-    assert within(one, "broker", 1, "redis.call('llen', 'demo:kept')") == "4"
-    before = sh(one, "systemctl show --value --property=MainPID redis-server")
+    count = "redis.call('llen', 'demo:kept')"
+    assert within(one, "broker", 1, count) == "4"
+    main_pid = "systemctl show --value --property=MainPID redis-server"
+    before, deadline = sh(one, main_pid), time.monotonic() + 30
     one.execute(["systemctl", "kill", f"--signal={signal}", "--kill-whom=main", "redis-server"])
-    deadline = time.monotonic() + 30
-    while (count := within(one, "broker", 1, "redis.call('llen', 'demo:kept')")) != "4":
-        assert not count.isdigit(), "acknowledged, and lost"
-        assert time.monotonic() < deadline, count
+    while sh(one, main_pid) in (before, "0") or not (left := within(one, "broker", 1, count)).isdigit():
+        assert time.monotonic() < deadline, "it is not back"
         time.sleep(0.3)
-    assert sh(one, "systemctl show --value --property=MainPID redis-server") != before
+    assert left == "4", "acknowledged, and lost"
     assert apply(one).ok
 
 
