@@ -200,7 +200,8 @@ def test_connections_that_never_log_in_take_no_places_of_others(lab: Lab, one: H
     become = ["setpriv", "--reuid=app-demo", "--clear-groups", "python3", "-c", CROWD, str(PORTS[server])]
     crowd = subprocess.Popen(one.argv(become), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     assert crowd.stdout is not None
-    assert 0 < int(crowd.stdout.readline()) <= most < 900
+    opened = int(crowd.stdout.readline())  # in all; one that ended meanwhile has given its place to another
+    assert 0 < opened <= most * 1.05 and most < 900
     assert admin(one, server, "ping") == "PONG"
     crowd.wait(30)
 
