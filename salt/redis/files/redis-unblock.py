@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 
 EVERY_SECONDS = 2
 ANSWER_SECONDS = 1
@@ -100,7 +99,7 @@ class Server:
 
 
 def main(paths):
-    password = Path(os.environ["CREDENTIALS_DIRECTORY"], "password").read_text().strip()
+    password = sys.stdin.readline().strip()
     servers = [Server(path, password) for path in paths]
     while True:
         for server in servers:
