@@ -52,7 +52,7 @@ def listen() -> list[str]:
 
 
 def limits() -> dict[str, int]:
-    """Answers the limits of role edge, those that follow from the host's memory worked out.
+    """Answers the limits of role edge, those that follow from the host's memory and processors worked out.
 
     Raises:
         CommandExecutionError: the site wants more connections than the host lets a process have; it would not start.
@@ -71,7 +71,8 @@ def limits() -> dict[str, int]:
     found = __utils__["edgelimits.connections"](__grains__["mem_total"], told["memory_share"], files)
     most = told["max_connections"] or found
     each = told["connections_per_address"] or __utils__["edgelimits.per_address"](most)
-    return told | {"max_connections": most, "connections_per_address": each}
+    threads = told["threads"] or __utils__["edgelimits.threads"](__grains__["num_cpus"])
+    return told | {"max_connections": most, "connections_per_address": each, "threads": threads}
 
 
 def restart(unit: str = "haproxy.service", timeout: float = 60) -> str:

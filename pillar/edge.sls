@@ -3,6 +3,7 @@
 edge:
   http_port: 80
   https_port: 443
+  threads: null
   memory_share: 0.125
   max_connections: null
   connections_per_address: null

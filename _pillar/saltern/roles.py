@@ -216,6 +216,9 @@ class Edge(Model):
 
     http_port: Port = Field(description="Port that redirects to HTTPS.")
     https_port: Port = Field(description="Port of HTTPS.")
+    threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        description="HAProxy's threads; null: one for each two processors."
+    )
     memory_share: Annotated[float, Field(ge=0.01, le=0.9)] = Field(
         description="Share of the host's memory for connections, when max_connections is null."
     )

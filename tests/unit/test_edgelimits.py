@@ -43,12 +43,12 @@ def edge(tmp_path, files: int, **settings: object):
         f"Limit  Soft  Hard  Units\nMax open files            1024                {files}   files\n"
     )
     module.__pillar__ = {
-        "edge": {"memory_share": 0.125, "max_connections": None, "connections_per_address": None} | settings
+        "edge": {"memory_share": 0.125, "max_connections": None, "connections_per_address": None, "threads": None}
+        | settings
     }
-    module.__grains__ = {"mem_total": 24105}
-    module.__utils__ = {
-        f"edgelimits.{name}": getattr(limits, name) for name in ("connections", "per_address", "most_by_files")
-    }
+    module.__grains__ = {"mem_total": 24105, "num_cpus": 2}
+    names = ("connections", "per_address", "most_by_files", "threads")
+    module.__utils__ = {f"edgelimits.{name}": getattr(limits, name) for name in names}
     return module
 
 
@@ -58,6 +58,12 @@ def test_what_the_host_does_not_allow_is_not_counted_on(tmp_path) -> None:
     assert (
         edge(tmp_path, 20000, max_connections=200, connections_per_address=7).limits()["connections_per_address"] == 7
     )
+
+
+def test_threads_are_half_of_the_processors_and_at_least_one(tmp_path) -> None:
+    assert [limits.threads(number) for number in (1, 2, 3, 8)] == [1, 1, 1, 4]
+    assert edge(tmp_path, 20000).limits()["threads"] == 1
+    assert edge(tmp_path, 20000, threads=3).limits()["threads"] == 3
 
 
 def test_more_connections_than_files_are_refused_before_haproxy_would_not_start(tmp_path) -> None:

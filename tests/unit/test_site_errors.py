@@ -513,6 +513,7 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "silence for ever": (
         put(SETTINGS, "edge", "silence_seconds", value=0), SETTINGS, "edge.silence_seconds", ["1 to 3600"],
     ),
+    "no thread of HAProxy": (put(SETTINGS, "edge", "threads", value=0), SETTINGS, "edge.threads", ["1 to 64"]),
     "idle too long": (put(SETTINGS, "edge", "idle_seconds", value=301), SETTINGS, "edge.idle_seconds", ["1 to 300"]),
     "no body at all": (put(SETTINGS, "web", "body_max_mb", value=0), SETTINGS, "web.body_max_mb", ["1 to 10240"]),
     "spool as text": (put(SETTINGS, "web", "spool_mb", value="4G"), SETTINGS, "web.spool_mb", ["1 to 1048576"]),
