@@ -66,7 +66,7 @@ def test_the_guide_shows_each_key_of_an_app() -> None:
 def test_fleet_single_is_good() -> None:
     site = load_site(SINGLE, repository=REPOSITORY)
     assert list(site.fleet.hosts) == ["app1"]
-    assert "secrets/" in (SINGLE / ".gitignore").read_text().splitlines()
+    assert "secrets/*" in (SINGLE / ".gitignore").read_text().splitlines()
 
 
 def test_pillar_files_follow_the_minion_id(tmp_path: Path) -> None:
