@@ -29,6 +29,7 @@ SERVED = "not in maintenance"
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STAND_IN = "saltern-edge-stand-in.service"
 HARD_STOP_SECONDS = 60  # as in haproxy.cfg
+STANDS_IN_SECONDS = 300
 NGINX = Path("/etc/nginx/nginx.conf")
 PLAIN_LOG = Path("/run/nginx-plain.log")  # nginx adds a line when an edge asks for an app's health without TLS
 IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
@@ -95,21 +96,27 @@ def restart(unit: str = "haproxy.service", timeout: float = 60) -> str:
     """
     old = _shown(unit)
     _run(["systemctl", "stop", STAND_IN])  # of a restart that was killed
-    properties = [f"--property={line}" for line in ("Type=notify", "KillMode=mixed", f"LimitNOFILE={MOST_FILES}")]
+    # It goes by itself when whoever asked for it was killed: it has the configuration of now for ever.
+    lines = ("Type=notify", "KillMode=mixed", f"LimitNOFILE={MOST_FILES}", f"RuntimeMaxSec={STANDS_IN_SECONDS}")
+    properties = [f"--property={line}" for line in lines]
     command = ["/usr/sbin/haproxy", "-Ws", "-f", str(CONFIG)]
     stands_in = not _run(["systemd-run", "--quiet", "--collect", f"--unit={STAND_IN}", *properties, *command])
-    if not stands_in or int(old["MainPID"]) <= 1:
+    if not stands_in:
         return _run(["systemctl", "restart", unit])
-    os.kill(int(old["MainPID"]), signal.SIGUSR1)
-    until, now = time.monotonic() + timeout + HARD_STOP_SECONDS, old
-    while now["InvocationID"] == old["InvocationID"] or now["ActiveState"] != "active":
-        if time.monotonic() > until:
+    try:
+        if int(old["MainPID"]) <= 1:
             return _run(["systemctl", "restart", unit])
-        time.sleep(0.1)
-        now = _shown(unit)
-    if (stand_in := int(_shown(STAND_IN)["MainPID"])) > 1:  # 0 would be this process and all of its group
-        os.kill(stand_in, signal.SIGUSR1)
-    return ""
+        os.kill(int(old["MainPID"]), signal.SIGUSR1)
+        until, now = time.monotonic() + timeout + HARD_STOP_SECONDS, old
+        while now["InvocationID"] == old["InvocationID"] or now["ActiveState"] != "active":
+            if time.monotonic() > until:
+                return _run(["systemctl", "restart", unit])
+            time.sleep(0.1)
+            now = _shown(unit)
+        return ""
+    finally:
+        if (stand_in := int(_shown(STAND_IN)["MainPID"])) > 1:  # 0 would be this process and all of its group
+            os.kill(stand_in, signal.SIGUSR1)
 
 
 def _shown(unit: str) -> dict[str, str]:

@@ -25,16 +25,18 @@ RUNS = ("active", "activating", "deactivating", "reloading", "refreshing")
 
 
 def remembered() -> dict[str, Any]:
-    """Return what this host grants by its own record; nothing on one that was never applied.
+    """Return what this host grants by its own record; nothing where there is none yet, or it is damaged.
 
     Example:
         salt-call needs.remembered
     """
     try:
-        found: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+        found = json.loads(RECORD.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found
+    grants: dict[str, Any] = found if isinstance(found, dict) else {}
+    whole = all(isinstance(one, dict) and {"part", "app", "client"} <= one.keys() for one in grants.values())
+    return grants if whole else {}
 
 
 def wanted() -> dict[str, Any]:
@@ -152,11 +154,15 @@ def running() -> list[dict[str, str]]:
     asked = "--property=Id,ActiveState,WorkingDirectory"
     argv = ["systemctl", "show", "app-*.service", asked]
     try:
-        text = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60).stdout
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError:  # a host that is being installed in a chroot
         return []
+    except subprocess.TimeoutExpired:
+        raise CommandExecutionError("systemd does not say what runs: no answer within 60 s") from None
+    if done.returncode:  # no answer is not "nothing runs"
+        raise CommandExecutionError(f"systemd does not say what runs: {done.stderr.strip()[:200]}")
     found = []
-    for block in text.split("\n\n"):
+    for block in done.stdout.split("\n\n"):
         about = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         whose = __utils__["needs.of_unit"](about.get("WorkingDirectory", "").lstrip("!-"))
         if whose and about["ActiveState"] in RUNS:

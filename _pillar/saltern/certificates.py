@@ -57,12 +57,29 @@ def make_ca(name: str) -> Pair:
     )
     usage = _usage(key_cert_sign=True, crl_sign=True)
     cert = (
-        _builder(subject, subject, key, _now() + datetime.timedelta(days=CA_DAYS))
+        _builder(subject, subject, key, _now() - SKEW, _now() + datetime.timedelta(days=CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .sign(key, hashes.SHA256())
     )
     return Pair(_cert_pem(cert), _key_pem(key))
+
+
+def is_pair(pair: Pair) -> bool:
+    """Answers whether a key is that of a certificate; it is not when one of them is damaged.
+
+    Args:
+        pair: a certificate and a key.
+
+    Example:
+        >>> is_pair(Pair("", ""))
+        False
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pair.cert.encode())
+        return bool(certificate.public_key() == _load_key(pair.key).public_key())
+    except (ValueError, TypeError):  # TypeError: it has a passphrase
+        return False
 
 
 def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
@@ -79,11 +96,12 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     # Clients look at the alternative names; the common name is how nginx knows an edge (wiring.web).
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(names[0]))])
-    end = min(_now() - SKEW + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
+    begin = _now() - SKEW
+    end = min(begin + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     cert = (
-        _builder(subject, issuer.subject, key, end)
+        _builder(subject, issuer.subject, key, begin, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -208,7 +226,11 @@ def _now() -> datetime.datetime:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, end: datetime.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    begin: datetime.datetime,
+    end: datetime.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -216,7 +238,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(_now() - SKEW)
+        .not_valid_before(begin)
         .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .certificates import CA_NOTICE_DAYS, NOTICE_DAYS, Pair, aged, ends_soon, is_foreign, make_leaf
+from .certificates import CA_NOTICE_DAYS, NOTICE_DAYS, Pair, aged, ends_soon, is_foreign, is_pair, make_leaf
 from .document import read_document
 from .errors import Problem, SiteError
 from .layout import GENERATE, PLAIN, REPOSITORY, secrets_file
@@ -166,7 +166,11 @@ def _authority(site: Site) -> Pair | None:
     vault, cert = Vault(folder), folder / CA / "ca.crt"
     if not os.access(folder, os.W_OK) or not cert.exists() or not vault.exists(f"{CA}/ca.key"):
         return None
-    return Pair(cert.read_text(encoding="utf-8"), vault.read(f"{CA}/ca.key"))
+    pair = Pair(cert.read_text(encoding="utf-8"), vault.read(f"{CA}/ca.key"))
+    if not is_pair(pair):  # what it signs would be believed by nobody, and good certificates would have gone
+        text = "is damaged, or not the key of ca.crt: put both back from one copy; until then no certificate is renewed"
+        raise SiteError([Problem(str(folder / CA / "ca.key"), 0, "", text)])
+    return pair
 
 
 def _is_ours(site: Site, host: str) -> bool:

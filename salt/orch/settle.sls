@@ -17,10 +17,8 @@
 {%- set said = asked.get(host, {}) %}
 {%- if said.get('retcode', 1) != 0 or said.get('ret') is not mapping %}
 {%- do holding.append(host ~ ' does not say what it runs') %}
-{%- else %}
-{%- for sentences in said['ret'].values() %}
-{%- do holding.append(host ~ ': ' ~ (sentences | join('; '))) %}
-{%- endfor %}
+{%- elif said['ret'] %}
+{%- do holding.append((host ~ ': ' ~ (said['ret'] | json))[:300]) %}
 {%- endif %}
 {%- endfor %}
 {%- endif %}
@@ -30,7 +28,8 @@ nothing is granted that the site does not want:
   test.nop: []
 {%- elif holding %}
 
-{{ ((keeping | join(', ')) ~ ' grant what the site does not want any more, as long as somebody uses it: ' ~ (holding | join('. '))) | json }}:
+{#- A key of YAML ends at 1,024 characters, and hosts say what they like. #}
+{{ ((keeping | join(', ')) ~ ' grant what the site does not want any more, as long as somebody uses it: ' ~ (holding | join('. ')))[:800] | json }}:
   test.nop: []
 {%- else %}
 

@@ -296,7 +296,7 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
     }
 
     class Systemctl:
-        stdout = UNITS
+        stdout, stderr, returncode = UNITS, "", 0
 
         def __call__(self, *arguments: Any, **named: Any) -> Any:
             return self
@@ -365,8 +365,17 @@ def test_what_cannot_be_known_is_held(tmp_path: Path) -> None:
     assert module.held() == {"demo": ["the source is not buildable"]}
 
 
-def test_a_record_that_is_damaged_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"a": ', "null", "[]", "7", '{"a": {}}', '{"a": null}', '{"a": {"part": "calls"}}'])
+def test_a_record_that_is_damaged_is_none(tmp_path: Path, text: str) -> None:
     module = host(tmp_path)
     assert module.remembered() == {}
-    module.RECORD.write_text('{"a": ')
-    assert module.remembered() == {}
+    module.RECORD.write_text(text)
+    assert module.remembered() == {}, "else no state that asks it would render, and no apply could put it right"
+
+
+def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_runs(tmp_path: Path) -> None:
+    module = host(tmp_path)
+    asked = module.subprocess.run
+    asked.returncode, asked.stdout, asked.stderr = 1, "", "Failed to connect to bus: Connection timed out"
+    with pytest.raises(CommandExecutionError, match="does not say what runs: Failed to connect"):
+        module.held()
