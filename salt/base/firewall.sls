@@ -1,4 +1,4 @@
-{%- set wiring = salt['redis_server.with_legacy'](salt['needs.base']()) %}
+{%- set wiring = salt['redis_server.with_legacy'](salt['needs.base'](pillar['wiring']['base'])) %}
 {%- set runs = pillar['wiring']['base']['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
 {%- set builds = pillar['wiring']['base']['egress']['builds']['apps'] %}
 {#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}

@@ -1,6 +1,6 @@
 {%- set version = salt['pg.version']() %}
 {%- set wiring = pillar['wiring']['postgres'] %}
-{%- set granted = salt['needs.postgres']() %}
+{%- set granted = salt['needs.postgres'](wiring) %}
 include:
   - postgres.service
 

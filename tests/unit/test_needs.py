@@ -379,3 +379,11 @@ def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_r
     asked.returncode, asked.stdout, asked.stderr = 1, "", "Failed to connect to bus: Connection timed out"
     with pytest.raises(CommandExecutionError, match="does not say what runs: Failed to connect"):
         module.held()
+
+
+def test_where_salt_ssh_renders_what_the_site_says_is_all_that_is_known(tmp_path: Path) -> None:
+    """Its functions have no pillar there."""
+    module = host(tmp_path)
+    module.__pillar__ = {}
+    assert module.base({"open_ports": []}) == {"open_ports": []}
+    assert module.postgres({"clients": [1], "replicas": [2]}) == {"clients": [1], "leaving": [], "replicas": [2]}
