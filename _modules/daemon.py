@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -524,13 +525,17 @@ def readers(paths: list[str]) -> dict[str, list[str]]:
     Example:
         salt-call daemon.readers '[/etc/saltern/tls]'
     """
-    found = {}
+    return {unit: inputs for unit, inputs, _, _ in _readers(paths)}
+
+
+def _readers(paths: list[str]) -> Iterator[tuple[str, list[str], dict[str, Any], dict[str, str]]]:
+    """Each daemon that runs and reads some files: the unit, those of its inputs, its stamp and what systemd knows."""
     for file in sorted(STAMPS.glob("*.json")):
         unit = file.name.removesuffix(".json")
-        inputs = related(list((_read_stamp(unit) or {"digests": {}})["digests"]), paths)
-        if inputs and show(unit)["ActiveState"] in ("active", "reloading", "refreshing"):
-            found[unit] = inputs
-    return found
+        stamp = _read_stamp(unit)
+        inputs = related(list(stamp["digests"]), paths) if stamp else []
+        if stamp and inputs and (status := show(unit))["ActiveState"] in ("active", "reloading", "refreshing"):
+            yield unit, inputs, stamp, status
 
 
 def unread(paths: list[str]) -> dict[str, list[str]]:
@@ -546,12 +551,9 @@ def unread(paths: list[str]) -> dict[str, list[str]]:
         salt-call daemon.unread '[/etc/saltern/tls]'
     """
     found = {}
-    for unit, inputs in readers(paths).items():
-        status = show(unit)
+    for unit, inputs, stamp, status in _readers(paths):
         started = parse_timestamp(status["InactiveExitTimestamp"])
-        stamp = _read_stamp(unit)
-        known = stamp and {**stamp, "unit_files": []}
-        stale = stale_paths(fingerprint(inputs), known, status["InvocationID"], started)
+        stale = stale_paths(fingerprint(inputs), {**stamp, "unit_files": []}, status["InvocationID"], started)
         if stale:
             found[unit] = stale
     return found

@@ -405,9 +405,8 @@ def status() -> dict[str, Any]:
         app: {row["svname"]: row["status"] for row in rows if row["pxname"] == f"app_{app}" and _is_server(row)}
         for app in __pillar__["apps"]
     }
-    return {
-        app: {"maintenance": _how(app) if _how(app) != SERVED else None, "hosts": seen[app]} for app in sorted(seen)
-    }
+    how = {app: _how(app) for app in seen}
+    return {app: {"maintenance": None if how[app] == SERVED else how[app], "hosts": seen[app]} for app in sorted(seen)}
 
 
 def resting(app: str) -> str | None:
