@@ -11,6 +11,7 @@ import yaml
 
 from lab.apply import apply, explain
 from lab.host import Host
+from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,15 @@ def applied_again(one: Host) -> Iterator[None]:
     yield
     healed = apply(one)
     assert healed.ok, explain(healed)
+
+
+@pytest.fixture(scope="module")
+def writes_site(one: Host, applied_again: None) -> Iterator[Host]:
+    """The host, which may write to the site for once: on a server it stands on the host itself."""
+    site = f"{REPOSITORY_ON_HOST}/site"
+    one.execute(["mount", "-o", "remount,bind,rw", site])
+    yield one
+    one.execute(["mount", "-o", "remount,bind,ro", site])
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,8 @@ OLD_ENVIRONMENT = "/run/rotate-test.env"
 
 
 @pytest.fixture(scope="module")
-def host(lab: Lab, one: Host) -> Iterator[Host]:
-    """The host, which may write to the site for once: on a server it stands on the host itself."""
-    site = f"{REPOSITORY_ON_HOST}/site"
-    one.execute(["mount", "-o", "remount,bind,rw", site])
-    yield one
-    one.execute(["mount", "-o", "remount,bind,ro", site])
-    healed = apply(one)
-    assert healed.ok, explain(healed)
+def host(writes_site: Host) -> Host:
+    return writes_site
 
 
 def rotate(host: Host, *words: str, kill_at: str = "") -> subprocess.CompletedProcess[str]:
