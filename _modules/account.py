@@ -12,6 +12,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+
 # Not the directory that a service writes to: whatever looks for somebody's own settings in a home (sshd, systemd
 # --user, cron, a mailer, PAM's environment files) would take orders from the service there.
 HOME = "/nonexistent"
@@ -119,7 +121,7 @@ def make_service(name: str) -> None:
 
             salt-call account.make_service app-demo
     """
-    run = __utils__["appfiles.run"]
+    run = appfiles.run
     has = _account(name)
     if not _has_group(name):
         run(["groupadd", "--system", name])

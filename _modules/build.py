@@ -19,6 +19,10 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import bom, locks, signing
+from saltern.host import appfiles
+from saltern.release import releases
+
 BUILDS = Path("/var/lib/saltern/builds")
 BIN = Path("/usr/bin")
 # Changes when builds of the same input would come out differently, because this file has changed.
@@ -284,7 +288,7 @@ def verify(app: str, build: str) -> dict[str, Any]:
     problems += [f"{name} is missing" for name in sorted(manifest["files"].keys() - there)]
     problems += [f"{name} does not belong to it" for name in sorted(there - manifest["files"].keys())]
     for name in sorted(there & manifest["files"].keys()):
-        if __utils__["appfiles.digest"](home / name) != manifest["files"][name]:
+        if appfiles.digest(home / name) != manifest["files"][name]:
             problems.append(f"{name} has been changed since it was built")
     if problems:
         raise CommandExecutionError(
@@ -321,7 +325,7 @@ def unfit(app: str, build: str, home: str | Path) -> list[str]:
         signature = (Path(home) / SIGNATURE).read_text()
     except OSError:
         return [*found, "it is not signed: apply the builder's states, which does so"]
-    if not __utils__["signing.is_signed"](__utils__["signing.build_text"](raw), signature.strip(), _keys()):
+    if not signing.is_signed(signing.build_text(raw), signature.strip(), _keys()):
         found.append("its signature is not the builder's")
     return found
 
@@ -344,8 +348,8 @@ def unsigned(app: str) -> list[str]:
         if not (home / "manifest.json").is_file():
             continue
         signature = (home / SIGNATURE).read_text().strip() if (home / SIGNATURE).is_file() else ""
-        text = __utils__["signing.build_text"]((home / "manifest.json").read_bytes())
-        if not signature or not __utils__["signing.is_signed"](text, signature, _keys()[:1]):
+        text = signing.build_text((home / "manifest.json").read_bytes())
+        if not signature or not signing.is_signed(text, signature, _keys()[:1]):
             found.append(home.name)
     return found
 
@@ -405,9 +409,9 @@ def _used(app: str) -> set[str | None]:
 
 
 def _sign(home: Path) -> None:
-    text = __utils__["signing.build_text"]((home / "manifest.json").read_bytes())
-    made = __utils__["signing.sign"](text, __pillar__["secrets"]["build_key"])
-    __utils__["appfiles.write"](home / SIGNATURE, f"{made}\n", 0o644)
+    text = signing.build_text((home / "manifest.json").read_bytes())
+    made = signing.sign(text, __pillar__["secrets"]["build_key"])
+    appfiles.write(home / SIGNATURE, f"{made}\n", 0o644)
 
 
 def _keys() -> list[str]:
@@ -451,9 +455,9 @@ def make(app: str) -> dict[str, Any]:
     """
     home = BUILDS / app
     close(app)
-    with __utils__["appfiles.locked"](home / ".lock"):
+    with appfiles.locked(home / ".lock"):
         for dead in home.glob(".building*"):  # nobody else holds the lock, so nobody is at work in them
-            __utils__["appfiles.remove"](dead)
+            appfiles.remove(dead)
         sign(app)
         work = home / ".building"
         work.mkdir(mode=0o700)
@@ -469,8 +473,8 @@ def make(app: str) -> dict[str, Any]:
         except ValueError as error:
             raise CommandExecutionError(f"build of {app}: {error}") from error
         finally:
-            __utils__["appfiles.remove"](work)
-        __utils__["appfiles.point"](home / "current", wanted["id"])
+            appfiles.remove(work)
+        appfiles.point(home / "current", wanted["id"])
         _prune(app)
         manifest: dict[str, Any] = json.loads((final / "manifest.json").read_text())
         return manifest
@@ -496,7 +500,7 @@ def close(app: str) -> None:
 def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, work: Path) -> None:
     (work / "wheels").mkdir(mode=0o755)
     (work / "lock.txt").write_text(lock)
-    digest = __utils__["appfiles.digest"]
+    digest = appfiles.digest
     if _reuse_wheels(app, wanted, work):
         hashes = {wheel.name: digest(wheel) for wheel in (work / "wheels").iterdir()}
     else:
@@ -504,7 +508,7 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
         hashes = __salt__["build.wheels"](app, lock, wanted["python"], whole, work / "wheels")
     (work / "requirements.txt").write_text(requirements(hashes))
     about = {"id": wanted["id"], "commit": source["commit"]}
-    (work / "bom.json").write_text(__utils__["bom.make"](app, about, (work / "wheels").iterdir(), hashes))
+    (work / "bom.json").write_text(bom.make(app, about, (work / "wheels").iterdir(), hashes))
     inside = sorted(path for path in work.rglob("*") if path.is_file())
     manifest = {
         "app": app,
@@ -518,8 +522,8 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
     for path in (work, *work.rglob("*")):  # who gets there is decided by the directory around it
         path.chmod(0o755 if path.is_dir() else 0o644)
     # What the rename makes visible must also survive a power cut.
-    __utils__["appfiles.run"](["sync", "--file-system", str(work)])
-    __utils__["appfiles.write"](work / "manifest.json", json.dumps(manifest, indent=1) + "\n", 0o644)
+    appfiles.run(["sync", "--file-system", str(work)])
+    appfiles.write(work / "manifest.json", json.dumps(manifest, indent=1) + "\n", 0o644)
     _sign(work)
 
 
@@ -556,14 +560,14 @@ def _prune(app: str) -> None:
         if path.name not in keep:
             discard(app, path.name)
     for name in ("git", "checkouts"):  # where earlier versions fetched, as root
-        __utils__["appfiles.remove"](BUILDS / app / name)
+        appfiles.remove(BUILDS / app / name)
 
 
 # --- the source and its lock --------------------------------------------------------------------------------
 
 
 def _settings(app: str) -> dict[str, Any]:
-    found: dict[str, Any] = __utils__["releases.settings"](__pillar__, app)
+    found: dict[str, Any] = releases.settings(__pillar__, app)
     return found
 
 
@@ -577,14 +581,12 @@ def _lock(app: str, source: dict[str, Any]) -> str | None:
 
 
 def _look(app: str, source: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = __utils__["locks.look"](
-        app, source["what"], source["texts"], _settings(app), python(app), _debian()
-    )
+    found: dict[str, Any] = locks.look(app, source["what"], source["texts"], _settings(app), python(app), _debian())
     return found
 
 
 def _record(app: str, found: dict[str, Any]) -> Path:
-    return BUILDS / app / "locks" / f"{__utils__['locks.key'](found['question'])}.txt"
+    return BUILDS / app / "locks" / f"{locks.key(found['question'])}.txt"
 
 
 def _resolve(app: str, source: dict[str, Any], archive: Path) -> str:
@@ -594,7 +596,7 @@ def _resolve(app: str, source: dict[str, Any], archive: Path) -> str:
     record = _record(app, found)
     record.parent.mkdir(exist_ok=True)
     asked = json.dumps(found["question"], sort_keys=True)
-    __utils__["appfiles.write"](record, f"# Resolved once by Saltern, for {asked}\n{text}", 0o644)
+    appfiles.write(record, f"# Resolved once by Saltern, for {asked}\n{text}", 0o644)
     return record.read_text()
 
 

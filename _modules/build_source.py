@@ -22,6 +22,10 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import gitsource, locks, sourcestream, sourcewalk
+from saltern.host import appfiles, sandbox
+from saltern.release import releases
+
 __virtualname__ = "build"
 
 BUILDS = Path("/var/lib/saltern/builds")
@@ -88,7 +92,7 @@ def take_source(app: str, archive: str | Path) -> dict[str, Any]:
 
 
 def _source(app: str, archive: Path | None) -> dict[str, Any]:
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     asked = {name: value for name, value in settings["source"].items() if value is not None}
     if "requirement" in asked:
         if archive:
@@ -109,7 +113,7 @@ def _source(app: str, archive: Path | None) -> dict[str, Any]:
 
 def _read(app: str, directory: Path | None, archive: Path | None, checkout: bool = False) -> dict[str, Any]:
     """What a reader tells of a directory, hashed or packed by root; None is a source without files."""
-    stream, most = __utils__["sourcestream.read"], _most_bytes()
+    stream, most = sourcestream.read, _most_bytes()
     with tempfile.TemporaryFile() as told:
         try:
             if directory:
@@ -119,29 +123,29 @@ def _read(app: str, directory: Path | None, archive: Path | None, checkout: bool
             told.seek(0)
             if archive is None:
                 return dict(stream(told, most))
-            return dict(__utils__["sourcestream.pack"](told, archive, most))
+            return dict(sourcestream.pack(told, archive, most))
         except (OSError, ValueError) as error:
             raise CommandExecutionError(f"source of {app}: {error}") from error
 
 
 def _tell(app: str, directory: Path, contents: bool, checkout: bool, out: Any) -> None:
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     user = build_user(app) if _is_user(build_user(app)) else ""
-    walls = {"user": user, "reads": [str(directory)]} if checkout else __utils__["sourcestream.reader"](directory, user)
+    walls = {"user": user, "reads": [str(directory)]} if checkout else sourcestream.reader(directory, user)
     asked = {
         "source": str(directory),
         "everything": checkout,
-        "texts": [*{*__utils__["locks.names"](), *([settings["lock"]] if settings["lock"] else [])}],
+        "texts": [*{*locks.names(), *([settings["lock"]] if settings["lock"] else [])}],
         "contents": contents,
         "privileged": "capability" in walls,
         "most_files": 100_000,
         "most_bytes": _most_bytes(),
     }
-    __utils__["sandbox.run"](
+    sandbox.run(
         f"read-{app}-{os.getpid()}",
         [_python(), "-I", "-S", "-", json.dumps(asked)],
         what=f"source of {app}: {directory}",
-        stdin=__utils__["sourcewalk.program"]().encode(),
+        stdin=sourcewalk.program().encode(),
         out=out,
         most=_most_bytes() + (64 << 20),
         seconds=READ_SECONDS,
@@ -168,7 +172,7 @@ def _git_source(app: str, url: str, revision: str, archive: Path | None) -> dict
     if not commit or time.monotonic() - when > LOOKED_UP_SECONDS:
         if not shutil.which("git"):  # a plan on a bare host: the apply installs it first
             return found | {"missing": True}
-        commit = __utils__["gitsource.commit_of"](url, revision, _runner(app, url))
+        commit = gitsource.commit_of(url, revision, _runner(app, url))
         _looked_up[url, revision] = (time.monotonic(), commit)
     found |= {"commit": commit, "tree": commit}
     if archive is None:
@@ -185,7 +189,7 @@ def _recorded(app: str, commit: str) -> dict[str, Any] | None:
     """What is known of a commit that was fetched: it never changes."""
     with contextlib.suppress(FileNotFoundError):
         record = (BUILDS / app / "commits" / f"{commit}.json").read_text(encoding="utf-8")
-        return dict(__utils__["sourcestream.decoded"](record))
+        return dict(sourcestream.decoded(record))
     # As earlier versions left it: files of root's, in a directory of root's.
     before = BUILDS / app / "checkouts" / commit
     return _of_commit(_read(app, before, None, checkout=True), commit) if before.is_dir() else None
@@ -200,16 +204,16 @@ def _check_out(app: str, url: str, commit: str, archive: Path) -> dict[str, Any]
     home = Path(open_workshop(app))
     try:
         mirror, files = home / "git", home / "checkout"
-        __utils__["gitsource.fetch"](url, commit, mirror, _runner(app, url, writes=[str(mirror)]))
+        gitsource.fetch(url, commit, mirror, _runner(app, url, writes=[str(mirror)]))
         empty(app, files)
         quiet = _runner(app, "", reads=[str(mirror)], writes=[str(files)])
-        __utils__["gitsource.check_out"](commit, mirror, files, quiet)
+        gitsource.check_out(commit, mirror, files, quiet)
         about = _of_commit(_read(app, files, archive, checkout=True), commit)
     finally:
         close_workshop(app)
     record = BUILDS / app / "commits" / f"{commit}.json"
     record.parent.mkdir(mode=0o700, exist_ok=True)
-    __utils__["appfiles.write"](record, __utils__["sourcestream.encoded"](about) + "\n", 0o600)
+    appfiles.write(record, sourcestream.encoded(about) + "\n", 0o600)
     return about
 
 
@@ -219,7 +223,7 @@ def _runner(app: str, url: str, reads: Any = (), writes: Any = ()) -> Callable[.
     user = build_user(app) if _is_user(build_user(app)) else ""
     home = WORKSHOPS / app / "home"
     # Salt's own names have no meaning where this is called from.
-    sandboxed, most = __utils__["sandbox.run"], bounds(app)
+    sandboxed, most = sandbox.run, bounds(app)
 
     def run(argv: list[str], env: dict[str, str] | None = None, timeout: int = 600, **_: Any) -> str:
         settings = {
@@ -288,7 +292,7 @@ def build_user(app: str) -> str:
 
             salt-call build.build_user demo
     """
-    return str(__utils__["releases.build_user"](app))
+    return str(releases.build_user(app))
 
 
 def _is_user(name: str) -> bool:
@@ -331,11 +335,11 @@ def forget(app: str) -> None:
     """
     user = build_user(app)
     if _is_user(user):
-        __utils__["appfiles.run"](["userdel", user])
+        appfiles.run(["userdel", user])
     with contextlib.suppress(KeyError):
         grp.getgrnam(user)
-        __utils__["appfiles.run"](["groupdel", user])
-    __utils__["appfiles.remove"](WORKSHOPS / app)
+        appfiles.run(["groupdel", user])
+    appfiles.remove(WORKSHOPS / app)
 
 
 def open_workshop(app: str) -> str:
@@ -379,7 +383,7 @@ def close_workshop(app: str) -> None:
     """
     for path in (WORKSHOPS / app).iterdir():
         if path.name not in ("home", "git"):
-            __utils__["appfiles.remove"](path)
+            appfiles.remove(path)
 
 
 def empty(app: str, path: str | Path) -> None:
@@ -394,7 +398,7 @@ def empty(app: str, path: str | Path) -> None:
 
             salt-call build.empty demo /var/lib/saltern/workshops/demo/made
     """
-    __utils__["appfiles.remove"](path)
+    appfiles.remove(path)
     Path(path).mkdir(mode=0o700)
     __salt__["build.give"](app, path, 0o700, True)
 

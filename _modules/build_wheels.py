@@ -18,6 +18,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import bom, locks, pipfetch
+from saltern.host import appfiles, sandbox
+
 __virtualname__ = "build"
 
 WORKSHOPS = Path("/var/lib/saltern/workshops")
@@ -29,7 +32,6 @@ CHECK_SECONDS = 300
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_CONFIG_FILE": "/dev/null"}
 # A project that is versioned by its repository has none here, and says its requirements all the same.
 UNVERSIONED = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0", "PBR_VERSION": "0"}
-LOCKS = ("checked", "constraints", "export_arguments", "joined", "wanted")
 # What uv says when the project itself would have to be run to tell what it needs.
 OWN_CODE = "Building source distributions is disabled"
 MISSING = re.compile(r"No matching distribution found for ([^\n]+)")
@@ -60,7 +62,6 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
 
             salt-call build.resolve demo '{question: ...}' '{texts: ...}' /root/src.tar.gz 3.13
     """
-    locks = {name: __utils__[f"locks.{name}"] for name in LOCKS}
     texts, interpreter = source["texts"] or {}, f"/usr/bin/python{python}"
     with _shop(app) as home, _readable():
         own = home / "in"
@@ -71,15 +72,15 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
         if found["base"] == "uv.lock":
             for name in ("uv.lock", "pyproject.toml"):
                 (own / name).write_bytes(texts[name].encode("utf-8", "surrogateescape"))
-            lock = _uv(app, python, locks["export_arguments"](interpreter), None, own)
+            lock = _uv(app, python, locks.export_arguments(interpreter), None, own)
         elif found["base"]:
             lock = texts[found["base"]]
         if lock:
-            locks["checked"](lock, found["base"])
-        wanted = locks["wanted"](found["question"], lock)
+            locks.checked(lock, found["base"])
+        wanted = locks.wanted(found["question"], lock)
         if not wanted and lock:
             return str(lock)
-        (own / "pins.txt").write_text(locks["constraints"](lock))
+        (own / "pins.txt").write_text(locks.constraints(lock))
         (own / "overrides.txt").write_text(f"{found['question']['gunicorn']}\n")
         inputs = [str(own / "src" / found["asked"])] if found["asked"] else []
         try:
@@ -88,24 +89,24 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
             if found["asked"] != "pyproject.toml" or OWN_CODE not in _said(error):
                 raise
             more = _compiled(app, home, python, [], [*_needs(app, home, python, texts), *wanted])
-        return str(locks["checked"](locks["joined"](lock, more), "what uv has resolved"))
+        return str(locks.checked(locks.joined(lock, more), "what uv has resolved"))
 
 
 def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list[str]) -> str:
     """What uv resolves. A package that comes as source only is built here first, so that uv can read what it needs."""
     own = home / "in"
     (own / "wanted.in").write_text("".join(f"{line}\n" for line in wanted))
-    arguments = __utils__["locks.compile_arguments"](f"/usr/bin/python{python}", str(own), inputs)
+    arguments = locks.compile_arguments(f"/usr/bin/python{python}", str(own), inputs)
     sources: dict[str, tuple[str, str]] = {}
     for _ in range(ROUNDS):
         try:
-            return str(__utils__["locks.with_sources"](_uv(app, python, arguments, _settings(), own), sources))
+            return str(locks.with_sources(_uv(app, python, arguments, _settings(), own), sources))
         except CommandExecutionError as error:
-            missing = __utils__["locks.unbuilt"](_said(error))
+            missing = locks.unbuilt(_said(error))
             if not missing:
                 raise
             for name, version in missing:
-                sources[__utils__["locks.package"](name)] = _local_wheel(app, home, python, name, version)
+                sources[locks.package(name)] = _local_wheel(app, home, python, name, version)
     raise CommandExecutionError(f"{app}: too many packages come as source only")
 
 
@@ -133,11 +134,11 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
     """
     target = Path(target)
     with _shop(app) as home, _readable():
-        __utils__["locks.checked"](lock, f"the lock of {app}")
-        (home / "in/lock.txt").write_text(__utils__["locks.rewritten"](lock))  # pip sees what we have read
+        locks.checked(lock, f"the lock of {app}")
+        (home / "in/lock.txt").write_text(locks.rewritten(lock))  # pip sees what we have read
         asked = ["--require-hashes", *([] if whole else ["--no-deps"]), "--requirement", str(home / "in/lock.txt")]
         got, needs = _fetch(app, home, python, asked, home / "in/got")
-        allowed = __utils__["locks.hashes"](lock)
+        allowed = locks.hashes(lock)
         for name, digest in got.items():
             if digest not in allowed:
                 raise CommandExecutionError(f"{app}: {name} was fetched and is not what the lock says ({digest})")
@@ -159,22 +160,22 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
 
 
 def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
-    uv = os.path.realpath(__utils__["appfiles.uv"]())
+    uv = os.path.realpath(appfiles.uv())
     network, index = index is not None, index or {}
     proxies = _proxies() if network else {}
-    settings = __utils__["locks.uv_settings"](index, proxies)
+    settings = locks.uv_settings(index, proxies)
     if network and any((own / "local").iterdir()):
         settings["find-links"] = [*settings.get("find-links", []), str(own / "local")]
     certificates = {name: value for name, value in proxies.items() if not name.lower().endswith("_proxy")}
     printed: bytes = _run(
         app,
-        [f"/usr/bin/python{python}", "-I", "-S", "-c", __utils__["locks.uv_program"](), uv, *arguments],
+        [f"/usr/bin/python{python}", "-I", "-S", "-c", locks.uv_program(), uv, *arguments],
         what=f"{uv} {' '.join(arguments[:2])} ...",
         network=network,
-        reads=[uv, str(own), *(f"-{path}" for path in __utils__["locks.local_paths"](index))],
+        reads=[uv, str(own), *(f"-{path}" for path in locks.local_paths(index))],
         directory=str(own),
         stdin=json.dumps(settings).encode(),
-        environment=certificates | __utils__["locks.uv_environment"](index),
+        environment=certificates | locks.uv_environment(index),
         seconds=RESOLVE_SECONDS,
     )
     return printed.decode(errors="replace")
@@ -191,29 +192,29 @@ def _fetch(
         [_pip_python(python), "-I", "-", json.dumps({"to": str(fetched), "arguments": arguments})],
         what=f"fetching packages of {app}",
         network=True,
-        reads=[str(home / "in"), *(f"-{path}" for path in __utils__["locks.local_paths"](index))],
+        reads=[str(home / "in"), *(f"-{path}" for path in locks.local_paths(index))],
         writes=[str(fetched)],
-        stdin=__utils__["pipfetch.program"]().encode(),
+        stdin=pipfetch.program().encode(),
         environment=QUIET | {"TMPDIR": str(fetched), "HOME": str(fetched)},
-        secrets=__utils__["locks.pip_environment"](index) | _proxies(),
+        secrets=locks.pip_environment(index) | _proxies(),
         seconds=FETCH_SECONDS,
     )
     # What is needed twice is fetched twice.
     taken = home / "in/taken"
-    __utils__["appfiles.remove"](taken)
+    appfiles.remove(taken)
     for folder in (taken, into):
         folder.mkdir(parents=True, exist_ok=True)
     got = _take(app, fetched, taken)
     for name in got:
         (taken / name).replace(into / name)
     told = json.loads(printed.decode().strip().splitlines()[-1])
-    plain = __utils__["pipfetch.is_plain"]
+    plain = pipfetch.is_plain
     return got, {name: [one for one in needs if plain(one)] for name, needs in told.items() if name in got}
 
 
 def _settings() -> dict[str, str]:
     """Where packages come from: pip's settings on this host, as root reads them."""
-    found: dict[str, str] = __utils__["locks.pip_settings"](__utils__["locks.pip_files"](), os.environ)
+    found: dict[str, str] = locks.pip_settings(locks.pip_files(), os.environ)
     return found
 
 
@@ -237,7 +238,7 @@ def _build(app: str, home: Path, python: str, source: Path, needs: list[str]) ->
         except CommandExecutionError as error:
             # What a package says only when it is run: fetched, and tried again.
             missing = [one.strip() for one in MISSING.findall(_said(error))]
-            plain = [one for one in missing if __utils__["pipfetch.is_plain"](one) and one not in needs]
+            plain = [one for one in missing if pipfetch.is_plain(one) and one not in needs]
             if not plain:
                 raise
             needs = [*needs, *plain]
@@ -267,7 +268,7 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
         seconds=int(__pillar__["builder"].get("build_seconds", 3600)),
     )  # fmt: skip
     into = home / "in/made" / hashlib.sha256(source.name.encode()).hexdigest()[:12]
-    __utils__["appfiles.remove"](into)
+    appfiles.remove(into)
     into.mkdir(parents=True)
     names = list(_take(app, made, into))
     if len(names) != 1 or not names[0].endswith(".whl"):
@@ -275,7 +276,7 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
             f"{app}: {source.name} was built to {', '.join(names) or 'nothing'}, not to a wheel"
         )
     # It may not put another package in the place of its own.
-    if source.is_file() and not __utils__["bom.is_wheel_of"](names[0], source.name):
+    if source.is_file() and not bom.is_wheel_of(names[0], source.name):
         raise CommandExecutionError(f"{app}: {source.name} was built to {names[0]}, which is another package")
     return into / names[0]
 
@@ -307,11 +308,11 @@ def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> 
 
 def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str]:
     """Answers what a project needs where only its own code can tell: built without network, its wheel is read."""
-    needs = __utils__["pipfetch.build_requirements"](texts.get("pyproject.toml"))
+    needs = pipfetch.build_requirements(texts.get("pyproject.toml"))
     wheel = _build(app, home, python, home / "in/src", needs)
-    told = __utils__["bom.metadata"](wheel).get_all("Requires-Dist") or []
+    told = bom.metadata(wheel).get_all("Requires-Dist") or []
     found = [one for one in told if not re.search(r"\bextra\s*==", one)]
-    if strange := [one for one in found if not __utils__["pipfetch.is_plain"](one)]:
+    if strange := [one for one in found if not pipfetch.is_plain(one)]:
         raise CommandExecutionError(f"{app}: its project needs {strange[0]!a}, which is no package of the index")
     return found
 
@@ -358,7 +359,7 @@ def _readable() -> Iterator[None]:
 
 
 def _run(app: str, argv: list[str], **walls: Any) -> bytes:
-    printed: bytes = __utils__["sandbox.run"](
+    printed: bytes = sandbox.run(
         f"build-{app}",
         argv,
         user=__salt__["build.build_user"](app),
@@ -371,7 +372,7 @@ def _run(app: str, argv: list[str], **walls: Any) -> bytes:
 def _take(app: str, folder: Path, into: Path) -> dict[str, str]:
     most = int(__pillar__["builder"].get("disk_max_mb", 4096)) << 20
     try:
-        found: dict[str, str] = __utils__["appfiles.take"](folder, into, most, MOST_FILES)
+        found: dict[str, str] = appfiles.take(folder, into, most, MOST_FILES)
     except ValueError as error:
         raise CommandExecutionError(f"{app}: {error}") from error
     return found
@@ -389,14 +390,14 @@ def _pip_python(version: str) -> str:
     if not (place / "whole").exists():
         place.parent.mkdir(mode=0o755, exist_ok=True)
         for old in place.parent.glob(f"{version}-*"):
-            __utils__["appfiles.remove"](old)
-        __utils__["appfiles.run"]([str(interpreter), "-I", "-m", "venv", str(place)])
+            appfiles.remove(old)
+        appfiles.run([str(interpreter), "-I", "-m", "venv", str(place)])
         (place / "whole").touch()
     return str(place / "bin/python")
 
 
 def _digest(path: Path) -> str:
-    found: str = __utils__["appfiles.digest"](path)
+    found: str = appfiles.digest(path)
     return found
 
 

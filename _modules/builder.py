@@ -18,6 +18,10 @@ from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import signing
+from saltern.edge import mutualtls
+from saltern.host import appfiles
+
 BUILDS = Path("/var/lib/saltern/builds")
 RELEASED, CANDIDATE = "released.json", "candidate.json"
 
@@ -242,8 +246,8 @@ def _noted(app: str, name: str) -> dict[str, str] | None:
 
 
 def _is_signed(app: str, name: str, word: dict[str, str], keys: list[str]) -> bool:
-    text = __utils__["signing.word_text"](app, name, word)
-    good: bool = __utils__["signing.is_signed"](text, str(word.get("signature", "")), keys)
+    text = signing.word_text(app, name, word)
+    good: bool = signing.is_signed(text, str(word.get("signature", "")), keys)
     return good
 
 
@@ -255,9 +259,9 @@ def _begin(app: str, name: str, build: str) -> str:
 
 def _note(app: str, name: str, found: dict[str, str]) -> None:
     key = __pillar__["secrets"].get("build_key")  # of the builder's alone; others only remember
-    text = __utils__["signing.word_text"](app, name, found)
-    signed = found | ({"signature": __utils__["signing.sign"](text, key)} if key else {})
-    __utils__["appfiles.write"](BUILDS / app / name, json.dumps(signed) + "\n", 0o644)
+    text = signing.word_text(app, name, found)
+    signed = found | ({"signature": signing.sign(text, key)} if key else {})
+    appfiles.write(BUILDS / app / name, json.dumps(signed) + "\n", 0o644)
 
 
 def _ask(app: str, name: str) -> dict[str, str] | None:
@@ -298,7 +302,7 @@ def fetch(app: str, build: str) -> None:
     """
     home = BUILDS / app
     __salt__["build.close"](app)
-    with __utils__["appfiles.locked"](home / ".lock"):
+    with appfiles.locked(home / ".lock"):
         if __salt__["build.exists"](app, build):
             return
         work = home / f".fetching-{build}"
@@ -322,7 +326,7 @@ def _download(get: Callable[..., bytes], app: str, build: str, work: Path) -> No
     beside.mkdir()
     text = get(f"{url}/manifest.json").decode()
     for name, content in {"manifest.json": text, "manifest.sig": get(f"{url}/manifest.sig").decode()}.items():
-        __utils__["appfiles.write"](beside / name, content, 0o644)
+        appfiles.write(beside / name, content, 0o644)
     if problems := __salt__["build.unfit"](app, build, beside):
         raise ValueError("; ".join(problems))
     manifest = json.loads(text)
@@ -332,10 +336,10 @@ def _download(get: Callable[..., bytes], app: str, build: str, work: Path) -> No
             raise ValueError(f"{name} is outside of the build")
         place.parent.mkdir(parents=True, exist_ok=True)
         get(f"{url}/{name}", place)
-        if __utils__["appfiles.digest"](place) != digest:
+        if appfiles.digest(place) != digest:
             raise ValueError(f"{name} is not what its manifest says")
     # What the rename makes visible must also survive a power cut.
-    __utils__["appfiles.run"](["sync", "--file-system", str(work)])
+    appfiles.run(["sync", "--file-system", str(work)])
     for name in ("manifest.sig", "manifest.json"):
         (beside / name).rename(work / name)
     beside.rmdir()
@@ -344,5 +348,5 @@ def _download(get: Callable[..., bytes], app: str, build: str, work: Path) -> No
 def _server() -> contextlib.AbstractContextManager[Callable[..., bytes]]:
     builds = __pillar__["wiring"]["builds"]
     found: contextlib.AbstractContextManager[Callable[..., bytes]]
-    found = __utils__["mutualtls.server"](builds["url"], builds["address"])
+    found = mutualtls.server(builds["url"], builds["address"])
     return found

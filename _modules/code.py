@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import salt.state
 
+import saltern
+from saltern.host import codedigest
+
 
 def spare_sync(masters: str) -> bool:
     """Spares the apply that is being compiled Salt's sync of extensions, when this minion has its master's very own.
@@ -28,6 +31,8 @@ def spare_sync(masters: str) -> bool:
     spared = compiled is not None and digest() == masters
     if spared:
         compiled.opts["autoload_dynamic_modules"] = False
+    else:
+        saltern.forget()  # what was imported before the sync is not what comes with it
     return spared
 
 
@@ -39,5 +44,5 @@ def digest() -> str:
 
             salt web1 code.digest
     """
-    found: str = __utils__["codedigest.of"](__opts__["extension_modules"], "*")
+    found: str = codedigest.of(__opts__["extension_modules"], "*")
     return found

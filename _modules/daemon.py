@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from saltern.host import secrettext
+
 __virtualname__ = "daemon"
 
 STAMPS = Path("/var/lib/saltern/daemons")
@@ -491,7 +493,7 @@ def journal(name: str, lines: int = 15) -> str:
     argv = ["journalctl", "--unit", unit_name(name), "--lines", str(lines), "--no-pager", "--output=cat", "--quiet"]
     try:
         # It tells what strangers have asked of the daemon, too.
-        printable: str = __utils__["secrettext.printable"](_run(argv).stdout)
+        printable: str = secrettext.printable(_run(argv).stdout)
         return printable.strip()
     except FileNotFoundError:
         return ""

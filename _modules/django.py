@@ -19,6 +19,11 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles, beneath, secrettext
+from saltern.migrate import migratelint, migraterun
+from saltern.postgres import pgsession, pgsql
+from saltern.release import appunits, envfile, steps
+
 APPS = Path("/srv/apps")
 RUN = Path("/run/saltern")
 CONNECT_SECONDS = 5
@@ -144,15 +149,15 @@ def collect_static(app: str, release: str) -> None:
             settings = __pillar__["apps"][app]
             user = settings["user"]
             shutil.chown(static, user, user)
-            manage = __utils__["appunits.manage_arguments"](app, release, settings)
+            manage = appunits.manage_arguments(app, release, settings)
             collect = [*manage, "collectstatic", "--noinput", "--verbosity", "0"]
             __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
         # A link that an app made could lead nginx anywhere.
-        names = __utils__["beneath.take_over"](static, drop=True)
-        __utils__["appfiles.write"](directory / "static.json", json.dumps(names) + "\n", 0o644)
-        __utils__["steps.reached"]("static files collected")
+        names = beneath.take_over(static, drop=True)
+        appfiles.write(directory / "static.json", json.dumps(names) + "\n", 0o644)
+        steps.reached("static files collected")
     publish_static(app, release)
-    __utils__["steps.reached"]("static files served")
+    steps.reached("static files served")
 
 
 def publish_static(app: str, release: str) -> None:
@@ -258,9 +263,9 @@ def applied_since(app: str, release: str) -> list[str]:
     about = __salt__["release.manifest"](app, release)
     own = {(label, name) for label, name, _ in about["django"]["migrations"]}
     with _session(app, release) as connection:
-        later = __utils__["pgsql.query"]("migrations_since")
+        later = pgsql.query("migrations_since")
         rows = connection.execute(later, [about["when"]]).fetchall()
-    shown = __utils__["secrettext.printable"]  # the table is the app's, and so is what it names
+    shown = secrettext.printable  # the table is the app's, and so is what it names
     return [shown(f"{label}.{name}") for label, name in rows if (label, name) not in own]
 
 
@@ -268,7 +273,7 @@ def migrate(app: str, release: str) -> list[str]:
     """Brings an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
 
     It runs with the database role that owns the database, which no web process knows; how it waits for locks and
-    when it tries again stands in _utils/migraterun.py. What would hurt the serving release is refused before.
+    when it tries again stands in saltern/migrate/migraterun.py. What would hurt the serving release is refused before.
 
     Args:
         app: name of an app of this host.
@@ -289,19 +294,19 @@ def migrate(app: str, release: str) -> list[str]:
     before = pending(app, release)
     if hurting := unsafe(app, release) if before else []:
         serving = __salt__["release.active"](app)
-        raise CommandExecutionError(__utils__["migratelint.refusal"](app, release, serving, hurting))
+        raise CommandExecutionError(migratelint.refusal(app, release, serving, hurting))
     if before or started.exists():
         started.touch()
-        __utils__["steps.reached"]("migration begun")
+        steps.reached("migration begun")
         _run_migrate(app, release)
         if left := pending(app, release):
             raise CommandExecutionError(
                 f"{app}: migrate ended well, but the database still lacks {', '.join(left)}. "
                 "Is DATABASES['default'] in the settings made of DATABASE_URL?"
             )
-    __utils__["appfiles.write"](record, json.dumps({"applied": before}) + "\n", 0o644)
+    appfiles.write(record, json.dumps({"applied": before}) + "\n", 0o644)
     started.unlink(missing_ok=True)
-    __utils__["steps.reached"]("migrated")
+    steps.reached("migrated")
     return before
 
 
@@ -333,23 +338,19 @@ def unsafe(app: str, release: str) -> list[dict[str, str]]:
             return []
         printed = _printed_sql(app, release, asked)
         sql = {one: found["sql"] for one, found in printed.items() if "sql" in found}
-        found = __utils__["migratelint.findings"](sql, connection.info.server_version // 10000)
-        found += [
-            __utils__["migratelint.without_sql"](one, answer["error"])
-            for one, answer in printed.items()
-            if "error" in answer
-        ]
-        sizes = dict(connection.execute(__utils__["pgsql.query"]("table_sizes")).fetchall())
-    return __utils__["migratelint.harmful"](found, sql, sizes, _columns_in_use(app))
+        found = migratelint.findings(sql, connection.info.server_version // 10000)
+        found += [migratelint.without_sql(one, answer["error"]) for one, answer in printed.items() if "error" in answer]
+        sizes = dict(connection.execute(pgsql.query("table_sizes")).fetchall())
+    return migratelint.harmful(found, sql, sizes, _columns_in_use(app))
 
 
 def _printed_sql(app: str, release: str, migrations: list[str]) -> dict[str, dict[str, str]]:
-    arguments = ["-c", __utils__["migratelint.print_sql"](), json.dumps(migrations)]
+    arguments = ["-c", migratelint.print_sql(), json.dumps(migrations)]
     answer = __salt__["release.one_off"](app, release, "sqlmigrate", arguments)
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
-    found: dict[str, dict[str, str]] = __utils__["secrettext.all_printable"](json.loads(line.removeprefix("SALTERN ")))
+    found: dict[str, dict[str, str]] = secrettext.all_printable(json.loads(line.removeprefix("SALTERN ")))
     return found
 
 
@@ -374,9 +375,9 @@ def _run_migrate(app: str, release: str) -> None:
     RUN.mkdir(mode=0o700, exist_ok=True)
     environment = RUN / f"{app}-migrate.env"
     owner = __pillar__["wiring"]["apps"][app]["migration_environment"]
-    __utils__["appfiles.write"](environment, __utils__["envfile.text"](owner), 0o600)
+    appfiles.write(environment, envfile.text(owner), 0o600)
     try:
-        arguments = ["-c", __utils__["migraterun.source"](), json.dumps(options)]
+        arguments = ["-c", migraterun.source(), json.dumps(options)]
         __salt__["release.one_off"](app, release, "migrate", arguments, environment=str(environment))
     finally:
         environment.unlink(missing_ok=True)
@@ -388,8 +389,8 @@ def _session(app: str, release: str) -> Iterator[Any]:
     import psycopg  # takes a moment, and not every command of this module needs it
 
     text = (_release(app, release) / "env").read_text()
-    url = __utils__["envfile.values"](text)["DATABASE_URL"]
-    options = __utils__["pgsession.options"](0, "")
+    url = envfile.values(text)["DATABASE_URL"]
+    options = pgsession.options(0, "")
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options) as connection:
             yield connection
@@ -404,8 +405,8 @@ def _pending(app: str, release: str, connection: Any) -> list[str]:
 
 def _applied(connection: Any) -> set[tuple[str, str]]:
     # A database that was made just now has no such table yet.
-    if connection.execute(__utils__["pgsql.query"]("has_migrations")).fetchone()[0]:
-        return set(connection.execute(__utils__["pgsql.query"]("migrations")).fetchall())
+    if connection.execute(pgsql.query("has_migrations")).fetchone()[0]:
+        return set(connection.execute(pgsql.query("migrations")).fetchall())
     return set()
 
 
@@ -442,7 +443,7 @@ def manage(app: str, *arguments: Any) -> dict[str, Any]:
         raise CommandExecutionError(f"{app}: " + ("no release is serving" if words else "which command?"))
     name = f"manage-{os.getpid()}"
     argv = __salt__["release.one_off_command"](app, release, name, ["-m", "django", *words])
-    code, printed, _, problem = __utils__["appfiles.bounded"](argv, together=True)
+    code, printed, _, problem = appfiles.bounded(argv, together=True)
     if problem:
         __salt__["release.end_one_off"](app, name)
     __salt__["release.record_command"](app, release, told(words), code)

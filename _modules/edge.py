@@ -19,6 +19,11 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.edge import clientheaders, edgelimits, errorpages, mutualtls, plainhttp
+from saltern.edge import maintenance as rest
+from saltern.host import appfiles
+from saltern.release import gate
+
 ADMIN = "/run/haproxy/admin.sock"
 OUT = Path("/var/lib/saltern/edge/out.json")
 RESTING = Path("/etc/haproxy/resting.map")
@@ -35,7 +40,7 @@ PLAIN_LOG = Path("/run/nginx-plain.log")  # nginx adds a line when an edge asks 
 IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
 LIMITS = Path("/proc/1/limits")
 MOST_FILES = 1048576  # LimitNOFILE of HAProxy's unit
-LONGEST_REQUEST = 30  # seconds, as _utils/appunits.py tells nginx on the web hosts
+LONGEST_REQUEST = 30  # seconds, as saltern/release/appunits.py tells nginx on the web hosts
 ANSWER_SECONDS = 5
 
 
@@ -65,14 +70,14 @@ def limits() -> dict[str, int]:
     """
     told = dict(__pillar__["edge"])
     files = _open_files()
-    if (told["max_connections"] or 0) > __utils__["edgelimits.most_by_files"](files):
-        most = __utils__["edgelimits.most_by_files"](files)
+    if (told["max_connections"] or 0) > edgelimits.most_by_files(files):
+        most = edgelimits.most_by_files(files)
         text = f"edge.max_connections is {told['max_connections']}; this host lets a process open {files} files: {most}"
         raise CommandExecutionError(f"{text} connections at most")
-    found = __utils__["edgelimits.connections"](__grains__["mem_total"], told["memory_share"], files)
+    found = edgelimits.connections(__grains__["mem_total"], told["memory_share"], files)
     most = told["max_connections"] or found
-    each = told["connections_per_address"] or __utils__["edgelimits.per_address"](most)
-    threads = told["threads"] or __utils__["edgelimits.threads"](__grains__["num_cpus"])
+    each = told["connections_per_address"] or edgelimits.per_address(most)
+    threads = told["threads"] or edgelimits.threads(__grains__["num_cpus"])
     return told | {"max_connections": most, "connections_per_address": each, "threads": threads}
 
 
@@ -134,7 +139,7 @@ def _run(command: list[str]) -> str:
 
 
 def takes_plain_http() -> bool:
-    """Answers whether nginx, on a web host, has to take plain HTTP from edges beside TLS; see _utils/plainhttp.py.
+    """Answers whether nginx, on a web host, has to take plain HTTP from edges beside TLS: saltern/edge/plainhttp.py.
 
     Example:
         .. code-block:: bash
@@ -148,11 +153,11 @@ def takes_plain_http() -> bool:
     asked = PLAIN_LOG.stat().st_mtime if PLAIN_LOG.exists() else 0.0
     edges = [name for name, host in __pillar__["fleet"]["hosts"].items() if "edge" in host["roles"]]
     alone = edges == [__pillar__["host"]["id"]]
-    return __utils__["plainhttp.is_to_stay"](config, __pillar__["web"]["port"], alone, time.time() - asked)
+    return plainhttp.is_to_stay(config, __pillar__["web"]["port"], alone, time.time() - asked)
 
 
 def client_headers(proxy: str) -> list[Any]:
-    """Answers what headers of clients a proxy takes away; see _utils/clientheaders.py.
+    """Answers what headers of clients a proxy takes away; see saltern/edge/clientheaders.py.
 
     Args:
         proxy: ``haproxy`` or ``nginx``.
@@ -162,7 +167,7 @@ def client_headers(proxy: str) -> list[Any]:
 
             salt-call edge.client_headers nginx
     """
-    return __utils__["clientheaders.at_the_edge" if proxy == "haproxy" else "clientheaders.by_nginx"]()
+    return clientheaders.at_the_edge() if proxy == "haproxy" else clientheaders.by_nginx()
 
 
 def mark() -> str:
@@ -173,7 +178,7 @@ def mark() -> str:
 
             salt-call edge.mark
     """
-    return __utils__["errorpages.mark"]()
+    return errorpages.mark()
 
 
 def pages() -> list[dict[str, Any]]:
@@ -184,7 +189,7 @@ def pages() -> list[dict[str, Any]]:
 
             salt-call edge.pages
     """
-    return __utils__["errorpages.pages"]()
+    return errorpages.pages()
 
 
 def app_pages() -> dict[str, Any]:
@@ -202,12 +207,12 @@ def app_pages() -> dict[str, Any]:
     own = __pillar__["wiring"]["edge"]["pages"]
     apps = {
         app: {
-            "errors": __utils__["errorpages.of_app"](app, own.get(app, {})),
-            "maintenance": __utils__["errorpages.maintenance"](app, own.get(app, {})),
+            "errors": errorpages.of_app(app, own.get(app, {})),
+            "maintenance": errorpages.maintenance(app, own.get(app, {})),
         }
         for app in sorted(__pillar__["apps"])
     }
-    files = __utils__["errorpages.page_files"](own)
+    files = errorpages.page_files(own)
     return {"apps": apps, "files": files, "strays": sorted({str(path) for path in PAGES.glob("*")} - set(files))}
 
 
@@ -379,14 +384,14 @@ def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = 
     if app not in __pillar__["apps"]:
         raise CommandExecutionError(f'no app "{app}"; there are {", ".join(sorted(__pillar__["apps"]))}')
     try:
-        wanted = __utils__["maintenance.switch"](to)
+        wanted = rest.switch(to)
         told = _told(message, until, allow)
     except ValueError as error:
         raise CommandExecutionError(str(error)) from None
     if wanted != "on" and (message, until, allow) != (None, None, None):
         raise CommandExecutionError(f"message, until and allow go with on, not with {wanted}")
     if wanted != "status":
-        with __utils__["appfiles.locked"](f"{RESTING}.lock"):
+        with appfiles.locked(f"{RESTING}.lock"):
             apps = {name: one for name, one in _resting().items() if name != app}
             _rest(apps | ({app: told} if wanted == "on" else {}))
     return _how(app)
@@ -420,7 +425,7 @@ def resting(app: str) -> str | None:
 
             salt-call edge.resting demo
     """
-    return __utils__["maintenance.sentence"](_resting().get(app))  # type: ignore[no-any-return]
+    return rest.sentence(_resting().get(app))  # type: ignore[no-any-return]
 
 
 def maintenance_maps() -> dict[str, str]:
@@ -480,12 +485,12 @@ def _through_haproxy(name: str, path: str) -> tuple[int, str]:
 
 
 def _from_web(web: dict[str, Any], name: str, path: str) -> tuple[int, str]:
-    return _asked(__utils__["mutualtls.connection"](web["name"], web["address"], web["port"]), name, path)
+    return _asked(mutualtls.connection(web["name"], web["address"], web["port"]), name, path)
 
 
 def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tuple[int, str]:
     try:
-        status, body = __utils__["gate.asked"](connection, path, {"Host": name}, ANSWER_SECONDS, 4096)
+        status, body = gate.asked(connection, path, {"Host": name}, ANSWER_SECONDS, 4096)
         return status, body.decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         raise CommandExecutionError(f"{path} of {name}: no answer ({type(error).__name__}: {error})") from None
@@ -493,15 +498,15 @@ def _asked(connection: http.client.HTTPConnection, name: str, path: str) -> tupl
 
 def _told(message: Any, until: Any, allow: Any) -> dict[str, Any]:
     now = datetime.datetime.now().astimezone().replace(microsecond=0)
-    moment = None if until is None else __utils__["maintenance.moment"](until, now).isoformat()
-    words, networks = __utils__["maintenance.words"](message), __utils__["maintenance.networks"](allow)
+    moment = None if until is None else rest.moment(until, now).isoformat()
+    words, networks = rest.words(message), rest.networks(allow)
     return {"message": words, "until": moment, "allow": networks, "since": now.isoformat()}
 
 
 def _resting() -> dict[str, Any]:
     """The apps in maintenance, by the file that HAProxy reads when it starts."""
     try:
-        found: dict[str, Any] = __utils__["maintenance.read"](RESTING.read_text())
+        found: dict[str, Any] = rest.read(RESTING.read_text())
     except FileNotFoundError:
         return {}
     return found
@@ -509,18 +514,18 @@ def _resting() -> dict[str, Any]:
 
 def _maps(apps: dict[str, Any]) -> dict[str, str]:
     # Who still gets through is there before anybody is sent away.
-    return {str(THROUGH): __utils__["maintenance.through"](apps), str(RESTING): __utils__["maintenance.resting"](apps)}
+    return {str(THROUGH): rest.through(apps), str(RESTING): rest.resting(apps)}
 
 
 def _rest(apps: dict[str, Any]) -> None:
     """Has it so in the files, for a HAProxy that starts, and in the one that runs."""
     for name, text in _maps(apps).items():
-        __utils__["appfiles.write"](name, text, 0o644)
+        appfiles.write(name, text, 0o644)
     for name, text in _maps(apps).items():
         found = re.search(r"New version created: (\d+)", _command(f"prepare map {name}"))
         if not found:
             raise CommandExecutionError(f"HAProxy does not know {name} yet: apply the edge's states, which make it so")
-        for order in __utils__["maintenance.orders"](name, found[1], text.splitlines()):
+        for order in rest.orders(name, found[1], text.splitlines()):
             _command(order)
 
 
@@ -536,12 +541,12 @@ def _how(app: str) -> str:
 
 def _write_out(hosts: set[str]) -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    __utils__["appfiles.write"](OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
+    appfiles.write(OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
     # HAProxy may start again before the next apply: it reads the very text here that the template would make.
     if CONFIG.is_file():
         line = lambda found: found[1] + (" disabled" if found[2] in hosts else "")  # noqa: E731
         text = re.sub(r"(?m)^( +server (\S+) .*?)(?: disabled)?$", line, CONFIG.read_text())
-        __utils__["appfiles.write"](CONFIG, text, 0o644)
+        appfiles.write(CONFIG, text, 0o644)
 
 
 def _servers(host: str, may_be_unknown: bool = False) -> list[tuple[str, str]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.firewall import egressrules
+
 TABLE = "inet saltern"
 
 # "Goes on": the kernel begins to track connections with the first of these rules, and takes the next packet of an
@@ -122,7 +124,7 @@ def wanted(wiring: Mapping[str, Any]) -> dict[str, Any]:
     # Of what was an app's, and the fleet has taken away, nothing should run any more; what does calls nobody.
     former = {path.lstat().st_uid for path in DATA.glob("*")} - {0, *uids.values()}
     resolvers = name_servers(RESOLVERS.read_text(encoding="utf-8", errors="replace")) if RESOLVERS.is_file() else []
-    calls = __utils__["egressrules.chains"](egress, uids, sorted(former), resolvers)
+    calls = egressrules.chains(egress, uids, sorted(former), resolvers)
     return {
         "rules": ruleset(wiring["open_ports"], wiring["vrrp_from"], calls),
         "missing": [user for user in users if user not in uids],

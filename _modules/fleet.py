@@ -16,6 +16,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+
 APPS = Path("/srv/apps")
 # A deploy that has not ended after this time has died with its master; states may then put things right.
 DEPLOY_SECONDS = 600
@@ -304,4 +306,4 @@ def _told(app: str) -> dict[str, Any]:
 
 
 def _tell(app: str, told: dict[str, Any]) -> None:
-    __utils__["appfiles.write"](APPS / app / "fleet.json", json.dumps(told) + "\n", 0o600)
+    appfiles.write(APPS / app / "fleet.json", json.dumps(told) + "\n", 0o600)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+
 UNITS = Path("/etc/systemd/system")
 
 
@@ -176,7 +178,7 @@ def last_log_lines(app: str, release: str) -> str:
     """
     wanted = ["--lines=80", f"_SYSTEMD_UNIT={unit(app, release)}"]  # two workers' tracebacks and gunicorn's own
     try:
-        found: str = __utils__["appfiles.run"](["journalctl", "--no-pager", "--quiet", "--output=cat", *wanted])
+        found: str = appfiles.run(["journalctl", "--no-pager", "--quiet", "--output=cat", *wanted])
     except CommandExecutionError as error:
         return f"(not to be had: {error})"
     return found.strip()
@@ -191,5 +193,5 @@ def _properties(text: str) -> dict[str, str]:
 
 
 def _systemctl(*arguments: str) -> str:
-    found: str = __utils__["appfiles.run"](["systemctl", *arguments], timeout=120)
+    found: str = appfiles.run(["systemctl", *arguments], timeout=120)
     return found

@@ -1,7 +1,7 @@
 """What this host grants because the site declares a need of it, and who may still use what the site has taken back.
 
-What was granted is remembered in one file; the pillar says what is wanted. Both are granted (_utils/needs.py) until
-nothing that was started with it runs any more, and then the state ``needs.settled`` takes away what is not wanted.
+What was granted is remembered in one file; the pillar says what is wanted. Both are granted (saltern/needs/grants.py)
+until nothing that was started with it runs any more; then the state ``needs.settled`` takes away what is not wanted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
+
+from saltern.host import appfiles
+from saltern.needs import grants
+from saltern.release import envfile, releases
 
 APPS = Path("/srv/apps")
 RECORD = Path("/var/lib/saltern/needs.json")
@@ -45,7 +49,7 @@ def wanted() -> dict[str, Any]:
     Example:
         salt-call needs.wanted
     """
-    found: dict[str, Any] = __utils__["needs.wanted"](__pillar__)
+    found: dict[str, Any] = grants.wanted(__pillar__)
     return found
 
 
@@ -56,7 +60,7 @@ def granted() -> dict[str, Any]:
         salt-call needs.granted
     """
     before, now = remembered(), wanted()
-    found: dict[str, Any] = __utils__["needs.both"](before, now) if before != now else now
+    found: dict[str, Any] = grants.both(before, now) if before != now else now
     return found
 
 
@@ -66,7 +70,7 @@ def new() -> dict[str, Any]:
     Example:
         salt-call needs.new
     """
-    found: dict[str, Any] = __utils__["needs.more"](remembered(), granted())
+    found: dict[str, Any] = grants.more(remembered(), granted())
     return found
 
 
@@ -82,7 +86,7 @@ def remember(grants: dict[str, Any]) -> None:
     if grants == remembered():
         return
     RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    __utils__["appfiles.write"](RECORD, json.dumps(grants, indent=1, sort_keys=True) + "\n", 0o600)
+    appfiles.write(RECORD, json.dumps(grants, indent=1, sort_keys=True) + "\n", 0o600)
 
 
 def base(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def base(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
         for name, one in granted().items()
         if one["part"] != "calls" or one["app"] in __pillar__["apps"] or all(map(_has_account, one["users"]))
     }
-    found: dict[str, Any] = __utils__["needs.base"](__pillar__["wiring"]["base"], there)
+    found: dict[str, Any] = grants.base(__pillar__["wiring"]["base"], there)
     return found
 
 
@@ -123,7 +127,7 @@ def users(server: str) -> list[dict[str, Any]]:
     Example:
         salt-call needs.users cache
     """
-    found: list[dict[str, Any]] = __utils__["needs.users"](server, granted())
+    found: list[dict[str, Any]] = grants.users(server, granted())
     return found
 
 
@@ -138,7 +142,7 @@ def postgres(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     if wiring is not None and "wiring" not in __pillar__:
         return {"clients": wiring["clients"], "leaving": [], "replicas": wiring["replicas"]}
-    found: dict[str, Any] = __utils__["needs.postgres"](granted(), __pillar__["apps"])
+    found: dict[str, Any] = grants.postgres(granted(), __pillar__["apps"])
     return found
 
 
@@ -148,7 +152,7 @@ def pages() -> dict[str, Any]:
     Example:
         salt-call needs.pages
     """
-    found: dict[str, Any] = __utils__["needs.pages"](granted())
+    found: dict[str, Any] = grants.pages(granted())
     return found
 
 
@@ -174,7 +178,7 @@ def running() -> list[dict[str, str]]:
     found = []
     for block in done.stdout.split("\n\n"):
         about = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        whose = __utils__["needs.of_unit"](about.get("WorkingDirectory", "").lstrip("!-"))
+        whose = grants.of_unit(about.get("WorkingDirectory", "").lstrip("!-"))
         if whose and about["ActiveState"] in RUNS:
             found.append({"unit": about["Id"], "app": whose[0], "release": whose[1]})
     return found
@@ -227,13 +231,13 @@ def _held_by(app: str, units: list[dict[str, str]], plan: bool) -> list[str]:
             or one["unit"].startswith(timers)
             or (one["release"] == after and one["unit"].startswith(own))
         ]
-    said, given = [], __utils__["releases.environment"](__pillar__, app)
+    said, given = [], releases.environment(__pillar__, app)
     for one in units:
         if one["release"] != right:
             said.append(f"{one['unit']} is not of release {right}")
         elif "@" in one["unit"] and not one["unit"].startswith(own):
             said.append(f"{one['unit']} is to go")
-        elif more := __utils__["needs.excess"](_environment(app, one["release"]), given):
+        elif more := grants.excess(_environment(app, one["release"]), given):
             said.append(f"{one['unit']} was started with {', '.join(more)}")
     return said
 
@@ -251,7 +255,7 @@ def _environment(app: str, release: str) -> dict[str, str]:
         text = (APPS / app / "releases" / release / "env").read_text(encoding="utf-8")
     except OSError:
         return {}
-    found: dict[str, str] = __utils__["envfile.values"](text)
+    found: dict[str, str] = envfile.values(text)
     return found
 
 
@@ -278,13 +282,13 @@ def going(plan: bool = False) -> dict[str, Any]:
     hosts = {} if __pillar__.get("applied_everywhere") else __pillar__["fleet"]["hosts"]
     others = set(hosts) - {__pillar__["host"]["id"]}
     apps = [host for host in others if {"web", "worker"} & {*hosts[host]["roles"]}]
-    left = __utils__["needs.left"](before, now, list(said), bool(others), bool(apps))
-    changes = __utils__["needs.fewer"](before, left)
-    kept = sorted(__utils__["needs.fewer"](left, now))
+    left = grants.left(before, now, list(said), bool(others), bool(apps))
+    changes = grants.fewer(before, left)
+    kept = sorted(grants.fewer(left, now))
     return {
         "left": left,
         "changes": changes,
-        "parts": __utils__["needs.parts"](list(changes), before),
+        "parts": grants.parts(list(changes), before),
         "kept": kept,
         "why": [sentence for app in sorted(said) for sentence in said[app]],
     }
@@ -297,7 +301,7 @@ def kept() -> list[str]:
         salt '*' saltutil.refresh_pillar wait=True  # else it answers by the pillar that it has in memory
         salt '*' needs.kept
     """
-    return sorted(__utils__["needs.fewer"](granted(), wanted()))
+    return sorted(grants.fewer(granted(), wanted()))
 
 
 def users_of(part: str, plan: bool = False) -> list[str]:
@@ -329,7 +333,7 @@ def close_firewall() -> None:
     # As its state writes it: the same to the last line, so that the next apply finds nothing to do.
     text = __salt__["slsutil.renderer"](path="salt://base/files/nftables.conf.jinja", default_renderer="jinja")
     __salt__["firewall.load"](text)
-    __utils__["appfiles.write"](FIREWALL, text, 0o644)
+    appfiles.write(FIREWALL, text, 0o644)
     __salt__["daemon.adopt"]("nftables.service", [FIREWALL])
 
 
@@ -339,7 +343,7 @@ def close_redis() -> None:
     Example:
         salt-call needs.close_redis
     """
-    for server in __utils__["needs.servers"]():
+    for server in grants.servers():
         if __salt__["redis_server.users_differ"](server):
             __salt__["redis_server.write_users"](server)
         __salt__["redis_server.repair"](server, __salt__["redis_server.drift"](server))
@@ -358,7 +362,7 @@ def close_pages() -> None:
     text = __salt__["slsutil.renderer"](
         path="salt://web/files/nginx.conf.jinja", default_renderer="jinja", context={"plain": plain}
     )
-    __utils__["appfiles.write"](NGINX, text, 0o644)
+    appfiles.write(NGINX, text, 0o644)
     _raise(__salt__["daemon.act"]("nginx.service", "reload", [NGINX, "/etc/saltern/tls"]))
 
 

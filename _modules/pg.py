@@ -1,9 +1,9 @@
 """PostgreSQL: its version and configuration on this host, and databases with their roles.
 
 ``databases`` and ``execute`` read and change a server over its Unix socket as root: pg_ident.conf lets root connect as
-``postgres`` and as ``saltern_reader``, so there is no ``su`` and no password. How a session begins stands in
-_utils/pgsession.py, what it asks in _utils/pgsql.py. What is compared and written is decided by pure functions:
-_utils/pgtuning.py, pgconf.py, pgplan.py and scram.py. pg_cluster.py is a part of this module, too.
+``postgres`` and as ``saltern_reader``, so there is no ``su`` and no password. How a session begins, what it asks, and
+what is compared and written, is decided by pure functions in saltern/postgres/: pgsession.py, pgsql.py, pgtuning.py,
+pgconf.py, pgplan.py and scram.py. pg_cluster.py is a part of this module, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import Any
+
+from saltern.postgres import pgconf, pgothers, pgplan, pgroles, pgsession, pgsql, pgtuning, scram
 
 __virtualname__ = "pg"
 
@@ -33,17 +35,17 @@ def version() -> int:
     Example:
         salt-call pg.version
     """
-    major: int = __utils__["pgconf.server_version"](int(__grains__["osmajorrelease"]))
+    major: int = pgconf.server_version(int(__grains__["osmajorrelease"]))
     return major
 
 
 def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None = None) -> dict[str, str]:
-    """Return memory and parallelism settings for a host of any size: ``tuning`` of _utils/pgtuning.py, with its rules.
+    """Return memory and parallelism settings for a host of any size; saltern/postgres/pgtuning.py has the rules.
 
     Example:
         salt-call pg.tuning 4096 2 17
     """
-    found: dict[str, str] = __utils__["pgtuning.tuning"](memory_mb, cpus, version, max_connections)
+    found: dict[str, str] = pgtuning.tuning(memory_mb, cpus, version, max_connections)
     return found
 
 
@@ -66,13 +68,13 @@ def host_tuning(settings: dict[str, Any], connections: int = 0) -> dict[str, str
     memory_mb, cpus = _memory_mb(settings), __grains__["num_cpus"]
     path = Path(f"/etc/postgresql/{version()}/main/postgresql.conf")
     conf = path.read_text(encoding="utf-8") if path.is_file() else ""
-    allowed = __utils__["pgtuning.connections"](memory_mb, cpus, settings["max_connections"], connections, conf)
+    allowed = pgtuning.connections(memory_mb, cpus, settings["max_connections"], connections, conf)
     return tuning(memory_mb, cpus, version(), allowed)
 
 
 def _memory_mb(settings: dict[str, Any]) -> int:
     share = settings["memory_share"]
-    memory_mb: int = settings["memory_mb"] or __utils__["pgtuning.budget_mb"](__grains__["mem_total"], share)
+    memory_mb: int = settings["memory_mb"] or pgtuning.budget_mb(__grains__["mem_total"], share)
     return memory_mb
 
 
@@ -105,7 +107,7 @@ def postgresql_conf(
     major = version()
     memory_mb = _memory_mb(settings)
     values: dict[str, Any] = {
-        **__utils__["pgconf.server_settings"](major, cluster, settings["port"], listen),
+        **pgconf.server_settings(major, cluster, settings["port"], listen),
         **host_tuning(settings, connections),
         **(replica or {}),
         **settings["settings"],
@@ -113,7 +115,7 @@ def postgresql_conf(
     return (
         "# Written by Salt as a whole; ALTER SYSTEM and edits here are not kept.\n"
         f"# Sized for {memory_mb} MB and {__grains__['num_cpus']} CPUs. Change postgres.settings in the site instead.\n"
-        + __utils__["pgconf.config"](values)
+        + pgconf.config(values)
     )
 
 
@@ -133,7 +135,7 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
     Example:
         salt-call pg.hba '[]'
     """
-    text: str = __utils__["pgconf.hba"](clients, replicas)
+    text: str = pgconf.hba(clients, replicas)
     return text
 
 
@@ -146,7 +148,7 @@ def ident() -> str:
     Example:
         salt-call pg.ident
     """
-    text: str = __utils__["pgconf.ident"]()
+    text: str = pgconf.ident()
     return text
 
 
@@ -165,7 +167,7 @@ def inputs(replica: bool = False) -> list[str]:
 
 
 def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | None = None) -> dict[str, dict[str, Any]]:
-    """Return the databases that should be there: ``wanted`` of _utils/pgplan.py, for states, which reach it only here.
+    """Return the databases that should be there: ``wanted`` of saltern/postgres/pgplan.py.
 
     Args:
         clients: ``wiring.postgres.clients`` of the pillar.
@@ -174,7 +176,7 @@ def wanted(clients: list[dict[str, Any]], extensions: dict[str, list[str]] | Non
     Example:
         salt-call pg.wanted '[]'
     """
-    found: dict[str, dict[str, Any]] = __utils__["pgplan.wanted"](clients, extensions)
+    found: dict[str, dict[str, Any]] = pgplan.wanted(clients, extensions)
     return found
 
 
@@ -204,23 +206,21 @@ def plan(
     """
     stored = {role: about["rolpassword"] for role, about in current.get("roles", {}).items()}
     good = {role: password for role, password in passwords.items() if password is not None}
-    wrong = [role for role in good if not __utils__["scram.matches"](good[role], stored.get(role))]
-    verifiers = {role: __utils__["scram.verifier"](good[role], salts[role]) for role in wrong}
-    steps: list[dict[str, Any]] = __utils__["pgroles.plan"](
-        databases, current, verifiers, list(good), extra_roles or [], kept or []
-    )
-    for part in ("pgothers.plan_triggers", "pgplan.plan", "pgothers.plan"):
-        steps += __utils__[part](databases, current)
+    wrong = [role for role in good if not scram.matches(good[role], stored.get(role))]
+    verifiers = {role: scram.verifier(good[role], salts[role]) for role in wrong}
+    steps: list[dict[str, Any]] = pgroles.plan(databases, current, verifiers, list(good), extra_roles or [], kept or [])
+    for part in (pgothers.plan_triggers, pgplan.plan, pgothers.plan):
+        steps += part(databases, current)
     return steps
 
 
 def logins(role: str, password: str, slot: int = 1, previous: str | None = None) -> dict[str, str | None]:
-    """Return who can log in for a role: ``logins`` of _utils/pgroles.py, for states, which reach it only here.
+    """Return who can log in for a role: ``logins`` of saltern/postgres/pgroles.py.
 
     Example:
         salt-call pg.logins demo ...
     """
-    found: dict[str, str | None] = __utils__["pgroles.logins"](role, password, slot, previous)
+    found: dict[str, str | None] = pgroles.logins(role, password, slot, previous)
     return found
 
 
@@ -246,10 +246,10 @@ def plan_logins(
         found = there.get(name)
         if password is None and found is None:
             continue
-        right = password is None or __utils__["scram.matches"](password, found["rolpassword"] if found else None)
-        verifier = None if right else __utils__["scram.verifier"](password, salt)
+        right = password is None or scram.matches(password, found["rolpassword"] if found else None)
+        verifier = None if right else scram.verifier(password, salt)
         own = {"replication": True, "login": password is not None}
-        steps += __utils__["pgroles.plan_role"](name, found, verifier, new, **own)
+        steps += pgroles.plan_role(name, found, verifier, new, **own)
     return steps
 
 
@@ -291,7 +291,7 @@ def select(
     """Return what a query finds in database ``postgres``.
 
     Args:
-        query: The name of a query in _utils/pgsql.py.
+        query: The name of a query in saltern/postgres/pgsql.py.
         port: The server's port.
         parameters: The values of its ``%s``.
         superuser: Ask as ``postgres``; else as ``saltern_reader``, which sees statistics and settings, but no password.
@@ -378,15 +378,15 @@ def databases(wanted: dict[str, dict[str, Any]], port: int, extra_roles: list[st
                     row["public_schema"] = next(iter(_rows(connection, _sql("public_schema"))), None)
                     row["extensions"] = [entry["extname"] for entry in _rows(connection, _sql("extensions"))]
                     row["objects"] = _objects(connection, wanted[name])
-                    own = {"own": __utils__["pgothers.own_roles"](wanted[name], extra_roles or [])}
-                    kinds = __utils__["pgothers.nothing"]()
+                    own = {"own": pgothers.own_roles(wanted[name], extra_roles or [])}
+                    kinds = pgothers.nothing()
                     row["others"] = {kind: _rows(connection, _sql(kind), own) for kind in kinds}
             else:
-                row["others"] = __utils__["pgothers.nothing"]()
+                row["others"] = pgothers.nothing()
                 # It is looked into by the apply after the one that opens it again.
                 row["public_schema"] = {"owner": "pg_database_owner", "writers": []}
                 row["objects"] = dict.fromkeys(("strays", "closed", "closed_schemas"), ())
-                row["objects"] |= {"owned_by_app": 0, "default_privileges": __utils__["pgplan.default_privileges"]()}
+                row["objects"] |= {"owned_by_app": 0, "default_privileges": pgplan.default_privileges()}
     except psycopg.OperationalError as error:
         return {"server": _not_running(error, port), "checksums": None, "roles": {}, "databases": {}}
     return found
@@ -451,10 +451,10 @@ def _session(connections: dict[str, Any], database: str, port: int) -> Any:
 
 
 def _connect(database: str, port: int, user: str = "postgres", others: dict[str, Any] | None = None) -> Any:
-    """Open a session that begins as _utils/pgsession.py says, whatever was set for the database and the role."""
+    """Open a session that begins as pgsession.py says, whatever was set for the database and the role."""
     import psycopg  # here, because it takes 60 ms and only postgres hosts need it
 
-    set_by_others = __utils__["pgsession.untrusted"](others["rows"], database, user, others[user]) if others else {}
+    set_by_others = pgsession.untrusted(others["rows"], database, user, others[user]) if others else {}
     return psycopg.connect(
         host=SOCKET_DIRECTORY,
         port=port,
@@ -463,7 +463,7 @@ def _connect(database: str, port: int, user: str = "postgres", others: dict[str,
         autocommit=True,
         connect_timeout=10,
         application_name="salt",
-        options=__utils__["pgsession.options"](version(), user, set_by_others),
+        options=pgsession.options(version(), user, set_by_others),
     )
 
 
@@ -475,7 +475,7 @@ def _reading(database: str, port: int, others: dict[str, Any]) -> Any:
     """
     import psycopg
 
-    reader = __utils__["pgsession.reader"]()
+    reader = pgsession.reader()
     try:
         return _connect(database, port, reader, others)
     except psycopg.OperationalError:
@@ -486,17 +486,17 @@ def _others(connection: Any) -> dict[str, Any]:
     """Return what others have set for databases and roles, and what it would be without them, for each of our roles."""
     rows = _rows(connection, _sql("role_settings"))
     found = {"rows": [{**row, "name": row["setting"].partition("=")[0]} for row in rows], "postgres": {}}
-    found[__utils__["pgsession.reader"]()] = {}
+    found[pgsession.reader()] = {}
     if rows:
         for row in _rows(connection, _sql("defaults")):
             found["postgres"][row["name"]] = row["value"]
             if row["context"] == "user":
-                found[__utils__["pgsession.reader"]()][row["name"]] = row["value"]
+                found[pgsession.reader()][row["name"]] = row["value"]
     return found
 
 
 def _sql(name: str) -> str:
-    text: str = __utils__["pgsql.query"](name)
+    text: str = pgsql.query(name)
     return text
 
 

@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from saltern.postgres import pgconf
+
 CLUSTERS = Path("/var/lib/postgresql")
 PASSFILE = "/etc/postgresql/replication.pass"
 #: Beside postgresql.conf, on a replica: what is read anew without a restart when the password's role is another one.
@@ -184,7 +186,7 @@ def primary_conf(primary: dict[str, Any], replica: str) -> str:
     Example:
         salt-call pgreplica.primary_conf '{name: db1.x.test, ...}' db2
     """
-    text: str = __utils__["pgconf.config"]({"primary_conninfo": conninfo(primary, replica)})
+    text: str = pgconf.config({"primary_conninfo": conninfo(primary, replica)})
     return text
 
 

@@ -17,6 +17,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+from saltern.release import releases
+
 APPS = Path("/srv/apps")
 DATA = Path("/var/lib/apps")
 UNITS = Path("/etc/systemd/system")
@@ -299,7 +302,7 @@ def wanted(app: str, release: str | None = None) -> list[dict[str, Any]]:
 
             salt-call processes.wanted demo
     """
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     if "worker" not in __pillar__["host"]["roles"] or not (settings["processes"] or settings["timers"]):
         return []
     release = release or __salt__["release.desired"](app)["id"]
@@ -454,7 +457,7 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> li
 
             salt-call processes.converge demo
     """
-    with __utils__["appfiles.locked"](APPS / app / ".processes.lock"):
+    with appfiles.locked(APPS / app / ".processes.lock"):
         units, found = wanted(app, release), _found(app)
         _check(app, units, found)
         _write(units, found)
@@ -506,7 +509,7 @@ def remove_all() -> list[str]:
 
 
 def _systemctl(*words: str, timeout: int = 120) -> str:
-    answer: str = __utils__["appfiles.run"](["systemctl", *words], timeout=timeout)
+    answer: str = appfiles.run(["systemctl", *words], timeout=timeout)
     return answer
 
 
@@ -515,7 +518,7 @@ def _check(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> None
     for unit in units:
         if "timer" in unit and faults(unit, found):
             try:
-                __utils__["appfiles.run"](["systemd-analyze", "calendar", unit["schedule"]])
+                appfiles.run(["systemd-analyze", "calendar", unit["schedule"]])
             except CommandExecutionError as error:
                 raise CommandExecutionError(
                     f"{app}: timers.{unit['name']}.schedule: systemd does not take {unit['schedule']!r}: "
@@ -535,7 +538,7 @@ def _write(units: list[dict[str, Any]], found: dict[str, Any]) -> None:
         path: text for unit in units for path, text in unit["files"].items() if found["files"].get(path) != text
     }
     for path, text in differing.items():
-        __utils__["appfiles.write"](path, text, 0o644)
+        appfiles.write(path, text, 0o644)
     # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
     if differing or any(about.get("NeedDaemonReload") == "yes" for about in found["units"].values()):
         _systemctl("daemon-reload")
@@ -585,7 +588,7 @@ def _give_up(app: str, units: list[dict[str, Any]], bad: list[str], fresh: list[
     ]
     if ran:
         for path, text in before["files"].items():
-            __utils__["appfiles.write"](path, text, 0o644)
+            appfiles.write(path, text, 0o644)
         _systemctl("daemon-reload")
         replaced = tuple(f"{name.partition('@')[0]}@" for name in ran)
         _stop([instance for instance in fresh if instance.startswith(replaced) and instance not in ran])
@@ -695,7 +698,7 @@ def _prune(app: str, keep: str) -> None:
 def _last_log_lines(unit: str) -> str:
     words = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", f"_SYSTEMD_UNIT={unit}"]
     try:
-        text: str = __utils__["appfiles.run"](words)
+        text: str = appfiles.run(words)
     except CommandExecutionError as error:
         return f"(not to be had: {error})"
     return text.strip() or "(it has logged nothing)"

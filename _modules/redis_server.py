@@ -1,7 +1,7 @@
 """Redis on this host: what its files shall hold, and what its two servers do at this moment.
 
-Broker and cache (_utils/redisfiles.py) are asked over their sockets in /run, which only root and redis reach, as a user
-of root's. What is compared and written is decided by pure functions there.
+Broker and cache (saltern/redis/redisfiles.py) are asked over their sockets in /run, which only root and redis reach, as
+a user of root's. What is compared and written is decided by pure functions there.
 
 What a server would do with its files is not worked out here: one is started beside, with the same files, and asked. So
 what somebody changed at run time is found whether the files name it or not, and in the very words of this version.
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
+
+from saltern.redis import redisfiles
 
 __virtualname__ = "redis_server"
 
@@ -54,7 +56,7 @@ def files(server: str) -> dict[str, str]:
     Example:
         salt-call redis_server.files cache
     """
-    found: dict[str, str] = __utils__["redisfiles.files_of"](server)
+    found: dict[str, str] = redisfiles.files_of(server)
     return found
 
 
@@ -67,7 +69,7 @@ def version() -> tuple[int, int]:
     Example:
         salt-call redis_server.version
     """
-    found: tuple[int, int] = __utils__["redisfiles.server_version"](int(__grains__["osmajorrelease"]))
+    found: tuple[int, int] = redisfiles.server_version(int(__grains__["osmajorrelease"]))
     return found
 
 
@@ -91,7 +93,7 @@ def legacy() -> dict[str, Any]:
     if int(port[1]) in (0, settings["broker_port"], settings["cache_port"]):
         return {}
     plain = re.sub(r"\\(.)", r"\1", password[1])
-    return {"port": int(port[1]), "hash": __utils__["redisfiles.hashed"](plain)}
+    return {"port": int(port[1]), "hash": redisfiles.hashed(plain)}
 
 
 def config(server: str) -> str:
@@ -105,7 +107,7 @@ def config(server: str) -> str:
     """
     listen = __pillar__["wiring"]["redis"][server]["listen"]
     port = legacy().get("port", 0) if server == "broker" else 0
-    text: str = __utils__["redisfiles.config"](server, __pillar__["redis"], listen, port)
+    text: str = redisfiles.config(server, __pillar__["redis"], listen, port)
     return text
 
 
@@ -131,7 +133,7 @@ def users(server: str) -> str:
     """
     old = legacy().get("hash", "") if server == "broker" else ""
     wanted = __salt__["needs.users"](server)
-    text: str = __utils__["redisfiles.users"](wanted, own_passwords(), version(), old)
+    text: str = redisfiles.users(wanted, own_passwords(), version(), old)
     return text
 
 
@@ -194,7 +196,7 @@ def users_differ(server: str) -> dict[str, str | None]:
     mode = path.stat()
     if now == wanted and mode.st_mode & 0o777 == 0o640 and mode.st_uid == 0:
         return {}
-    named = __utils__["redisfiles.users_that_differ"](now, wanted)
+    named = redisfiles.users_that_differ(now, wanted)
     return {"old": "other", "new": f"users: {', '.join(named)}" if named else "written"}
 
 
@@ -219,7 +221,7 @@ def shown(values: dict[str, str | None]) -> dict[str, str | None]:
     Example:
         salt-call redis_server.shown '{old: null, new: "on ~demo:*"}'
     """
-    found: dict[str, str | None] = __utils__["redisfiles.shown_change"](values["old"], values["new"])
+    found: dict[str, str | None] = redisfiles.shown_change(values["old"], values["new"])
     return found
 
 
@@ -287,7 +289,7 @@ def _pairs(flat: list[str]) -> dict[str, str]:
 def _state(say: Any) -> dict[str, dict[str, str]]:
     return {
         "settings": _pairs(say("CONFIG", "GET", "*")),
-        "users": __utils__["redisfiles.by_user"](say("ACL", "LIST"), version()),
+        "users": redisfiles.by_user(say("ACL", "LIST"), version()),
     }
 
 
@@ -295,7 +297,7 @@ def _started_beside(config_text: str, users_text: str) -> dict[str, dict[str, st
     """Return what a server says that is started with these texts."""
     with tempfile.TemporaryDirectory(prefix="saltern-redis-") as folder:
         shutil.chown(folder, "redis", "redis")
-        text = __utils__["redisfiles.beside"](config_text, users_text, folder)
+        text = redisfiles.beside(config_text, users_text, folder)
         argv = [PROGRAM, "-", "--supervised", "systemd", "--daemonize", "no"]  # as Debian's units do
         path, deadline = f"{folder}/socket", time.monotonic() + ANSWER_SECONDS
         pipe = subprocess.PIPE
@@ -314,7 +316,7 @@ def _started_beside(config_text: str, users_text: str) -> dict[str, dict[str, st
                     found = _state(say)
             finally:
                 process.kill()
-    found["settings"] = __utils__["redisfiles.expected"](found["settings"], config_text)
+    found["settings"] = redisfiles.expected(found["settings"], config_text)
     return found
 
 
@@ -376,9 +378,9 @@ def drift(server: str, keep: bool = True) -> dict[str, dict[str, dict[str, str |
     wanted = expected(server, keep)
     with _talk(files(server)["socket"], own_passwords()["saltern-admin"]) as say:
         now = _state(say)
-    differences = __utils__["redisfiles.differences"]
+    differences = redisfiles.differences
     return {
-        "settings": __utils__["redisfiles.hidden"](differences(now["settings"], wanted["settings"])),
+        "settings": redisfiles.hidden(differences(now["settings"], wanted["settings"])),
         "users": differences(now["users"], wanted["users"]),
     }
 
@@ -466,7 +468,7 @@ def clients() -> dict[str, dict[str, int]]:
         salt-call redis_server.clients
     """
     found: dict[str, dict[str, int]] = {}
-    for server in __utils__["redisfiles.servers"]():
+    for server in redisfiles.servers():
         counts = found.setdefault(server, {})
         for client in _clients(server):
             counts[client["user"]] = counts.get(client["user"], 0) + 1
@@ -523,7 +525,7 @@ def legacy_used_by(plan: bool = False) -> list[str]:
         salt-call redis_server.legacy_used_by
     """
     here, using, moved = {"127.0.0.1"}, set(), set()
-    for server in __utils__["redisfiles.servers"]():
+    for server in redisfiles.servers():
         for client in _clients(server):
             address = client["addr"].rpartition(":")[0]
             here.add(client.get("laddr", "").rpartition(":")[0])
@@ -568,7 +570,7 @@ def end_legacy() -> list[str]:
         salt-call redis_server.end_legacy
     """
     port, broker = legacy()["port"], files("broker")
-    text = __utils__["redisfiles.settled"](Path(broker["config"]).read_text(encoding="utf-8"), port)
+    text = redisfiles.settled(Path(broker["config"]).read_text(encoding="utf-8"), port)
     with _talk(broker["socket"], own_passwords()["saltern-admin"]) as say:
         say("ACL", "SETUSER", "default", "reset")
         say("CONFIG", "SET", "port", "0", "maxmemory-policy", "noeviction")

@@ -16,6 +16,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import secrettext
+from saltern.release import applock, appunits, releases
+
 __func_alias__ = {"list_": "list"}
 __virtualname__ = "release"
 
@@ -49,7 +52,7 @@ def desired(app: str) -> dict[str, str]:
     """
     if pin := __salt__["release.pinned"](app):
         build = manifest(app, pin["release"])["build"]
-        return {"id": pin["release"], "build": build, "note": __utils__["releases.pin_note"](app, pin)}
+        return {"id": pin["release"], "build": build, "note": releases.pin_note(app, pin)}
     asked = asked_for(app)
     if (given := __salt__["fleet.chosen"](app)) and given != asked["id"]:
         note = f"The site asks for {asked['id']}, which all hosts take together: salt-run state.orchestrate orch.deploy"
@@ -75,17 +78,17 @@ def asked_for(app: str, build: str | None = None) -> dict[str, str]:
 
             salt-call release.asked_for demo
     """
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     build = build or _released(app)
     if build is None:
         raise CommandExecutionError(f"the builder has no build of {app} yet: apply its states first")
     parts = {
-        "environment": __utils__["releases.environment"](__pillar__, app),
-        "gunicorn": __utils__["appunits.gunicorn_conf"](app, "ID", settings),
-        "unit": __utils__["appunits.unit_text"](app, settings),
+        "environment": releases.environment(__pillar__, app),
+        "gunicorn": appunits.gunicorn_conf(app, "ID", settings),
+        "unit": appunits.unit_text(app, settings),
         "files": __pillar__["wiring"]["apps"][app]["files"],
     }
-    return {"id": __utils__["releases.release_id"](build, parts), "build": build}
+    return {"id": releases.release_id(build, parts), "build": build}
 
 
 def _released(app: str) -> str | None:
@@ -200,7 +203,7 @@ def list_(app: str) -> list[dict[str, Any]]:
             salt-call release.list demo
     """
     now, pin = active(app), __salt__["release.pinned"](app)
-    served = __utils__["releases.when_served"](__salt__["release.log"](app, 0))
+    served = releases.when_served(__salt__["release.log"](app, 0))
     found = []
     for one in manifests(app):
         about = {key: one[key] for key in ("id", "build", "commit", "when", "who")}
@@ -230,16 +233,16 @@ def status(app: str) -> dict[str, Any]:
     wanted = chosen["id"]
     now, units, enabled = active(app), __salt__["instances.states"](app), __salt__["instances.enabled"](app)
     lines = __salt__["release.log"](app, 0)
-    lock = __utils__["applock.holder"](APPS / app / ".lock")
+    lock = applock.holder(APPS / app / ".lock")
     return {
         "desired": wanted,
         "active": now,
         "pinned": chosen.get("note"),
-        "busy": __utils__["applock.describe"](lock) if lock is not None else None,
+        "busy": applock.describe(lock) if lock is not None else None,
         "maintenance": __salt__["edge.resting"](app),
         "units": units,
         "enabled": enabled,
-        "problems": [*__utils__["releases.problems"](wanted, now, units, enabled, lines), *_unpublished(app, now)],
+        "problems": [*releases.problems(wanted, now, units, enabled, lines), *_unpublished(app, now)],
     }
 
 
@@ -261,7 +264,7 @@ def sandbox(app: str) -> list[str]:
 
             salt-call release.sandbox demo
     """
-    found: list[str] = __utils__["appunits.sandbox"](app, __utils__["releases.settings"](__pillar__, app))
+    found: list[str] = appunits.sandbox(app, releases.settings(__pillar__, app))
     return found
 
 
@@ -275,5 +278,5 @@ def redact(text: str) -> str:
         >>> redact("connecting as demo")
         'connecting as demo'
     """
-    found: str = __utils__["secrettext.shown"](text, __pillar__.get("secrets", {}))
+    found: str = secrettext.shown(text, __pillar__.get("secrets", {}))
     return found

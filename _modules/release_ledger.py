@@ -8,6 +8,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+from saltern.release import ledger, releases
+
 __virtualname__ = "release"
 
 APPS = Path("/srv/apps")
@@ -34,7 +37,7 @@ def log(app: str, count: int = 20) -> list[dict[str, Any]]:
             salt-call release.log demo
             salt-call release.log demo 100
     """
-    lines: list[dict[str, Any]] = __utils__["ledger.read"](_ledger(app))
+    lines: list[dict[str, Any]] = ledger.read(_ledger(app))
     return lines[-count:] if count else lines
 
 
@@ -57,10 +60,10 @@ def record(app: str, release: str, result: str, why: str = "", command: str = ""
             salt-call release.record demo 6f1d3c0a9b2e-2fcc3ffb activated
     """
     about = __salt__["release.manifest"](app, release)
-    line = {**__utils__["ledger.stamp"](), **{key: about[key] for key in ("id", "build", "commit")}}
+    line = {**ledger.stamp(), **{key: about[key] for key in ("id", "build", "commit")}}
     line |= {"command": command} if command else {}
     line |= {"result": result} | ({"why": why} if why else {})
-    __utils__["ledger.append"](_ledger(app), line)
+    ledger.append(_ledger(app), line)
 
 
 def record_command(app: str, release: str, command: str, exit_code: int) -> None:
@@ -109,7 +112,7 @@ def pin(app: str, release: str | None = None, why: str = "") -> str:
         __salt__["release.refuse_migrations"](app, target)
     write_pin(app, target, why)
     record(app, target, "pinned", why)
-    note: str = __utils__["releases.pin_note"](app, pinned(app))
+    note: str = releases.pin_note(app, pinned(app))
     return note
 
 
@@ -126,8 +129,8 @@ def write_pin(app: str, release: str, why: str) -> None:
 
             salt-call release.write_pin demo 6f1d3c0a9b2e-2fcc3ffb audit
     """
-    found = {"release": release, **__utils__["ledger.stamp"](), "why": why}
-    __utils__["appfiles.write"](_pin_file(app), json.dumps(found) + "\n", 0o600)
+    found = {"release": release, **ledger.stamp(), "why": why}
+    appfiles.write(_pin_file(app), json.dumps(found) + "\n", 0o600)
 
 
 def unpin(app: str) -> str:
@@ -148,8 +151,8 @@ def unpin(app: str) -> str:
     if found is None:
         return f"No release of {app} is pinned."
     _pin_file(app).unlink(missing_ok=True)
-    line = {**__utils__["ledger.stamp"](), "id": found["release"], "result": "unpinned"}
-    __utils__["ledger.append"](_ledger(app), line)
+    line = {**ledger.stamp(), "id": found["release"], "result": "unpinned"}
+    ledger.append(_ledger(app), line)
     wanted = __salt__["release.asked_for"](app)["id"]
     then = f"{wanted} stays active" if wanted == now else f"the next state.apply replaces {now} by {wanted}"
     return f"Release {found['release']} of {app} is pinned no more: {then}."

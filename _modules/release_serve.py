@@ -15,6 +15,10 @@ from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles
+from saltern.release import applock, appunits, gate, releases, steps
+from saltern.release import rollback as way_back
+
 __virtualname__ = "release"
 
 APPS = Path("/srv/apps")
@@ -69,7 +73,7 @@ def prepare(app: str, release: str) -> None:
             salt-call release.prepare demo 6f1d3c0a9b2e-2fcc3ffb
     """
     __salt__["release.manifest"](app, release)  # refuses one that is not installed
-    with __utils__["applock.hold"](APPS / app / ".lock", f"starting {release}", ACTIVATE_SECONDS):
+    with applock.hold(APPS / app / ".lock", f"starting {release}", ACTIVATE_SECONDS):
         _prepare(app, release)
 
 
@@ -88,7 +92,7 @@ def switch(app: str, release: str) -> None:
 
             salt-call release.switch demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    with __utils__["applock.hold"](APPS / app / ".lock", f"switching to {release}", ACTIVATE_SECONDS):
+    with applock.hold(APPS / app / ".lock", f"switching to {release}", ACTIVATE_SECONDS):
         if __salt__["instances.states"](app).get(release) != "active":
             raise CommandExecutionError(f"release {release} of {app} is not running: release.prepare comes first")
         _switch(app, release)
@@ -109,7 +113,7 @@ def retire(app: str, release: str) -> None:
 
             salt-call release.retire demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    with __utils__["applock.hold"](APPS / app / ".lock", f"retiring all but {release}", ACTIVATE_SECONDS):
+    with applock.hold(APPS / app / ".lock", f"retiring all but {release}", ACTIVATE_SECONDS):
         if __salt__["release.active"](app) != release:
             raise CommandExecutionError(f"release {release} of {app} has not the traffic: release.switch comes first")
         _retire(app, release)
@@ -155,7 +159,7 @@ def rollback(app: str, release: str | None = None) -> str:
     _serve(app, target, f"rolled back from {now}")
     if "worker" in __pillar__["host"]["roles"]:
         __salt__["processes.converge"](app)  # web and background of one app are of one release
-    note = __utils__["releases.pin_note"](app, __salt__["release.pinned"](app))
+    note = releases.pin_note(app, __salt__["release.pinned"](app))
     return f"Release {target} of {app} has the traffic; before: {now}. {note}"
 
 
@@ -183,7 +187,7 @@ def refuse_alone(app: str, orchestration: str) -> None:
 
 def _served_before(app: str, now: str | None) -> str:
     """The installed release that was deployed before the active one."""
-    for older in __utils__["releases.before"](now, __salt__["release.log"](app, 0)):
+    for older in releases.before(now, __salt__["release.log"](app, 0)):
         if __salt__["release.is_staged"](app, older):
             return str(older)
     raise CommandExecutionError(f"no release of {app} that served before {now} is installed; see release.list {app}")
@@ -206,8 +210,8 @@ def refuse_migrations(app: str, target: str) -> None:
     """
     about = __salt__["release.manifest"](app, target)
     applied = __salt__["django.applied_since"](app, target)
-    declared = __utils__["releases.settings"](__pillar__, app)["migrations"]["reversible"]
-    if found := __utils__["rollback.in_the_way"](applied, about, __salt__["release.manifests"](app), declared):
+    declared = releases.settings(__pillar__, app)["migrations"]["reversible"]
+    if found := way_back.in_the_way(applied, about, __salt__["release.manifests"](app), declared):
         raise CommandExecutionError(
             f"release {target} of {app} may not bear what was migrated since: {', '.join(found)}. If the older code "
             f"works on after it, say so in apps/{app}.yaml: `migrations: {{reversible: [{', '.join(found)}]}}`; else "
@@ -236,7 +240,7 @@ def prune(app: str, keep: int = KEEP_RELEASES) -> list[str]:
     """
     if keep < 1:
         raise CommandExecutionError("keep: at least 1, the release that is active")
-    with __utils__["applock.hold"](APPS / app / ".lock", "removing old releases", ACTIVATE_SECONDS):
+    with applock.hold(APPS / app / ".lock", "removing old releases", ACTIVATE_SECONDS):
         now = __salt__["release.active"](app)
         if now is None:
             raise CommandExecutionError(f"no release of {app} is active, so none of them is old")
@@ -256,7 +260,7 @@ def orphans(apps: list[str]) -> list[str]:
     """
     found = []
     for path in UNITS.glob("app-*@.service"):
-        if __utils__["appunits.is_ours"](path.read_text()):
+        if appunits.is_ours(path.read_text()):
             found.append(path.name.removeprefix("app-").removesuffix("@.service"))
     return sorted(set(found) - set(apps))
 
@@ -283,7 +287,7 @@ def remove(app: str) -> None:
 def _serve(app: str, release: str, pin_why: str | None = None) -> None:
     """Prepare, switch, retire; with ``pin_why`` the release is pinned when it has passed the gate."""
     __salt__["release.manifest"](app, release)  # refuses one that is not installed
-    lock = __utils__["applock.hold"](APPS / app / ".lock", f"activating {release}", ACTIVATE_SECONDS)
+    lock = applock.hold(APPS / app / ".lock", f"activating {release}", ACTIVATE_SECONDS)
     with lock as still_held:
         _prepare(app, release)
         still_held()
@@ -296,14 +300,14 @@ def _serve(app: str, release: str, pin_why: str | None = None) -> None:
 
 def _prepare(app: str, release: str) -> None:
     """Starts a release and asks it; one that does not answer well is stopped, unless it is the one that serves."""
-    reached, before = __utils__["steps.reached"], __salt__["release.active"](app)
-    settings = __utils__["releases.settings"](__pillar__, app)
+    reached, before = steps.reached, __salt__["release.active"](app)
+    settings = releases.settings(__pillar__, app)
     try:
         __salt__["instances.start"](app, release)
         publish(app, release)
         reached("started")
         state = functools.partial(__salt__["instances.state"], app, release)
-        __utils__["gate.passed"](_socket(app, release), release, settings, state)
+        gate.passed(_socket(app, release), release, settings, state)
     except CommandExecutionError as error:
         redact, lines = __salt__["release.redact"], __salt__["instances.last_log_lines"](app, release)
         if before != release:
@@ -320,18 +324,18 @@ def _switch(app: str, release: str) -> None:
     """Gives the traffic to a release that runs; what served before runs on."""
     # Before the switch: after a crash in between, both start at boot and the link still says which one serves.
     __salt__["instances.enable"](app, release)
-    __utils__["steps.reached"]("enabled")
-    __utils__["appfiles.point"](APPS / app / "current.sock", _socket(app, release))
-    __utils__["steps.reached"]("switched")
+    steps.reached("enabled")
+    appfiles.point(APPS / app / "current.sock", _socket(app, release))
+    steps.reached("switched")
 
 
 def _retire(app: str, release: str) -> None:
     """Stops all releases but the one that serves, writes down that it does, and removes what is old."""
-    reached = __utils__["steps.reached"]
+    reached = steps.reached
     _stop_others(app, release)
     # What was enabled and disabled makes every unit of the host say that systemd has not read it.
     __salt__["instances.reload"]()
-    last = __utils__["releases.last_served"](__salt__["release.log"](app, 0))
+    last = releases.last_served(__salt__["release.log"](app, 0))
     result = "rolled back" if __salt__["release.pinned"](app) else "activated"
     __salt__["release.record"](app, release, "repaired" if last == release else result)
     reached("recorded")
@@ -341,13 +345,13 @@ def _retire(app: str, release: str) -> None:
 
 def _stop_others(app: str, keep: str | None) -> None:
     """Stops every other release, when it has answered what it was asked."""
-    reached = __utils__["steps.reached"]
+    reached = steps.reached
     states = __salt__["instances.states"](app)
     running = {release for release, state in states.items() if state != "inactive"}
     for other in sorted((running | set(__salt__["instances.enabled"](app))) - {keep}):
         __salt__["instances.disable"](app, other)
         reached("old one disabled")
-        __utils__["gate.drain"](RUN / app / f"{other}.sock")  # the kernel knows connections by this name
+        gate.drain(RUN / app / f"{other}.sock")  # the kernel knows connections by this name
         reached("old one drained")
         _stop(app, other)
         reached("old one stopped")
@@ -355,7 +359,7 @@ def _stop_others(app: str, keep: str | None) -> None:
 
 def _remove_old(app: str, active: str, keep: int = KEEP_RELEASES) -> list[str]:
     """Removes old releases, and static files that no release has had for a long time."""
-    kept = __utils__["releases.kept"](active, __salt__["release.log"](app, 0), keep)
+    kept = releases.kept(active, __salt__["release.log"](app, 0), keep)
     if pin := __salt__["release.pinned"](app):
         kept.add(pin["release"])
     gone = sorted({one["id"] for one in __salt__["release.manifests"](app)} - kept)

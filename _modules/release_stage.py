@@ -17,6 +17,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles, beneath, sandbox, secrettext
+from saltern.release import applock, appunits, envfile, ledger, releases, rollback, steps
+
 __virtualname__ = "release"
 
 APPS = Path("/srv/apps")
@@ -82,10 +85,10 @@ def unit_files(app: str) -> dict[str, str]:
 
             salt-call release.unit_files demo
     """
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     return {
-        str(UNITS / f"app-{app}@.service"): __utils__["appunits.unit_text"](app, settings),
-        str(TMPFILES / f"app-{app}.conf"): __utils__["appunits.tmpfiles_text"](app, settings),
+        str(UNITS / f"app-{app}@.service"): appunits.unit_text(app, settings),
+        str(TMPFILES / f"app-{app}.conf"): appunits.tmpfiles_text(app, settings),
     }
 
 
@@ -103,8 +106,8 @@ def write_unit_files(app: str) -> None:
             salt-call release.write_unit_files demo
     """
     for path, text in unit_files(app).items():
-        __utils__["appfiles.write"](path, text, 0o644)
-    __utils__["appfiles.run"](["systemd-tmpfiles", "--create", str(TMPFILES / f"app-{app}.conf")])
+        appfiles.write(path, text, 0o644)
+    appfiles.run(["systemd-tmpfiles", "--create", str(TMPFILES / f"app-{app}.conf")])
     __salt__["instances.reload"]()
 
 
@@ -133,8 +136,8 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
     wanted = wanted or __salt__["release.desired"](app)
     release = wanted["id"]
     directory = Path(__salt__["release.directory"](app, release))
-    reached = __utils__["steps.reached"]
-    lock = __utils__["applock.hold"](APPS / app / ".lock", f"installing {release}", STAGE_SECONDS)
+    reached = steps.reached
+    lock = applock.hold(APPS / app / ".lock", f"installing {release}", STAGE_SECONDS)
     with lock as still_held, _readable_to_all():
         if __salt__["release.is_staged"](app, release):
             about: dict[str, Any] = __salt__["release.manifest"](app, release)
@@ -149,7 +152,7 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
             )
         halves = _half_staged(app)
         if halves:  # an installer that has outlived its Salt would write on
-            __utils__["sandbox.end"](sandbox_name(app))
+            sandbox.end(sandbox_name(app))
         for half in halves:
             shutil.rmtree(half)
         directory.mkdir(mode=0o755)
@@ -165,14 +168,14 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
             "build": wanted["build"],
             "commit": build["commit"],
             "packages": packages,
-            **__utils__["ledger.stamp"](),
+            **ledger.stamp(),
             "django": _ask_django(app, release),
         }
         reached("Django asked")
         # The manifest says that all of it is there; so must the disk, even after a power cut.
-        __utils__["appfiles.run"](["sync", "--file-system", str(directory)])
+        appfiles.run(["sync", "--file-system", str(directory)])
         still_held()
-        __utils__["appfiles.write"](directory / "manifest.json", json.dumps(found, indent=1) + "\n", 0o644)
+        appfiles.write(directory / "manifest.json", json.dumps(found, indent=1) + "\n", 0o644)
         reached("installed")
         return found
 
@@ -195,7 +198,7 @@ def _readable_to_all() -> Iterator[None]:
 
 def _install(app: str, directory: Path, build: Path, packages: str) -> None:
     """Brings source and packages into the release's directory: by nobody who could do anything else, then root's."""
-    reached, beneath = __utils__["steps.reached"], __utils__["beneath.take_over"]
+    reached = steps.reached
     python, work = f"/usr/bin/python{packages.split()[1]}", directory / ".work"
     filled = [directory / "src", work]
     if twin := _with_the_same(app, packages):
@@ -207,13 +210,13 @@ def _install(app: str, directory: Path, build: Path, packages: str) -> None:
     _hand_over(build, work, wheels=not twin)
     for path in filled:
         shutil.chown(path, installer(app), installer(app))
-    uv = "" if twin else os.path.realpath(__utils__["appfiles.uv"]())
+    uv = "" if twin else os.path.realpath(appfiles.uv())
     _run_installer(app, build.name, [str(directory), python, uv], filled)
     try:
-        beneath(directory / "src")
+        beneath.take_over(directory / "src")
         # Also what was installed before, when this was not looked at.
         own = ("/usr/bin/python3", f"{directory}/venv/", f"{twin}/venv/")
-        beneath(directory / "venv", allowed=own, shared=bool(twin))
+        beneath.take_over(directory / "venv", allowed=own, shared=bool(twin))
     except ValueError as error:
         raise CommandExecutionError(f"{app}: what was installed from build {build.name} is refused: {error}") from None
     shutil.rmtree(work)
@@ -233,7 +236,7 @@ def _hand_over(build: Path, work: Path, wheels: bool) -> None:
 
 def _run_installer(app: str, build: str, arguments: list[str], writes: list[Path]) -> None:
     directory, _, uv = arguments
-    __utils__["sandbox.run"](
+    sandbox.run(
         sandbox_name(app),
         ["/bin/sh", "-euc", INSTALL, "install", *arguments],
         what=f"{app}: installing build {build}",
@@ -284,7 +287,7 @@ def _with_the_same(app: str, packages: str) -> Path | None:
 
 def _link_environment(twin: Path, directory: Path) -> None:
     """Gives each file of a virtual environment a second name: releases are never changed, so they may share files."""
-    __utils__["appfiles.run"]([*LATE, "cp", "--archive", "--link", f"{twin}/venv", f"{directory}/venv"])
+    appfiles.run([*LATE, "cp", "--archive", "--link", f"{twin}/venv", f"{directory}/venv"])
     # Its scripts name their interpreter, and so become files of their own. Compiled files name their source, too, but
     # Python puts that right itself.
     for script in (directory / "venv/bin").iterdir():
@@ -298,23 +301,23 @@ def _link_environment(twin: Path, directory: Path) -> None:
 
 def _configure(app: str, release: str, commit: str) -> None:
     """Writes what the release runs with: environment, extra files, gunicorn's settings."""
-    settings = __utils__["releases.settings"](__pillar__, app)
+    settings = releases.settings(__pillar__, app)
     directory = Path(__salt__["release.directory"](app, release))
     environment = {
-        **__utils__["releases.environment"](__pillar__, app),
+        **releases.environment(__pillar__, app),
         "RELEASE_ID": release,
         "RELEASE_COMMIT": commit,
         "STATIC_ROOT": str(directory / "static"),
     }
-    write = __utils__["appfiles.write"]
-    write(directory / "env", __utils__["envfile.text"](environment), 0o600)
+    write = appfiles.write
+    write(directory / "env", envfile.text(environment), 0o600)
     for path, text in __pillar__["wiring"]["apps"][app]["files"].items():
         try:
             # They may hold secrets, so only root and the app read them.
-            __utils__["beneath.write"](directory / "src", path, text, 0o640, group_number(settings["user"]))
+            beneath.write(directory / "src", path, text, 0o640, group_number(settings["user"]))
         except ValueError as error:
             raise CommandExecutionError(f"apps/{app}.yaml: files: {error}") from None
-    write(directory / "gunicorn.conf.py", __utils__["appunits.gunicorn_conf"](app, release, settings), 0o644)
+    write(directory / "gunicorn.conf.py", appunits.gunicorn_conf(app, release, settings), 0o644)
 
 
 def group_number(name: str) -> int:
@@ -337,12 +340,12 @@ def group_number(name: str) -> int:
 
 
 def _ask_django(app: str, release: str) -> dict[str, Any]:
-    probe = ["-c", __utils__["rollback.probe"]() + FACTS]
+    probe = ["-c", rollback.probe() + FACTS]
     answer = one_off(app, release, "first-start-of-django", probe)
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
-    found: dict[str, Any] = __utils__["secrettext.all_printable"](json.loads(line.removeprefix("SALTERN ")))
+    found: dict[str, Any] = secrettext.all_printable(json.loads(line.removeprefix("SALTERN ")))
     return found
 
 
@@ -370,7 +373,7 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
 
             salt-call release.one_off demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
     """
-    run = __utils__["appfiles.run"]
+    run = appfiles.run
     asked = ["systemctl", "show", "--property=ActiveState", "--value", f"app-{app}-{name}.service"]
     while run(asked).strip() in ("active", "activating"):
         time.sleep(0.5)
@@ -402,7 +405,7 @@ def end_one_off(app: str, name: str) -> None:
     """
     for verb in (["kill", "--signal=SIGKILL"], ["stop"]):
         with contextlib.suppress(CommandExecutionError):  # it has ended
-            __utils__["appfiles.run"](["systemctl", *verb, f"app-{app}-{name}.service"], timeout=60)
+            appfiles.run(["systemctl", *verb, f"app-{app}-{name}.service"], timeout=60)
 
 
 def one_off_command(
@@ -423,7 +426,7 @@ def one_off_command(
 
             salt-call release.one_off_command demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
     """
-    settings = __utils__["releases.settings"](__pillar__, app)
-    make = __utils__["appunits.one_off_command"]
+    settings = releases.settings(__pillar__, app)
+    make = appunits.one_off_command
     found: list[str] = make(app, release, settings, name, arguments, writable, environment)
     return found

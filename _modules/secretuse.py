@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from saltern.release import envfile
+
 PROC = Path("/proc")
 APPS = Path("/srv/apps")
 KEYS = {
@@ -113,7 +115,7 @@ def _given(app: str, unit: str) -> bytes:
         text = (APPS / app / "releases" / release / "env").read_text() if release else ""
     except OSError:
         return b""
-    values: dict[str, str] = __utils__["envfile.values"](text)
+    values: dict[str, str] = envfile.values(text)
     return b"\0".join(f"{name}={value}".encode() for name, value in values.items())
 
 

@@ -1,6 +1,6 @@
 """The site: its pillar files, its secrets and its check, by Salt's own verbs.
 
-The work is done in `_pillar/saltern`, which tests and the lab use without Salt. It is loaded from its place beside this
+The work is done in `saltern/site`, which tests and the lab use without Salt. It is loaded from its place beside this
 file, so this module works where the repository is: on a masterless host and on a master, not on a master's minions.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 __virtualname__ = "site"
 __opts__: dict[str, Any] = {}
 
-PACKAGE = Path(__file__).resolve().parent.parent / "_pillar" / "saltern"
+PACKAGE = Path(__file__).resolve().parent.parent / "saltern"
 
 
 def __virtual__() -> str | tuple[bool, str]:
@@ -32,17 +32,14 @@ def __virtual__() -> str | tuple[bool, str]:
 
 
 def _saltern(name: str) -> ModuleType:
-    """Answers a module of the package; sys.path stays as it is."""
+    """Answers a module of saltern/site. Its package is found by its path, as the external pillar finds it."""
     if "saltern" not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            "saltern", PACKAGE / "__init__.py", submodule_search_locations=[str(PACKAGE)]
-        )
+        spec = importlib.util.spec_from_file_location("saltern", PACKAGE / "__init__.py")
         assert spec and spec.loader
-        package = importlib.util.module_from_spec(spec)
-        sys.modules["saltern"] = package
-        spec.loader.exec_module(package)
+        sys.modules["saltern"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["saltern"])
     sys.modules["saltern"].forget_old_code()
-    return importlib.import_module(f"saltern.{name}")
+    return importlib.import_module(f"saltern.site.{name}")
 
 
 def site_directory(opts: dict[str, Any]) -> Path:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin", "_pillar"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin"))
 from lab import served
 from lab.host import ENVIRONMENT, Host
 from lab.lab import Lab

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin", "_pillar"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin"))
 from debian import REPOSITORY
 from lab import served
 from lab.apply import explain

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin", "_pillar"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin"))
 from lab import images, served
 from lab.fleetchanges import FleetFile, edited, start_minion
 from lab.fleetdeploys import demo_of, orchestrate

@@ -87,7 +87,7 @@ class Demo:
         """Apply all states.
 
         Args:
-            kill_at: a step of _utils/steps.py at which Salt ends.
+            kill_at: a step of saltern/release/steps.py at which Salt ends.
         """
         return apply(self.host, environment={"SALTERN_KILL_AT": kill_at} if kill_at else {})
 

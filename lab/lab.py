@@ -25,10 +25,10 @@ from lab import images, machine
 from lab.host import Host
 from lab.network import Network
 from lab.output import stage
-from saltern.errors import SiteError
-from saltern.layout import ranks
-from saltern.load import Site, load_site
-from saltern.secrets import generate_secrets
+from saltern.site.errors import SiteError
+from saltern.site.layout import ranks
+from saltern.site.load import Site, load_site
+from saltern.site.secrets import generate_secrets
 
 LABS = Path("/var/lib/saltern/labs")
 FLEETS = REPOSITORY / "lab/fleets"

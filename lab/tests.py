@@ -284,7 +284,7 @@ def check() -> int:
     commands = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "lab", "bin/debian.py", "bin/joining.py", "_pillar/saltern"],
+        ["mypy", "lab", "bin/debian.py", "bin/joining.py", "saltern"],
         ["salt-lint", *sls],
         ["shellcheck", *shell],
     ]

@@ -18,8 +18,8 @@ from lab.audit.reports import Goals, Row
 from lab.host import Host
 from lab.lab import Lab
 from lab.output import console, result, say, stage
-from saltern.links import SERVICES, Service
-from saltern.load import Site, load_site
+from saltern.site.links import SERVICES, Service
+from saltern.site.load import Site, load_site
 
 GOALS = Path(__file__).with_name("goals.yaml")
 AT_ONCE = 3  # each auditor is one process that counts; more than the machine's processors only make each slower

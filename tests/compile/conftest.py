@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from saltern.load import load_site
-from saltern.secrets import generate_secrets
+from saltern.site.load import load_site
+from saltern.site.secrets import generate_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEETS = sorted(path.parent for path in (ROOT / "lab/fleets").glob("*/fleet.yaml"))
@@ -77,7 +77,7 @@ class Masterless:
     def __init__(self, folder: Path, fleet: Path):
         self.root = folder / "saltern"
         self.root.mkdir()
-        for name in ("salt", "pillar", "_modules", "_states", "_utils", "_pillar", "Saltfile"):
+        for name in ("salt", "pillar", "_modules", "_states", "saltern", "_pillar", "Saltfile"):
             if (ROOT / name).exists():
                 (self.root / name).symlink_to(ROOT / name)
         shutil.copytree(fleet, self.root / "site", ignore=shutil.ignore_patterns("secrets"))

@@ -147,10 +147,11 @@ def test_the_check_fails_with_the_list_and_succeeds_on_a_good_site(masterless: M
 
 def test_a_pillar_package_that_cannot_be_imported_stops_the_apply(masterless: Masterless) -> None:
     """Salt alone would only log that."""
-    package = masterless.root / "_pillar"
-    package.unlink()
-    shutil.copytree(ROOT / "_pillar", package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "saltern" / "errors.py").write_text("import no_such_module\n")
+    for name in ("_pillar", "_modules", "saltern", "salt"):  # all ways by which Salt finds our package
+        (masterless.root / name).unlink()
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, masterless.root / name, symlinks=True, ignore=ignored)
+    (masterless.root / "saltern/site/errors.py").write_text("import no_such_module\n")
     done = apply(masterless)
     assert done.returncode != 0
     assert "no_such_module" in done.stdout

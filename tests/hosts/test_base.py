@@ -15,9 +15,9 @@ import yaml
 from conftest import reached
 from cryptography import x509
 
-from saltern.links import SERVICES, SSH_PORT, called_by, open_ports
-from saltern.load import Site, load_site
-from saltern.wiring import address_seen, window
+from saltern.site.links import SERVICES, SSH_PORT, called_by, open_ports
+from saltern.site.load import Site, load_site
+from saltern.site.wiring import address_seen, window
 
 pytestmark = pytest.mark.role("base")
 BACK_WITHIN = 10  # seconds; the promise for every daemon

@@ -18,7 +18,7 @@ import pytest
 from conftest import reached
 
 from lab.served import Connection, Page, ca_file, get, pages
-from tests.unit.contracts import load
+from saltern.edge import clientheaders
 
 pytestmark = pytest.mark.role("edge")
 
@@ -72,7 +72,7 @@ def test_the_sandbox_of_keepalived_holds(host, fleet: dict) -> None:
 
 def test_the_list_of_headers_stops_all_that_a_client_says_of_itself(page: Page, tls: ssl.SSLContext, host) -> None:
     """Through the whole stack, and each name as HTTP/1.1, HTTP/2 and WSGI could write it; twice, and as hop by hop."""
-    utils = load("_utils", "clientheaders")
+    utils = clientheaders
     names = utils.examples()
     spelt = [*names, *(name.upper() for name in names), *(name.replace("-", "_") for name in names)]
     for start in range(0, len(spelt), 40):  # HAProxy takes 101 headers

@@ -182,10 +182,7 @@ def install(content: bytes) -> dict[str, Any]:
     for path in (BUILD, BUILD / "wheels"):
         path.chmod(0o700)
     stage = load("_modules", "release_stage")
-    utils = {}
-    for name in ("appfiles", "applock", "sandbox", "beneath", "steps"):
-        utils |= {f"{name}.{key}": one for key, one in vars(load("_utils", name)).items() if callable(one)}
-    stage.__utils__, stage.__salt__ = utils, {"release.manifests": lambda app: []}
+    stage.__salt__ = {"release.manifests": lambda app: []}
     with stage._readable_to_all():
         stage._install("demo", HOME, BUILD, f"x {PYTHON}")
     report = HOME / "venv/report.json"

@@ -20,8 +20,8 @@ BUILDS = "/var/lib/saltern/builds/demo"
 # What the builder does for an app without a lock: it asks the index, wherever pip's settings say that it is.
 ASK_THE_INDEX = """
 import os, subprocess, sys
-sys.path.insert(0, "/srv/saltern/_utils")
-import locks
+sys.path.insert(0, "/srv/saltern")
+from saltern.build import locks
 index = locks.uv_environment(locks.pip_settings(locks.pip_files(), os.environ))
 command = ["/opt/saltern/salt/bin/uv", "pip", "compile", "--no-config", "--no-cache", "--quiet", "-"]
 limits = {"UV_HTTP_TIMEOUT": "5", "UV_HTTP_RETRIES": "0"}

@@ -14,9 +14,9 @@ import yaml
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab
-from tests.unit.contracts import load
+from saltern.postgres import pgsql
 
-QUERIES: dict[str, str] = load("_utils", "pgsql").queries()
+QUERIES: dict[str, str] = pgsql.queries()
 CALLED = sorted({name for text in QUERIES.values() for name in re.findall(r"pg_catalog\.(\w+)\(", text)})
 PWNED = "/var/lib/postgresql/pwned"
 

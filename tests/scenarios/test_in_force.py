@@ -8,7 +8,7 @@ import ssl
 from lab.host import Host
 from lab.lab import Lab
 from lab.served import Connection, ca_file, pages
-from saltern.load import load_site
+from saltern.site.load import load_site
 
 # The sockets themselves are asked. The lab's machine may look into them, a login on the host may not.
 TIMEOUTS = """

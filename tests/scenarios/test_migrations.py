@@ -20,7 +20,7 @@ from lab.served import ca_file, pages
 
 pytestmark = pytest.mark.slow("bookworm")
 
-LOCK_TIMEOUT = 2  # seconds, _utils/migraterun.py
+LOCK_TIMEOUT = 2  # seconds, saltern/migrate/migraterun.py
 MIGRATE = "app-demo-migrate.service"
 COPY = "/srv/demo-of-test-migrations"
 END_READER = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT count%'"

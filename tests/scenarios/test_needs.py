@@ -16,8 +16,8 @@ from lab.apply import Outcome, apply, explain
 from lab.host import Host
 from lab.lab import Lab
 from lab.load import FEW, Load
-from saltern.load import load_site
-from saltern.secrets import generate_secrets
+from saltern.site.load import load_site
+from saltern.site.secrets import generate_secrets
 
 pytestmark = pytest.mark.slow("trixie")
 

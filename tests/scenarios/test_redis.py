@@ -14,9 +14,9 @@ from lab.apply import apply, explain
 from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
-from saltern import redisclients
-from saltern.load import load_site
-from saltern.secrets import generate_secrets
+from saltern.site import redisclients
+from saltern.site.load import load_site
+from saltern.site.secrets import generate_secrets
 
 SOCKETS = {"broker": "/run/redis/admin.sock", "cache": "/run/redis-cache/admin.sock"}
 PORTS = {"broker": 6380, "cache": 6381}

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from debian import REPOSITORY
 from lab import served
 from lab.apply import apply, explain
 from lab.deploys import AFTER_IT_BROKE, Demo, demo_of
 from lab.host import Host
 from lab.lab import Lab
 from lab.load import FEW, Load, percentile
-
-sys.path.insert(0, str(REPOSITORY / "_utils"))
-from steps import STEPS
+from saltern.release.steps import STEPS
 
 SAMPLED = ("packages installed", "Django asked", "migration begun", "gate passed", "switched", "old one drained")
 

@@ -17,10 +17,10 @@ from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
 from lab.load import FEW, Load
-from saltern import certificates
-from saltern.certificates import Pair, make_leaf
-from saltern.load import load_site
-from saltern.secrets import edge_names, host_names, with_chain, write_host_file
+from saltern.site import certificates
+from saltern.site.certificates import Pair, make_leaf
+from saltern.site.load import load_site
+from saltern.site.secrets import edge_names, host_names, with_chain, write_host_file
 
 PLACES = (
     "/etc/saltern/tls/host.crt",

@@ -84,7 +84,7 @@ def test_the_master_serves_states_and_wheels_and_nothing_else(lab: Lab, master: 
     assert sorted(listed["envs"]) == ["base", "wheels"]
     assert "top.sls" in listed["base"] and "_modules/daemon.py" in listed["base"]
     inside = {path.relative_to(REPOSITORY / "salt").as_posix() for path in (REPOSITORY / "salt").rglob("*")}
-    linked = ("_modules/", "_states/", "_utils/", "minion/files/bin/", "minion/files/requirements/")
+    linked = ("_modules/", "_states/", "_utils/saltern/", "minion/files/bin/", "minion/files/requirements/")
     assert not [path for path in listed["base"] if path not in inside and not path.startswith(linked)]
     assert not [path for path in listed["wheels"] if not path.endswith((".whl", "/requirements.txt"))]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import ROOT, load
+from tests.unit.contracts import ROOT, load, swap
 
 GOOD = {"group": "app-a", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
 
@@ -26,7 +26,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise CommandExecutionError(said)
         return ""
 
-    own.__utils__ = {"appfiles.run": run}
+    swap(own, "appfiles", run=run)
     own.OUTSIDE = (tmp_path / "linger", tmp_path / "crontabs")
     own._has_group = lambda name: True
     return own

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from saltern.host import appfiles as files
+from tests.unit.contracts import load, swap
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-files: Any = load("_utils", "appfiles")
 stage: Any = load("_modules", "release_stage")
 
 
@@ -50,7 +50,8 @@ def test_the_unit_of_a_command_that_is_given_up_is_ended(monkeypatch: pytest.Mon
         ran.append(argv)
         return "inactive" if argv[0] == "systemctl" else str(files.run(argv, **options))
 
-    stage.__utils__, stage.__salt__ = {"appfiles.run": run}, {"release.redact": lambda text: text}
+    swap(stage, "appfiles", run=run)
+    stage.__salt__ = {"release.redact": lambda text: text}
     monkeypatch.setattr(stage, "one_off_command", lambda *_: ["sh", "-c", "echo last; head -c 200000 /dev/zero"])
     with pytest.raises(CommandExecutionError, match="migrate of release r1 failed: it printed more than 100000 bytes"):
         stage.one_off("demo", "r1", "migrate", [])

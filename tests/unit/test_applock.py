@@ -8,19 +8,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from saltern.release import applock as lock
 
-lock: Any = load("_utils", "applock")
 ROOT = Path(__file__).resolve().parents[2]
 
 HOLDER = f"""
 import importlib.util, subprocess, sys, time
-spec = importlib.util.spec_from_file_location("applock", {str(ROOT / "_utils/applock.py")!r})
+spec = importlib.util.spec_from_file_location("applock", {str(ROOT / "saltern/release/applock.py")!r})
 applock = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(applock)
 with applock.hold(sys.argv[1], "a deploy", int(sys.argv[2])):

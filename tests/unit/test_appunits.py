@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
+from saltern.release import appunits, gate
 from tests.unit.contracts import load
-
-appunits: Any = load("_utils", "appunits")
 
 SETTINGS = {
     "wsgi": "demo.wsgi:application",
@@ -61,7 +60,7 @@ def test_unit_gives_requests_the_time_that_gunicorn_gives_them() -> None:
 
 
 def test_a_socket_is_drained_for_as_long_as_a_request_may_take() -> None:
-    assert load("_utils", "gate").DRAIN_SECONDS == load("_modules", "edge").LONGEST_REQUEST == appunits.LONGEST_REQUEST
+    assert gate.DRAIN_SECONDS == load("_modules", "edge").LONGEST_REQUEST == appunits.LONGEST_REQUEST
 
 
 def test_media_may_be_written_only_where_there_is_media() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.audit import reports, run
-from saltern.links import SERVICES
+from saltern.site.links import SERVICES
 
 GOALS = run.goals()
 ROOT = Path(__file__).resolve().parents[2]

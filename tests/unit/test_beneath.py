@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
-
-beneath: Any = load("_utils", "beneath")
+from saltern.host import beneath
 
 
 @pytest.fixture(autouse=True)

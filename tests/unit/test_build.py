@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from saltern.certificates import build_public
-from tests.unit.contracts import load
+from saltern.build import sourcestream as stream
+from saltern.build import sourcewalk as walk
+from saltern.host import appfiles
+from saltern.site.certificates import build_public
+from tests.unit.contracts import load, swap
 
 KEY = "a-key-of-the-builder-s"
 HASH = "--hash=sha256:" + "0" * 64
@@ -61,7 +64,7 @@ class Project:
         (self.source / "requirements.txt").write_text(wheel(self.index, "gunicorn", "27.0.1"))
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.setenv("PIP_FIND_LINKS", str(self.index))
-        self.files, self.build = module("_utils", "appfiles"), module("_modules", "build")
+        self.files, self.build = appfiles, module("_modules", "build")
         self.build.BUILDS = home / "builds"
         self.pillar: dict[str, Any] = {
             "secrets": {"build_key": KEY, "build_keys": [build_public(KEY)]},
@@ -71,13 +74,7 @@ class Project:
                 "tiny": {"source": {"directory": str(self.source)}, "lock": None, "requirements": [], "python": None}
             },
         }
-        self.utils: dict[str, Any] = {
-            f"appfiles.{name}": getattr(self.files, name)
-            for name in ("digest", "write", "point", "locked", "uv", "take", "remove")
-        }
-        for name in ("signing", "locks", "gitsource", "bom", "releases", "sourcestream", "sourcewalk", "pipfetch"):
-            own = module("_utils", name)
-            self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
+        self.faces: list[Any] = []
         self.builder = module("_modules", "builder")
         self.builder.BUILDS = self.build.BUILDS
         self.pillar["wiring"] = {"together": False}
@@ -91,7 +88,8 @@ class Project:
             ("builder", self.builder),
         ]:
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
-            own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
+            own.__pillar__, own.__salt__ = self.pillar, self.salt
+            self.faces.append(own)
             own.__context__ = self.context
         # No account of its own, and no sandbox: both are the scenarios' business, on a host.
         self.salt["build.give"] = lambda app, path, mode, own: Path(path).chmod(0o700)
@@ -99,7 +97,14 @@ class Project:
         self.build.SERVED_BY = os.getegid()
         monkeypatch.setattr(os, "chown", lambda *arguments: None)
         self.walls: list[dict[str, Any]] = []
-        self.utils["appfiles.run"], self.utils["sandbox.run"] = self.execute, self.sandboxed
+        self.swap("appfiles", run=self.execute)
+        self.swap("sandbox", run=self.sandboxed)
+
+    def swap(self, name: str, **functions: Any) -> None:
+        """Let all modules here see other functions in a module of our package."""
+        for face in self.faces:
+            if hasattr(face, name):
+                swap(face, name, **functions)
 
     def sandboxed(
         self,
@@ -155,8 +160,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 pure: Any = load("_modules", "build")
-stream: Any = load("_utils", "sourcestream")
-walk: Any = load("_utils", "sourcewalk")
 
 
 def test_id_is_a_pure_function_of_the_input() -> None:

@@ -6,10 +6,9 @@ import re
 
 import pytest
 
-from tests.unit.contracts import ROOT, load
+from saltern.edge import clientheaders as headers
+from tests.unit.contracts import ROOT
 from tests.unit.test_edge import haproxy_configuration
-
-headers = load("_utils", "clientheaders")
 
 
 def goes(name: str) -> bool:

@@ -11,6 +11,8 @@ import pytest
 import salt.state
 from contracts import ROOT, load
 
+from saltern.host import codedigest
+
 
 @pytest.fixture
 def synced(tmp_path: Path) -> Path:
@@ -25,12 +27,15 @@ def synced(tmp_path: Path) -> Path:
 
 
 def spared(synced: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
-    code, digest = load("_modules", "code"), load("_utils", "codedigest").of
-    code.__utils__, code.__opts__ = {"codedigest.of": digest}, {"extension_modules": str(synced)}
+    code, digest = load("_modules", "code"), codedigest.of
+    code.__opts__ = {"extension_modules": str(synced)}
     compiled: Any = SimpleNamespace(opts={"autoload_dynamic_modules": True})
     monkeypatch.setattr(salt.state.HighState, "stack", [compiled])
+    forgotten: list[bool] = []
+    code.saltern = SimpleNamespace(forget=lambda: forgotten.append(True))
     answer = code.spare_sync(digest(ROOT / "salt", "_*"))
     assert compiled.opts["autoload_dynamic_modules"] is not answer
+    assert bool(forgotten) is not answer, "what was imported before a sync is not what comes with it"
     return answer
 
 
@@ -54,7 +59,8 @@ def test_any_other_code_is(synced: Path, monkeypatch: pytest.MonkeyPatch, differ
 
 
 def test_outside_of_an_apply_nothing_is_spared(synced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, digest = load("_modules", "code"), load("_utils", "codedigest").of
-    code.__utils__, code.__opts__ = {"codedigest.of": digest}, {"extension_modules": str(synced)}
+    code, digest = load("_modules", "code"), codedigest.of
+    code.__opts__ = {"extension_modules": str(synced)}
     monkeypatch.setattr(salt.state.HighState, "stack", [])
+    code.saltern = SimpleNamespace(forget=lambda: None)
     assert not code.spare_sync(digest(ROOT / "salt", "_*"))

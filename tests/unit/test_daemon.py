@@ -81,7 +81,6 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     daemon = load("_modules", "daemon")
-    daemon.__utils__ = {"secrettext.printable": load("_utils", "secrettext").printable}  # type: ignore[attr-defined]
     return Host(tmp_path, daemon)
 
 

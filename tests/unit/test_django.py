@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import appfiles as files
 from tests.unit.contracts import load
 
 django: Any = load("_modules", "django")
-files: Any = load("_utils", "appfiles")
 
 PLAIN = [["a", "0001", []], ["a", "0002", []], ["b", "0001", []]]
 SQUASHED = [["a", "0001", []], ["a", "0002", []], ["a", "0001_0002", [["a", "0001"], ["a", "0002"]]]]
@@ -63,7 +63,6 @@ class Manage:
             return ["sh", "-c", script]
 
         django.__context__ = self.context = {}
-        django.__utils__ = {"appfiles.bounded": files.bounded}
         self.ended: list[str] = []
         django.__salt__ = {
             "release.end_one_off": lambda app, name: self.ended.append(name),

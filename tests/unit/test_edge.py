@@ -18,6 +18,7 @@ import yaml
 from jinja2 import Template
 from salt.exceptions import CommandExecutionError
 
+from saltern.edge import clientheaders, errorpages
 from tests.unit.contracts import ROOT, load
 
 CHECK_SECONDS = 2
@@ -61,7 +62,6 @@ class Haproxy:
         self.config = self.module.CONFIG = folder / "haproxy.cfg"
         self.config.write_text(self.rendered())
         self.module.time = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
-        self.module.__utils__ = {"appfiles.write": load("_utils", "appfiles").write}
 
     def rendered(self) -> str:
         """HAProxy's configuration as an apply writes it now."""
@@ -117,7 +117,7 @@ class Haproxy:
 def haproxy_configuration(apps: dict[str, Any], webs: list[dict[str, Any]], out: list[str]) -> str:
     """HAProxy's configuration as the state renders it."""
     template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
-    errors, headers = load("_utils", "errorpages"), load("_utils", "clientheaders")
+    errors, headers = errorpages, clientheaders
     return template.render(
         edge=SETTINGS, apps=apps, webs=webs, out=out, listen=[":%s", ":::%s v6only"], mark=errors.mark(),
         client_headers=headers.at_the_edge(), pages=errors.pages(),

@@ -7,9 +7,9 @@ import random
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from saltern.edge import edgelimits as limits
 from tests.unit.contracts import load
 
-limits = load("_utils", "edgelimits")
 PLENTY = 1048576
 
 
@@ -47,8 +47,6 @@ def edge(tmp_path, files: int, **settings: object):
         | settings
     }
     module.__grains__ = {"mem_total": 24105, "num_cpus": 2}
-    names = ("connections", "per_address", "most_by_files", "threads")
-    module.__utils__ = {f"edgelimits.{name}": getattr(limits, name) for name in names}
     return module
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from saltern.egress import LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
+from saltern.firewall import egressrules as rules
+from saltern.release import appunits as units
+from saltern.site.egress import LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
 from tests.unit.contracts import load
 
-rules, firewall, units = load("_utils", "egressrules"), load("_modules", "firewall"), load("_utils", "appunits")
-firewall.__utils__ = {"egressrules.chains": rules.chains}
+firewall = load("_modules", "firewall")
 
 ANYWHERE = {"to": "internet", "ports": None, "protocol": None}
 CALLER = {

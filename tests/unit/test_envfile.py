@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.unit.contracts import load
-
-envfile: Any = load("_utils", "envfile")
+from saltern.release import envfile
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.contracts import load
-
-errors = load("_utils", "errorpages")
+from saltern.edge import errorpages as errors
 
 
 @pytest.mark.parametrize("page", errors.pages(), ids=lambda page: str(page["status"]))
@@ -75,7 +73,7 @@ def test_a_page_gives_haproxy_no_orders(text: str) -> None:
 
 
 def test_the_site_and_the_edge_agree_on_the_pages() -> None:
-    from saltern import errorpages as site
+    from saltern.site import errorpages as site
 
     assert set(site.STATUSES) <= set(errors.PAGES) and (site.MAINTENANCE, site.DOWN) == (
         errors.MAINTENANCE,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts import load
+from contracts import load, swap
 from salt.exceptions import CommandExecutionError
 
 OLD, NEW = "old-1", "new-1"
@@ -28,7 +28,7 @@ class Host:
         self.log: list[str] = []
         self.working = {OLD}
         self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"together": True}}
-        self.module.__utils__ = {"appfiles.write": lambda path, text, mode: Path(path).write_text(text)}
+        swap(self.module, "appfiles", write=lambda path, text, mode: Path(path).write_text(text))
         self.module.__salt__ = {
             "builder.released": lambda app: self.released,
             "builder.candidate": lambda app: self.candidate,

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from saltern.release import gate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-gate: Any = load("_utils", "gate")
 
 
 def test_connections_on_a_socket_are_counted_without_its_listener() -> None:
@@ -137,8 +136,8 @@ def test_only_one_function_asks_over_http() -> None:
     """Whoever asks an app must bound the answer as a whole: one way, and mutualtls for the builder's files."""
     ways = [
         path.name
-        for folder in ("_modules", "_utils", "_states")
-        for path in (REPOSITORY / folder).glob("*.py")
+        for folder in ("_modules", "saltern", "_states")
+        for path in (REPOSITORY / folder).rglob("*.py")
         if re.search(r"getresponse|urlopen|import requests", path.read_text())
     ]
     assert sorted(ways) == ["gate.py", "mutualtls.py"]

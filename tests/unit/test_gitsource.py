@@ -5,15 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import Project
 
-from tests.unit.contracts import load
-
-gitsource: Any = load("_utils", "gitsource")
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 
 

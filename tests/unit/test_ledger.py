@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
-
-ledger: Any = load("_utils", "ledger")
+from saltern.release import ledger
 
 
 def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import HASH, Project, wheel
 
-from tests.unit.contracts import load
-
-locks: Any = load("_utils", "locks")
+from saltern.build import locks
 
 
 @pytest.fixture

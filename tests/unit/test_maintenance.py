@@ -17,9 +17,9 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from salt.utils.args import yamlify_arg
 
+from saltern.edge import maintenance as rest
 from tests.unit.contracts import load
 
-rest: Any = load("_utils", "maintenance")
 NOW = datetime.datetime(2026, 12, 24, 13, 0, tzinfo=datetime.UTC)
 
 
@@ -62,9 +62,6 @@ def edge(tmp_path: Path, haproxy: Haproxy) -> ModuleType:
     module: Any = load("_modules", "edge")
     module.RESTING, module.THROUGH = tmp_path / "resting.map", tmp_path / "through.map"
     haproxy.maps = {str(module.RESTING): [], str(module.THROUGH): []}
-    files = load("_utils", "appfiles")
-    module.__utils__ = {f"maintenance.{name}": one for name, one in vars(rest).items() if callable(one)}
-    module.__utils__ |= {"appfiles.write": files.write, "appfiles.locked": files.locked}
     module.__pillar__ = {"host": {"roles": ["base", "edge"]}, "apps": {"demo": {}, "demo-2": {}}}
     module._command = haproxy.answer
     return module

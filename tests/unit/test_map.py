@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saltern.layout import STOPPABLE
+from saltern.site.layout import STOPPABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_ROLES = {"orch", "_modules", "_states", "_utils"}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.unit.contracts import load
-
-lint: Any = load("_utils", "migratelint")
+from saltern.migrate import migratelint as lint
 
 BIG, SMALL = lint.BIG, 8192
 USED = {"note": ["id", "text", "author"]}

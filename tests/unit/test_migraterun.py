@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
-
-run: Any = load("_utils", "migraterun")
+from saltern.migrate import migraterun as run
 
 
 class LockNotAvailableError(Exception):

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from saltern.certificates import Pair, make_ca, make_leaf
+from saltern.release import gate
+from saltern.site.certificates import Pair, make_ca, make_leaf
 from tests.unit.contracts import load
 
 NAME = "build1.example.org"  # resolved by nobody
@@ -66,7 +67,7 @@ def write(folder: Path, leaf: Pair, ca: Pair = OURS) -> None:
 @pytest.fixture
 def mutualtls(tmp_path: Path) -> Any:
     """The module on a host of the fleet."""
-    module: Any = load("_utils", "mutualtls")
+    module: Any = load("saltern/edge", "mutualtls")
     module.TLS = tmp_path / "tls"
     write(module.TLS, make_leaf(OURS, ["web1.example.org"]))
     return module
@@ -146,5 +147,5 @@ def test_a_server_that_is_not_there_is_an_error(mutualtls: Any) -> None:
 
 
 def test_an_edge_asks_a_web_host_for_a_page(mutualtls: Any, builder: Builder) -> None:
-    asked = load("_utils", "gate").asked
+    asked = gate.asked
     assert asked(mutualtls.connection(NAME, "127.0.0.1", builder.server_port), "/page", {}, 5, 100) == (200, b"x" * 100)

@@ -14,15 +14,15 @@ import yaml
 from salt.exceptions import CommandExecutionError
 
 from lab.fleet import read_orchestration
-from saltern.apps import OWN_VARIABLES
-from saltern.compiled import host_pillar
-from saltern.layout import STOPPABLE
-from saltern.links import SERVICES
-from saltern.load import load_site
-from saltern.secrets import generate_secrets
+from saltern.needs import grants as needs
+from saltern.site.apps import OWN_VARIABLES
+from saltern.site.compiled import host_pillar
+from saltern.site.layout import STOPPABLE
+from saltern.site.links import SERVICES
+from saltern.site.load import load_site
+from saltern.site.secrets import generate_secrets
 from tests.unit.contracts import ROOT, load
 
-needs = load("_utils", "needs")
 FLEETS = {"single": ["app1"], "ha": ["master", "edge1", "web1", "worker1", "db1", "db2", "redis1"]}
 HOSTS = [(fleet, host) for fleet, hosts in FLEETS.items() for host in hosts]
 each_host = pytest.mark.parametrize(("fleet", "host"), HOSTS, ids=[f"{fleet}-{host}" for fleet, host in HOSTS])
@@ -280,12 +280,6 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
         "wiring": {"apps": {"demo": {"environment": given}}},
         "fleet": {"hosts": {"app1": {"roles": ["web"]}}},
         "host": {"id": "app1"},
-    }
-    releases = load("_utils", "releases")
-    module.__utils__ = {
-        "envfile.values": load("_utils", "envfile").values,
-        "releases.environment": releases.environment,
-        **{f"needs.{name}": value for name, value in vars(needs).items() if callable(value)},
     }
     desired = pinned or asked
     module.__salt__ = {

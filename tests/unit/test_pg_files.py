@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
+from saltern.postgres import pgconf
 from tests.unit.contracts.pg import pg
-
-pgconf = load("_utils", "pgconf")
 
 DEMO = {
     "app": "demo",

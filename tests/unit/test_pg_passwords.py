@@ -8,9 +8,7 @@ import hmac
 
 import pytest
 
-from tests.unit.contracts import load
-
-scram = load("_utils", "scram")
+from saltern.postgres import scram
 
 # RFC 7677, section 3.
 SALT = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saltern.postgres import pgsql
 from tests.unit.contracts import load
 from tests.unit.contracts.pg import (
     CLIENTS,
@@ -326,7 +327,7 @@ def test_a_database_that_the_app_owned_is_moved_over_without_shutting_the_app_ou
 
 def test_what_an_app_may_own_by_itself_is_no_drift_and_stays_its_own() -> None:
     """Large objects need no right to create, and what is temporary ends with its session."""
-    counted = load("_utils", "pgsql").query("objects").partition(" AS owned_by_app")[0]
+    counted = pgsql.query("objects").partition(" AS owned_by_app")[0]
     assert "<>) CAST('pg_catalog.pg_largeobject' AS" in counted and "'pg_temp')" in counted
     current = converged()
     current["databases"]["demo"]["objects"].update(owned_by_app=1)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.contracts import ROOT, load
-
-pgsession = load("_utils", "pgsession")
+from saltern.postgres import pgsession
+from tests.unit.contracts import ROOT
 
 
 @pytest.mark.parametrize("version", [15, 17])
@@ -45,11 +44,11 @@ def test_nobody_opens_a_session_of_another_kind() -> None:
     """psycopg is used in two places, which both give such options; psql only over the protocol that has no names."""
     uses = {
         str(path.relative_to(ROOT))
-        for folder in ("_modules", "_states", "_utils", "_pillar", "bin", "lab")
+        for folder in ("_modules", "_states", "saltern", "bin", "lab")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "psycopg.connect(" in path.read_text(errors="ignore")
     }
     assert uses == {"_modules/pg.py", "_modules/django.py"}
     for name in uses:
         text = Path(ROOT / name).read_text()
-        assert text.count("psycopg.connect(") == text.count('__utils__["pgsession.options"](')
+        assert text.count("psycopg.connect(") == text.count("pgsession.options(")

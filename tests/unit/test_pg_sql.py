@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("_modules", "_utils", "_states", "_pillar", "lab", "bin", "bench")
+FOLDERS = ("_modules", "saltern", "_states", "lab", "bin", "bench")
 STATEMENT = re.compile(r"\s*(SELECT|WITH\s+\w+\s+AS|INSERT|UPDATE|DELETE|TABLE|VALUES|CALL|DO|COPY|MERGE|EXPLAIN)\s+\S")
 TOKEN = re.compile(
     r"""'(?:[^']|'')*'|%s|%\(\w+\)s|[A-Za-z_]\w*(?:\.(?:\w+|"\w+"))*|"[^"]*"|\d+|OPERATOR\([^)]*\)|[-+*/<>=~!@#%^&|?`]+|::|\S""",

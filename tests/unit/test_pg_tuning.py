@@ -6,9 +6,7 @@ import itertools
 
 import pytest
 
-from tests.unit.contracts import load
-
-pgtuning = load("_utils", "pgtuning")
+from saltern.postgres import pgconf, pgtuning
 
 UNITS = {"kB": 1 / 1024, "MB": 1, "GB": 1024}
 SIZES = sorted({256, 257, 1000, 24105, *(int(256 * 1.07**step) for step in range(124)), 1024 * 1024})
@@ -83,9 +81,9 @@ def test_budget_refuses_an_impossible_share(share: float) -> None:
 
 @pytest.mark.parametrize(("debian", "postgres"), [(12, 15), (13, 17)])
 def test_version(debian: int, postgres: int) -> None:
-    assert load("_utils", "pgconf").server_version(debian) == postgres
+    assert pgconf.server_version(debian) == postgres
 
 
 def test_unknown_debian() -> None:
     with pytest.raises(ValueError, match="Debian 12 and 13; this host has Debian 11"):
-        load("_utils", "pgconf").server_version(11)
+        pgconf.server_version(11)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from saltern.postgres import pgconf
 from tests.unit.contracts import World, load
 from tests.unit.contracts.pgreplica import ANSWER, FOLLOWS, LIMITS, PRIMARY, REPLICAS, follower, replica
 
-pgconf = load("_utils", "pgconf")
 pgreplica = load("_modules", "pgreplica")
 
 
@@ -62,7 +62,6 @@ def test_without_replicas_the_role_goes() -> None:
 def test_another_role_to_copy_with_is_read_without_a_restart() -> None:
     """postgresql.conf stays the same text, and the file beside it is one that a reload is enough for."""
     assert "conninfo" not in "".join(pgreplica.settings(PRIMARY, "/etc/postgresql/17/main"))
-    pgreplica.__utils__ = {"pgconf.config": pgconf.config}
     text = pgreplica.primary_conf({**PRIMARY, "user": "saltern_replication__2"}, "db2")
     assert "saltern_replication__2" in text and text.startswith("primary_conninfo = ")
 

@@ -32,9 +32,10 @@ print(" ".join(said))
 
 
 def test_the_pillar_is_there_after_its_code_has_changed(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "_pillar", tmp_path / "_pillar", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_pillar", "saltern"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     site = ROOT / "lab/fleets/single"
-    changed = tmp_path / "_pillar/saltern/errors.py"
+    changed = tmp_path / "saltern/site/errors.py"
     command = [sys.executable, "-c", ASK, str(tmp_path / "_pillar"), str(site), str(changed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
     assert done.stdout.split() == ["dict"] * 8, done.stdout + done.stderr[-2000:]

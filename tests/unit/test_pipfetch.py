@@ -17,9 +17,8 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import Project, wheel
 
-from tests.unit.contracts import load
-
-pipfetch: Any = load("_utils", "pipfetch")
+from saltern.build import bom, pipfetch
+from saltern.host import appfiles
 
 
 def sdist(folder: Path, name: str, setup: str, pyproject: str | None = None) -> str:
@@ -148,7 +147,6 @@ def build_wheel(folder, *a):
     ],
 )
 def test_a_wheel_is_known_by_name_and_version_however_written(wheel: str, source: str, is_of: bool) -> None:
-    bom: Any = load("_utils", "bom")
     assert bom.is_wheel_of(f"{wheel}-py3-none-any.whl", source) == is_of
 
 
@@ -165,7 +163,7 @@ STRANGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", STRANGE)
 def test_root_takes_over_plain_files_only(tmp_path: Path, what: str) -> None:
-    files: Any = load("_utils", "appfiles")
+    files: Any = appfiles
     made, into = tmp_path / "made", tmp_path / "into"
     made.mkdir()
     into.mkdir()

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from jinja2 import Environment, FileSystemLoader
 
+from saltern.edge import plainhttp as pure
 from tests.unit.contracts import ROOT, load
 
-pure = load("_utils", "plainhttp")
 OLD = "server {\n    listen 10.0.0.2:8000 default_server backlog=4096;\n}\nserver {\n    listen 10.0.0.2:8000;\n}\n"
 BUILDER = "server {\n    listen 10.0.0.2:8843 ssl;\n}\nserver {\n    listen 80;\n}\n"
 NEW = "server {\n    listen 10.0.0.2:8000 ssl default_server backlog=4096;\n}\n" + BUILDER
@@ -43,7 +43,6 @@ def test_how_long_plain_http_is_taken(config: str, alone: bool, quiet: float, st
 def test_the_host_is_asked(tmp_path: Path, edges: list[str], age: int, stays: bool) -> None:
     module: Any = load("_modules", "edge")
     module.NGINX, module.PLAIN_LOG = tmp_path / "nginx.conf", tmp_path / "plain.log"
-    module.__utils__ = {"plainhttp.is_to_stay": pure.is_to_stay}
     hosts = {name: {"roles": ["edge"] if name in edges else ["web"]} for name in ("a", "b")}
     module.__pillar__ = {"fleet": {"hosts": hosts}, "host": {"id": "a"}, "web": {"port": 8000}}
     assert module.takes_plain_http() is False, "a bare host"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
+from tests.unit.contracts import load, swap
 
 CELERY = {"queues": ["celery", "mail"], "concurrency": 3, "app": None}
 NOTHING = dict.fromkeys(["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]) | {"single": False}
@@ -48,12 +48,7 @@ class Host:
             "release.one_off": self.waiting,
         }
         write = lambda path, text, mode: Path(path).write_text(text)  # noqa: E731
-        self.module.__utils__ = {
-            "appfiles.locked": lambda path: contextlib.nullcontext(),
-            "appfiles.write": write,
-            "appfiles.run": self.run,
-            "releases.settings": load("_utils", "releases").settings,
-        }
+        swap(self.module, "appfiles", locked=lambda path: contextlib.nullcontext(), write=write, run=self.run)
 
     def run(self, argv: list[str], timeout: int = 0) -> str:
         words = [word for word in argv[1:] if not word.startswith("--")]
@@ -274,10 +269,10 @@ def test_a_host_that_died_while_it_left_ends_the_rest_the_next_time(two: Host, d
             raise CommandExecutionError("killed")
         return two.run(argv)
 
-    two.module.__utils__["appfiles.run"] = run
+    swap(two.module, "appfiles", run=run)
     with pytest.raises(CommandExecutionError, match="killed"):
         two.module.remove_all()
-    two.module.__utils__["appfiles.run"] = two.run
+    swap(two.module, "appfiles", run=two.run)
     two.module.remove_all()
     assert two.active == {} and not list(two.units.glob("*.wants/*"))
     assert [path.name for path in two.units.glob("app-*")] == ["app-demo@.service"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import ROOT, load
+from tests.unit.contracts import ROOT, load, swap
 
 SETTINGS = {
     "broker_port": 6380,
@@ -27,7 +27,7 @@ DEMO = {"app": "demo", "user": "app-demo", "keys": "demo:*", "broadcasts": ["dem
 
 @pytest.fixture(scope="module")
 def files() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("redisfiles", ROOT / "_utils/redisfiles.py")
+    spec = importlib.util.spec_from_file_location("redisfiles", ROOT / "saltern/redis/redisfiles.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -114,10 +114,7 @@ def test_the_old_port_is_open_only_while_the_old_password_is_there(tmp_path: Pat
     config, password = tmp_path / "redis.conf", tmp_path / "password.conf"
     loaded.LEGACY = password
     loaded.__pillar__ = {"redis": SETTINGS}
-    loaded.__utils__ = {
-        "redisfiles.files_of": lambda server: {"config": str(config)},
-        "redisfiles.hashed": files.hashed,
-    }
+    swap(loaded, "redisfiles", files_of=lambda server: {"config": str(config)})
     wiring = {"egress": {"callers": [{"name": "demo", "links": []}]}}
     assert loaded.legacy() == {} and loaded.with_legacy(wiring) is wiring, "a new host has none"
     password.write_text('requirepass "sl\\\\ash\\"quote"\n')

@@ -21,6 +21,8 @@ from salt.exceptions import CommandExecutionError
 from test_build import Project, _flip, module, wheel
 from test_site_good import MIGRATIONS
 
+from saltern.release import applock, envfile
+
 SECRET = "canary-0123456789"
 WHEELS: dict[str, dict[str, bytes]] = {}  # lock: the files that pip collected for it
 
@@ -92,10 +94,6 @@ class Systemd:
 
 # Salt joins the first four by their __virtualname__.
 RELEASE = ("release", "release_stage", "release_serve", "release_ledger")
-UTILS = (
-    "applock", "appunits", "beneath", "envfile", "ledger", "migratelint", "migraterun", "pgsession", "pgsql",
-    "releases", "rollback", "secrettext", "steps",
-)  # fmt: skip
 
 
 class Joined:
@@ -133,11 +131,8 @@ class Host(Project):
         self.pillar["wiring"] |= {"apps": {"tiny": wired}, "together": False}
         self.pillar["secrets"] |= {"apps": {"tiny": {"secret_key": SECRET}}}
 
-        self.systemd, self.gate = Systemd(self), module("_utils", "gate")
+        self.systemd, self.gate = Systemd(self), module("saltern/release", "gate")
         self.gate.GATE_PAUSE = 0.01
-        utils = {name: module("_utils", name) for name in UTILS} | {"gate": self.gate}
-        for name, own in utils.items():
-            self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.sql: dict[str, str] = {}
         self.django, self.instances = module("_modules", "django"), module("_modules", "instances")
         self.fleet = module("_modules", "fleet")
@@ -148,7 +143,10 @@ class Host(Project):
         for own in [self.build, self.instances, self.django, self.fleet, *parts]:
             prefix = getattr(own, "__virtualname__", own.__name__.partition(".")[2])
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
-            own.__pillar__, own.__utils__, own.__salt__ = self.pillar, self.utils, self.salt
+            own.__pillar__, own.__salt__ = self.pillar, self.salt
+            self.faces.append(own)
+            if hasattr(own, "gate"):
+                own.gate = self.gate
             for constant, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles"}.items():
                 if hasattr(own, constant):
                     setattr(own, constant, home / path)
@@ -160,7 +158,9 @@ class Host(Project):
         self.django.RUN = home / "run"
         self.release = Joined(self.salt, "release")
         monkeypatch.setattr(self.django, "_session", self.session)
-        self.utils |= {"sandbox.run": self.sandboxed, "sandbox.end": lambda name: None}
+        self.installer = self.execute
+        self.swap("appfiles", run=self.execute)
+        self.swap("sandbox", run=self.sandboxed, end=lambda name: None)
         self.groups: list[str] = []
         parts[RELEASE.index("release_stage")].group_number = lambda name: self.groups.append(name) or os.getgid()
         for chown in ("chown", "fchown"):
@@ -187,7 +187,7 @@ class Host(Project):
         assert name == "install-tiny" and walls["user"] == walls["group"] == "pkg-tiny" and not walls.get("network")
         release = self.apps / "tiny/releases"
         assert all(Path(path).parent.parent == release for path in walls["writes"])
-        self.utils["appfiles.run"](argv)
+        self.installer(argv)
         return b""
 
     def one_off(
@@ -318,7 +318,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
         host.systemd.log.append({"current.sock": "switch", "current": "build"}.get(link.name, link.name))
         point(link, target)
 
-    host.utils["appfiles.point"] = logged
+    host.swap("appfiles", point=logged)
     host.systemd.log.clear()
     new = host.apply()
     log = [line for line in host.systemd.log if not line.startswith("show")]
@@ -353,7 +353,7 @@ def test_a_changed_secret_is_another_release_of_the_same_build(host: Host) -> No
     assert new != old and new.partition("-")[0] == old.partition("-")[0] == built
     env = host.directory(new) / "env"
     assert env.stat().st_mode & 0o777 == 0o600
-    assert host.utils["envfile.values"](env.read_text())["SECRET_KEY"] == 'new "one" $x'
+    assert envfile.values(env.read_text())["SECRET_KEY"] == 'new "one" $x'
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_packages_are_unpacked_once_and_scripts_name_their_own_release(host: Hos
             fresh.append(argv[-1] != "")  # uv is given
         return host.execute(argv, **options)
 
-    host.utils["appfiles.run"] = execute
+    host.installer = execute
     old = host.directory(host.apply())
     script = "venv/bin/activate"  # every environment has it
     assert str(old) in (old / script).read_text()
@@ -531,7 +531,7 @@ def test_a_killed_migrate_is_run_again_even_when_no_migration_is_pending(host: H
 
 def test_an_app_that_left_the_site_is_stopped_and_its_data_stays(host: Host) -> None:
     release = host.apply()
-    host.utils["appfiles.run"] = lambda *_, **__: ""
+    host.swap("appfiles", run=lambda *_, **__: "")
     host.release.write_unit_files("tiny")
     (host.units / "app-foreign@.service").write_text("[Service]\n")  # not ours
     assert host.release.orphans(["tiny"]) == []
@@ -664,8 +664,8 @@ def test_a_deploy_that_meets_another_is_told_of_it(host: Host, monkeypatch: pyte
     host.apply()
     host.edit("2")
     host.state("build.present")
-    monkeypatch.setitem(host.utils["applock.hold"].__wrapped__.__globals__, "WAIT_SECONDS", 0.2)
-    with host.utils["applock.hold"](host.apps / "tiny/.lock", "a rollback", 60):
+    monkeypatch.setattr(applock, "WAIT_SECONDS", 0.2)
+    with applock.hold(host.apps / "tiny/.lock", "a rollback", 60):
         result = host.state("release.staged")
         assert result["result"] is False and "a rollback by" in result["comment"] and "since 20" in result["comment"]
         assert "a rollback by" in host.release.status("tiny")["busy"]

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
+from saltern.release import steps
 
 ROOT = Path(__file__).resolve().parents[2]
-steps: Any = load("_utils", "steps")
 
 
 def test_every_step_is_in_the_code_once_and_no_other() -> None:
@@ -30,8 +28,8 @@ def test_an_unknown_step_is_an_error() -> None:
 
 @pytest.mark.parametrize("step, ends", [("switched", True), ("started", False)])
 def test_the_environment_says_where_salt_ends(step: str, ends: bool) -> None:
-    code = "import steps; steps.reached('switched')"
+    code = "from saltern.release import steps; steps.reached('switched')"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "_utils"), "SALTERN_KILL_AT": step}, check=False
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT), "SALTERN_KILL_AT": step}, check=False
     )
     assert done.returncode == (-signal.SIGKILL if ends else 0)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load
-
-releases: Any = load("_utils", "releases")
+from saltern.release import releases
 
 
 def test_id_names_the_build_and_changes_with_any_part() -> None:

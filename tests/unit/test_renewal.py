@@ -13,16 +13,17 @@ from cryptography import x509
 from test_site_good import good, load_written
 from test_site_secrets import edit, read, snapshot
 
-from saltern import certificates, renewal
-from saltern.certificates import Pair, make_ca, make_leaf, must_renew
-from saltern.checking import check_site
-from saltern.compiled import host_pillar
-from saltern.errors import SiteError
-from saltern.load import Site
-from saltern.renewal import due, is_apply, notices, renew_all, renewed
-from saltern.rotation import CERTIFICATES
-from saltern.secretfile import Secrets
-from saltern.secrets import generate_secrets, host_names, make_authority, promote_ca
+from saltern.site import certificates, renewal
+from saltern.site.certificates import Pair, make_ca, make_leaf, must_renew
+from saltern.site.checking import check_site
+from saltern.site.compiled import host_pillar
+from saltern.site.errors import SiteError
+from saltern.site.load import Site
+from saltern.site.renewal import due, is_apply, notices, renew_all, renewed
+from saltern.site.rotation import CERTIFICATES
+from saltern.site.secretfile import Secrets
+from saltern.site.secrets import generate_secrets, host_names, make_authority, promote_ca
+from tests.unit.contracts import load
 
 TODAY = datetime.datetime.now(datetime.UTC)
 
@@ -278,16 +279,15 @@ def test_what_is_an_apply(command: str, applies: bool) -> None:
 
 
 def test_only_salt_call_renews_and_only_an_apply_keeps(site: Site, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import saltern
-
-    monkeypatch.setattr(saltern, "__utils__", {"codedigest.of": lambda *_: ""})
+    pillar = load("_pillar", "saltern")
+    monkeypatch.setattr(pillar, "_code", lambda: "")
     clock(70)
     secrets = yaml.safe_load((site.path / "secrets/web1.sls").read_text())
     before = snapshot(site)
 
     def compiled(**opts: Any) -> str:
-        monkeypatch.setattr(saltern, "__opts__", opts)
-        found = saltern.ext_pillar("web1", secrets, str(site.path))
+        monkeypatch.setattr(pillar, "__opts__", opts)
+        found = pillar.ext_pillar("web1", secrets, str(site.path))
         return str(found["secrets"]["tls"]["cert"])
 
     old = secrets["secrets"]["tls"]["cert"]

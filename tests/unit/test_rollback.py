@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
-
-rollback: Any = load("_utils", "rollback")
+from saltern.release import rollback
 
 
 def about(*migrations: str, additive: tuple[str, ...] = (), replaces: dict[str, list[str]] | None = None) -> dict:

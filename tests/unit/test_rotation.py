@@ -11,11 +11,11 @@ import yaml
 from test_site_good import load_written
 from test_site_secrets import edit
 
-from saltern import rotation
-from saltern.load import Site
-from saltern.overlap import KINDS, Held, Kind, held
-from saltern.rotation import STEPS, Deeds, RotationError, authority_state, rotate, state_of
-from saltern.secrets import generate_secrets, make_authority
+from saltern.site import rotation
+from saltern.site.load import Site
+from saltern.site.overlap import KINDS, Held, Kind, held
+from saltern.site.rotation import STEPS, Deeds, RotationError, authority_state, rotate, state_of
+from saltern.site.secrets import generate_secrets, make_authority
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLEET = {
@@ -276,7 +276,7 @@ def test_a_fleet_is_applied_by_others_between_the_steps(tmp_path: Path) -> None:
 
 
 def test_every_step_is_told_and_no_other() -> None:
-    text = (REPOSITORY / "_pillar/saltern/rotation.py").read_text()
+    text = (REPOSITORY / "saltern/site/rotation.py").read_text()
     told = set(re.findall(r'(?:reached\(|return )"([^"]+)"', text)) & set(STEPS)
     assert told == set(STEPS)
     with pytest.raises(ValueError, match="none of the steps"):

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
-
-sandbox: Any = load("_utils", "sandbox")
+from saltern.host import sandbox
 
 
 def told(**walls: Any) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from test_site_good import good, load_written
 
-from saltern.secrets import generate_secrets
+from saltern.site.secrets import generate_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOK = ROOT / "bin/secrets-in-git"

@@ -6,14 +6,11 @@ import base64
 import html
 import json
 import re
-from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from tests.unit.contracts import load
-
-secrettext: Any = load("_utils", "secrettext")
+from saltern.host import sandbox, secrettext
 
 
 def test_secrets_are_blackened_in_every_form_they_come_in() -> None:
@@ -71,6 +68,5 @@ def test_what_control_characters_take_apart_is_found() -> None:
 
 
 def test_the_sandbox_shows_no_more_than_the_rest() -> None:
-    sandbox: Any = load("_utils", "sandbox")
     for text in OBEYED.values():
         assert not set(sandbox.printable(text)) & set("\x1b\x07\x08\x7f\x85\x9b\u202e\u2066\u200b"), ascii(text)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from saltern.overlap import KINDS
-from saltern.wiring import login_of, owner_of
+from saltern.site.overlap import KINDS
+from saltern.site.wiring import login_of, owner_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = "old+secret/with=signs-Zs9vq3"
@@ -26,11 +26,6 @@ def secretuse() -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    envfile = importlib.util.spec_from_file_location("envfile", ROOT / "_utils/envfile.py")
-    assert envfile and envfile.loader
-    of_files = importlib.util.module_from_spec(envfile)
-    envfile.loader.exec_module(of_files)
-    module.__utils__ = {"envfile.values": of_files.values}  # type: ignore[attr-defined]
     return module
 
 
@@ -119,7 +114,7 @@ def test_who_has_ended_and_was_not_waited_for_uses_nothing(
 
 
 def test_the_environment_is_not_overwritten_by_titles_of_processes() -> None:
-    assert "SPT_NOENV=1" in (ROOT / "_utils/appunits.py").read_text()
+    assert "SPT_NOENV=1" in (ROOT / "saltern/release/appunits.py").read_text()
 
 
 @pytest.mark.parametrize("slot", [1, 2])

@@ -13,10 +13,9 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import KEY, Project
 
-from saltern.certificates import build_public
-from tests.unit.contracts import load
+from saltern.build import signing
+from saltern.site.certificates import build_public
 
-signing: Any = load("_utils", "signing")
 OTHER = "another-key-than-the-builder-s"
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from test_site_good import good, load_written, pillar_of, problems_of, write_site
 
-from saltern.compiled import host_pillar
-from saltern.errors import SiteError
-from saltern.load import load_site
-from saltern.secrets import generate_secrets
+from saltern.site.compiled import host_pillar
+from saltern.site.errors import SiteError
+from saltern.site.load import load_site
+from saltern.site.secrets import generate_secrets
 
 APP_SECRETS = dict.fromkeys(("database_password", "owner_password"), "a-good-long-password")
 

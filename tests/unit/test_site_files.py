@@ -12,13 +12,13 @@ import pytest
 import yaml
 from test_site_good import REPOSITORY, SINGLE, good, load_written, write_site
 
-import saltern
-from saltern import reference
-from saltern.explain import describe
-from saltern.layout import ROLES, pillar_files
-from saltern.load import load_site
-from saltern.roles import MODELS
-from saltern.secrets import generate_secrets
+from saltern.site import reference
+from saltern.site.explain import describe
+from saltern.site.layout import ROLES, pillar_files
+from saltern.site.load import load_site
+from saltern.site.roles import MODELS
+from saltern.site.secrets import generate_secrets
+from tests.unit.contracts import load
 
 
 def test_each_role_has_a_model_and_defaults_for_exactly_its_keys() -> None:
@@ -46,9 +46,7 @@ def test_every_key_is_described() -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    assert reference.PAGE.read_text() == reference.reference(), (
-        "make it anew: PYTHONPATH=_pillar python3 -m saltern.reference"
-    )
+    assert reference.PAGE.read_text() == reference.reference(), "make it anew: python3 -m saltern.site.reference"
 
 
 def test_bounds_are_told_in_words() -> None:
@@ -147,7 +145,7 @@ def test_on_a_minion_of_a_master_the_module_does_not_load(module: ModuleType, mo
 def test_the_package_imports_nothing_heavy_by_itself() -> None:
     """Salt only logs a pillar module that does not import, and would go on without it."""
     code = "import sys, saltern; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(REPOSITORY / "_pillar")})
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(REPOSITORY)})
 
 
 def test_the_external_pillar_counts_a_relative_site_from_the_current_directory(
@@ -159,6 +157,7 @@ def test_the_external_pillar_counts_a_relative_site_from_the_current_directory(
     generate_secrets(site)
     secrets = yaml.safe_load((site.path / "secrets" / "web1.sls").read_text())
     monkeypatch.chdir(tmp_path)
+    saltern = load("_pillar", "saltern")
     assert saltern.ext_pillar("web1", secrets, "site")["host"]["address"] == "10.0.0.2"
     assert saltern.ext_pillar("web1", secrets)["host"]["id"] == "web1"
     answer = saltern.ext_pillar("web9", secrets)
@@ -169,6 +168,7 @@ def test_the_external_pillar_counts_a_relative_site_from_the_current_directory(
 
 def test_the_sites_own_commands_see_no_pillar_and_no_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    saltern = load("_pillar", "saltern")
     for function, expected in (("site.check", False), ("site.generate_secrets", False), ("state.apply", True)):
         monkeypatch.setattr(saltern, "__opts__", {"fun": function})
         assert bool(saltern.ext_pillar("web1", {})) is expected

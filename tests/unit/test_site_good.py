@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from saltern.compiled import host_pillar
-from saltern.egress import METADATA, NOT_PUBLIC
-from saltern.errors import SiteError
-from saltern.layout import DEFAULTS
-from saltern.load import Site, load_site
-from saltern.secrets import generate_secrets
-from saltern.wiring import CELERY_BROADCASTS
+from saltern.site.compiled import host_pillar
+from saltern.site.egress import METADATA, NOT_PUBLIC
+from saltern.site.errors import SiteError
+from saltern.site.layout import DEFAULTS
+from saltern.site.load import Site, load_site
+from saltern.site.secrets import generate_secrets
+from saltern.site.wiring import CELERY_BROADCASTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"

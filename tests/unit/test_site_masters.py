@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from saltern.compiled import fleet_pillar
-from saltern.layout import ranks
-from saltern.secrets import generate_secrets
+from saltern.site.compiled import fleet_pillar
+from saltern.site.layout import ranks
+from saltern.site.secrets import generate_secrets
 from tests.unit.test_site_good import good, load_written, pillar_of, problems_of
 
 

@@ -13,16 +13,16 @@ import yaml
 from test_site_good import good, load_written, pillar_of
 from test_site_secrets import edit, read
 
-from saltern.apps import OWN_VARIABLES
-from saltern.certificates import Pair, is_foreign, must_renew
-from saltern.checking import check_site
-from saltern.errors import SiteError
-from saltern.load import Site
-from saltern.overlap import KINDS, Held, Kind, begin, finish, held
-from saltern.rotation import AUTHORITY, CERTIFICATES
-from saltern.secretfile import AppSecrets, Secrets, Shared, SharedApp, check_secrets
-from saltern.secrets import generate_secrets, host_names, make_authority, promote_ca, write_shared
-from saltern.wiring import roles_of
+from saltern.site.apps import OWN_VARIABLES
+from saltern.site.certificates import Pair, is_foreign, must_renew
+from saltern.site.checking import check_site
+from saltern.site.errors import SiteError
+from saltern.site.load import Site
+from saltern.site.overlap import KINDS, Held, Kind, begin, finish, held
+from saltern.site.rotation import AUTHORITY, CERTIFICATES
+from saltern.site.secretfile import AppSecrets, Secrets, Shared, SharedApp, check_secrets
+from saltern.site.secrets import generate_secrets, host_names, make_authority, promote_ca, write_shared
+from saltern.site.wiring import roles_of
 
 BY_HAND = "changed-by-a-person-in-a-hurry"
 # What stands in shared.yaml and has no rotation of its own, with the reason.
@@ -158,7 +158,7 @@ def test_a_second_edit_while_both_are_good_is_refused(site: Site, kind: Kind) ->
 def test_a_run_killed_between_the_hosts_files_goes_on(
     site: Site, kind: Kind, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from saltern import secrets
+    from saltern.site import secrets
 
     (one, *_) = [one for one in all_held(site) if one.kind == kind]
     data = shared_of(site)
@@ -301,9 +301,9 @@ def test_a_promotion_killed_anywhere_is_finished_and_makes_no_third_authority(
         raise KeyboardInterrupt
 
     if killed_at == "rename":
-        monkeypatch.setattr("saltern.secrets.Path.rename", rename)
+        monkeypatch.setattr("saltern.site.secrets.Path.rename", rename)
     else:
-        monkeypatch.setattr("saltern.secrets.shutil.rmtree", killed)
+        monkeypatch.setattr("saltern.site.secrets.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         promote_ca(folder)
     monkeypatch.undo()

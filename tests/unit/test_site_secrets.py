@@ -14,13 +14,13 @@ from cryptography import x509
 from pydantic import ValidationError
 from test_site_good import good, load_written, write_site
 
-from saltern import certificates
-from saltern.certificates import make_ca, make_leaf, subject_names
-from saltern.checking import check_site
-from saltern.errors import SiteError
-from saltern.load import Site, load_site
-from saltern.secretfile import Secrets, check_secrets
-from saltern.secrets import generate_secrets
+from saltern.site import certificates
+from saltern.site.certificates import make_ca, make_leaf, subject_names
+from saltern.site.checking import check_site
+from saltern.site.errors import SiteError
+from saltern.site.load import Site, load_site
+from saltern.site.secretfile import Secrets, check_secrets
+from saltern.site.secrets import generate_secrets
 
 
 def read(site: Site, host: str) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def test_a_killed_write_leaves_the_old_file(site: Site, monkeypatch: pytest.Monk
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saltern.files.Path.replace", killed)
+    monkeypatch.setattr("saltern.site.files.Path.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         generate_secrets(site)
     monkeypatch.undo()

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from saltern import redisclients, sessions, wiring
-from saltern.document import Document
-from saltern.errors import SiteError
-from saltern.load import load_site
-from tests.unit.contracts import ROOT, load
+from saltern.postgres import pgtuning
+from saltern.site import redisclients, sessions, wiring
+from saltern.site.document import Document
+from saltern.site.errors import SiteError
+from saltern.site.load import load_site
+from tests.unit.contracts import ROOT
 from tests.unit.contracts.pg import pgplan, pgroles
 from tests.unit.test_site_good import good
 from tests.unit.test_site_wiring import load_written
 
-pgtuning = load("_utils", "pgtuning")
 FLEETS = sorted(path.name for path in (ROOT / "lab/fleets").iterdir() if (path / "fleet.yaml").exists())
 
 

@@ -19,14 +19,14 @@ import pytest
 import yaml
 from test_site_good import good, load_written
 
-from saltern import team, vault
-from saltern.errors import SiteError
-from saltern.load import Site
-from saltern.overlap import begin, finish, fresh, held, mark_ending
-from saltern.rotation import Deeds, rotate
-from saltern.secrets import generate_secrets
-from saltern.team import TeamError
-from saltern.vault import Vault, in_memory
+from saltern.site import team, vault
+from saltern.site.errors import SiteError
+from saltern.site.load import Site
+from saltern.site.overlap import begin, finish, fresh, held, mark_ending
+from saltern.site.rotation import Deeds, rotate
+from saltern.site.secrets import generate_secrets
+from saltern.site.team import TeamError
+from saltern.site.vault import Vault, in_memory
 
 FAKE = Path(__file__).with_name("fake_age.py")
 
@@ -381,7 +381,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_what_is_in_clear_goes_with_whoever_edits(memory: Path, number: int) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from saltern import team, vault\n"
+        "import sys, time; from pathlib import Path; from saltern.site import team, vault\n"
         "with vault.in_memory(Path(sys.argv[1])) as folder, team._ended_by_signals():\n"
         "    (folder / 'shared.yaml').write_text('x'); print(folder, flush=True); time.sleep(60)\n"
     )

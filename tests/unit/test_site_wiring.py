@@ -10,13 +10,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from test_site_good import good, load_written, pillar_of
 
-from saltern import wiring
-from saltern.errors import SiteError
-from saltern.layout import REPOSITORY, ranks
-from saltern.links import neighbours
-from saltern.load import Site
-from saltern.placeholders import PLACEHOLDERS
-from saltern.secretfile import Secrets
+from saltern.site import wiring
+from saltern.site.errors import SiteError
+from saltern.site.layout import REPOSITORY, ranks
+from saltern.site.links import neighbours
+from saltern.site.load import Site
+from saltern.site.placeholders import PLACEHOLDERS
+from saltern.site.secretfile import Secrets
 
 
 def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:

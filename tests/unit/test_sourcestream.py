@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
+from saltern.build import sourcestream as stream
+from saltern.build import sourcewalk as walk
 
-stream: Any = load("_utils", "sourcestream")
-walk: Any = load("_utils", "sourcewalk")
 SECRET = "secret-of-another"
 
 

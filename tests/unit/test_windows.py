@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.lab import FLEETS
-from saltern.windows import DAY_MINUTES, DAYS, EVERYBODY, calendar, slots
+from saltern.site.windows import DAY_MINUTES, DAYS, EVERYBODY, calendar, slots
 
 ROLES = ["edge", "web", "worker", "postgres", "redis", "builder"]
 

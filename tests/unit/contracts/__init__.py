@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,6 +50,21 @@ class Contract:
     world: Callable[[Path], World]
     broken_world: Callable[[Path], World]
     reason: str
+
+
+def swap(face: ModuleType, name: str, **functions: Any) -> None:
+    """Let a module that :func:`load` has read see other functions in a module of our package; nobody else sees them.
+
+    Args:
+        face: One of Salt's extension modules.
+        name: What it calls the module of ``saltern/`` that it has imported.
+        functions: Those that are replaced.
+
+    Example:
+        >>> account = load("_modules", "account")
+        >>> swap(account, "appfiles", run=lambda argv: "")
+    """
+    setattr(face, name, SimpleNamespace(**vars(getattr(face, name)) | functions))
 
 
 def load(folder: str, name: str) -> ModuleType:

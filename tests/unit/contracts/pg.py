@@ -6,9 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from saltern.postgres import pgplan, pgroles, scram
 from tests.unit.contracts import Contract, World, load
-
-pgplan, pgroles, scram = (load("_utils", name) for name in ("pgplan", "pgroles", "scram"))
 
 CLIENTS = [{"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "127.0.0.1/32"}]
 PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo", "owner_password": "secret of owner"}}}}
@@ -18,15 +17,8 @@ GROUPS = [[group, "postgres", ""] for group in pgroles.READER_GROUPS]
 
 
 def pg() -> ModuleType:
-    """Return the execution module pg with the utilities that it calls."""
-    module = load("_modules", "pg")
-    module.__utils__ = {
-        f"{name}.{key}": value
-        for name in ("pgconf", "pgothers", "pgplan", "pgroles", "pgsession", "pgsql", "pgtuning", "scram")
-        for key, value in vars(load("_utils", name)).items()
-        if callable(value)
-    }
-    return module
+    """Return the execution module pg."""
+    return load("_modules", "pg")
 
 
 def converged(password: str = "secret of demo") -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from saltern.postgres import pgroles, scram
 from tests.unit.contracts import Contract, World, load
 from tests.unit.contracts.pg import pg
 
-pgroles, scram = load("_utils", "pgroles"), load("_utils", "scram")
+pgroles, scram = pgroles, scram
 pgreplica = load("_modules", "pgreplica")
 
 PRIMARY = {"host": "db1", "name": "db1.x.test", "address": "10.0.0.4", "port": 5432, "slot": "saltern_db2"}

@@ -140,7 +140,7 @@ def _to(networks: Sequence[str], then: str) -> list[str]:
     """One rule for each family that is among the networks."""
     known = [ipaddress.ip_network(network) for network in networks]
     # Ranges that touch or overlap would be an error within one set.
-    found = {
+    found: dict[str, list[Any]] = {
         "ip": list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv4Network))),
         "ip6": list(ipaddress.collapse_addresses(n for n in known if isinstance(n, ipaddress.IPv6Network))),
     }

@@ -1,6 +1,6 @@
 """What our own sessions ask PostgreSQL. Each table, function, operator and type is named with its schema.
 
-In a database that an app owns, a name without a schema may be the app's (_utils/pgsession.py). Constructs that look
+In a database that an app owns, a name without a schema may be the app's (pgsession.py). Constructs that look
 operators up by name without saying so are not used either: IN, LIKE, BETWEEN, IS DISTINCT FROM, CASE x WHEN, USING.
 tests/unit/test_pg_sql.py reads all of ours; tests/scenarios/test_databases.py runs them among traps.
 """

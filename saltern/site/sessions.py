@@ -23,7 +23,7 @@ OF_A_PROCESS = 2  # of a management command or program that does not end: what i
 MIGRATING = 2  # one that works, and one that holds the lock for it
 RESERVED = 5  # superuser_reserved_connections: our own and people's, when all others are taken
 LOOKING = 2  # of saltern_reader
-KB_EACH = 1024  # the least work_mem that a connection is sized for (_utils/pgtuning.py), from a quarter of the memory
+KB_EACH = 1024  # the least work_mem that a connection is sized for (postgres/pgtuning.py), from a quarter of the memory
 WORKERS = 8  # the least number of worker processes, which are sized for as well
 
 
@@ -124,7 +124,7 @@ def total(site: Site) -> int:
 def carried(site: Site) -> int | None:
     """Answers how many connections the server can have by the settings; None when that depends on the host's memory.
 
-    Then each host's own apply refuses (_utils/pgtuning.py), before the first change as well.
+    Then each host's own apply refuses (saltern/postgres/pgtuning.py), before the first change as well.
     """
     postgres = site.settings.postgres
     if postgres.max_connections is not None:

@@ -199,7 +199,7 @@ def joined(lock: str, more: str) -> str:
 
 def _is_replaced(line: str) -> bool:
     match = PIN.match(line)
-    return bool(match) and package(match["name"]) == "gunicorn" and is_old_gunicorn(match["version"])
+    return match is not None and package(match["name"]) == "gunicorn" and is_old_gunicorn(match["version"])
 
 
 def key(question: Mapping[str, Any]) -> str:
@@ -437,8 +437,8 @@ def look(
         if not more and gunicorn and not is_old_gunicorn(gunicorn):
             return {"text": text, "base": base, "asked": None}
     read = [name for name in (base, asked, "pyproject.toml" if base == "uv.lock" else None) if name]
-    for name in read if texts is not None else ():
-        if name in texts and variables(name, texts[name]):
+    for name in read:
+        if texts is not None and name in texts and variables(name, texts[name]):
             raise CommandExecutionError(
                 f"{what}/{name} names a variable (${{...}}), which is not allowed where packages are named"
             )

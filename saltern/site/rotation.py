@@ -39,7 +39,7 @@ from .secrets import (
 
 log = logging.getLogger(__name__)
 
-# In the order in which a rotation comes past them; SALTERN_KILL_AT ends Salt at one, as in a deploy (_utils/steps.py).
+# In the order in which a rotation comes past them; SALTERN_KILL_AT ends Salt at one, as in a deploy (release/steps.py).
 STEPS = (
     "both are written down",
     "both are handed out",

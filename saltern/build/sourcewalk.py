@@ -177,7 +177,8 @@ def text(root: int, name: str) -> bytes | None:
     Raises:
         Unfit: a link leads out of the source, or the file is too large.
     """
-    parts, place, links = name.split("/"), [], 0
+    place: list[str] = []
+    parts, links = name.split("/"), 0
     while parts:
         part = parts.pop(0)
         if part in ("", "."):

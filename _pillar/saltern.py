@@ -1,52 +1,33 @@
-"""The site of a team, checked and turned into each host's pillar.
+"""The external pillar `saltern`: the site of a team, checked and turned into each host's pillar (saltern/site).
 
-Salt loads this package as the external pillar `saltern`; the tests and the lab import it by PYTHONPATH (`_pillar`).
 Nothing heavy is imported here: Salt's loader only logs a module that does not import, so that an apply would go on
 with half a pillar. An import that fails inside the function is an error of the pillar, which stops the apply.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+if "saltern" not in sys.modules:
+    # By its path: this file has the same name, and a master that an older Saltern has started knows no other way.
+    _spec = importlib.util.spec_from_file_location("saltern", REPOSITORY / "saltern/__init__.py")
+    assert _spec and _spec.loader
+    sys.modules["saltern"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["saltern"])
+from saltern import forget_old_code  # noqa: E402
 
 # Packed in by Salt's loader when Salt runs this; empty for everyone else.
 __opts__: dict[str, Any] = {}
-__utils__: dict[str, Any] = {}
 
 # Salt gives the master itself this name when it runs an orchestration; no host can have it, for its `_`.
 ORCHESTRATION = "_master"
 # These execution functions check the site themselves and must work while it is broken or has no secrets yet.
 OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.renew", "site.rotate", "site.secrets")
-
-
-def __dir__() -> list[str]:
-    """Hide the package's modules from Salt's loader, which would reload each alone, in any order, at every pillar.
-
-    One that is not in `sys.modules` any more is an error to it: after a `git pull` there was no pillar for anybody
-    until the master was restarted. And a class of a module that was read twice is two. `forget_old_code` does it for
-    all of them at once.
-    """
-    return [name for name, value in globals().items() if not isinstance(value, ModuleType)]
-
-
-def forget_old_code() -> None:
-    """Lets changed files of this package be read again: a master runs for months, and `git pull` changes them.
-
-    Example:
-        >>> forget_old_code()
-    """
-    stamp = max(path.stat().st_mtime_ns for path in Path(__file__).parent.glob("*.py"))
-    loaded = [name for name in sys.modules if name.startswith(f"{__name__}.")]
-    if any(getattr(sys.modules[name], "_stamp", stamp) != stamp for name in loaded):
-        for name in loaded:
-            del sys.modules[name]
-            vars(sys.modules[__name__]).pop(name.removeprefix(f"{__name__}."), None)
-    importlib.import_module(f"{__name__}.errors").__dict__["_stamp"] = stamp
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> dict[str, Any]:
@@ -74,10 +55,10 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
         # The states say each mode that must be narrow. With the 027 of a login, folders that a sandbox's user must pass
         # through would be closed to him.
         os.umask(0o022)
-    from .compiled import fleet_pillar, host_pillar
-    from .errors import SiteError
-    from .load import load_site
-    from .renewal import is_apply, renewed
+    from saltern.site.compiled import fleet_pillar, host_pillar
+    from saltern.site.errors import SiteError
+    from saltern.site.load import load_site
+    from saltern.site.renewal import is_apply, renewed
 
     try:
         if minion_id.endswith(ORCHESTRATION):
@@ -94,7 +75,6 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
 
 
 def _code() -> str:
-    from .layout import REPOSITORY
+    from saltern.host import codedigest
 
-    found: str = __utils__["codedigest.of"](REPOSITORY / "salt", "_*")
-    return found
+    return codedigest.of(REPOSITORY / "salt", "_*")

@@ -24,7 +24,12 @@ def of(folder: str | Path, kinds: str) -> str:
         True
     """
     digest = hashlib.sha256()
-    found = {(path.parent.name.lstrip("_"), path.name): path for path in Path(folder).glob(f"{kinds}/*.py")}
-    for (kind, name), path in sorted(found.items()):
-        digest.update(f"{kind}/{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    found: dict[str, Path] = {}
+    for kind in Path(folder).glob(kinds):
+        # Our package is a link in the file server's root, and glob follows none: it is looked into by name.
+        below = [path for path in kind.iterdir() if path.is_dir()] if kind.is_dir() else []
+        files = [*kind.glob("*.py"), *(path for one in below for path in one.rglob("*.py"))]
+        found |= {f"{kind.name.lstrip('_')}/{path.relative_to(kind)}": path for path in files}
+    for name, path in sorted(found.items()):
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """What in databases belongs, or was opened, to others than their owner and their app: how it is taken back. Pure.
 
 A migration may do what it likes with what is its owner's; it may not open it to others, and what others have put there
-does not stay theirs. What is found is SQL text that the server has quoted itself (_utils/pgsql.py).
+does not stay theirs. What is found is SQL text that the server has quoted itself (saltern/postgres/pgsql.py).
 """
 
 from __future__ import annotations

@@ -152,7 +152,8 @@ def check_links(links: dict[str, str], names: Iterable[str]) -> None:
 
 def _stays(name: str, links: dict[str, str]) -> bool:
     """Follows a link as the kernel would, step by step, and never beyond the top."""
-    parts, place, followed = name.split("/"), [], 0
+    place: list[str] = []
+    parts, followed = name.split("/"), 0
     while parts:
         part = parts.pop(0)
         if part in ("", "."):

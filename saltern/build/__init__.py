@@ -1,0 +1,1 @@
+"""From a project's source and lock to signed wheels, made in a sandbox."""

@@ -1,0 +1,1 @@
+"""A host's files, processes and texts, handled safely by root."""

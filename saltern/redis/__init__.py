@@ -1,0 +1,1 @@
+"""Redis: its two servers, their files and users."""

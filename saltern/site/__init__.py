@@ -1,0 +1,1 @@
+"""The site of a team, checked and turned into each host's pillar."""
