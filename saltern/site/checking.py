@@ -8,9 +8,10 @@ from .certificates import Pair, is_foreign, must_renew
 from .document import read_document
 from .errors import Problem, SiteError
 from .layout import GENERATE, PLAIN, secrets_file
-from .load import Site, load_site
+from .load import load_site
 from .secretfile import Secrets, check_secrets
 from .secrets import edge_names, host_names
+from .site import Site
 
 
 def check_site(path: str | Path) -> Site:

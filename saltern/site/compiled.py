@@ -8,9 +8,9 @@ from .document import read_document
 from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
 from .links import neighbours
-from .load import Site
 from .renewal import home, notices
 from .secretfile import as_pillar, check_secrets
+from .site import Site
 from .wiring import wiring
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .apps import App
 from .layout import APP_ROLES
-
-if TYPE_CHECKING:
-    from .apps import App
-    from .load import Site
-    from .roles import Settings
+from .roles import Settings
+from .site import Site
 
 # Everybody, the fleet's hosts or not.
 ANYONE = "anyone"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,7 @@ from .layout import DEFAULTS, REPOSITORY, ROLES
 from .model import Model
 from .roles import MODELS, Settings
 from .rules import Files, check
-
-
-@dataclass(frozen=True)
-class Site:
-    """A site without errors.
-
-    Args:
-        path: the site directory.
-        fleet: its hosts.
-        apps: its apps by name, all defaults filled in.
-        settings: the settings of every role, the site's over the defaults.
-    """
-
-    path: Path
-    fleet: Fleet
-    apps: dict[str, App]
-    settings: Settings
+from .site import Site
 
 
 def load_site(path: str | Path, defaults: Path = DEFAULTS, repository: Path = REPOSITORY) -> Site:

@@ -6,15 +6,11 @@ them, as it does those to Postgres: the sum over all apps and hosts stays below 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from .document import Document
+from .errors import Problem
 from .links import called_by
 from .sessions import need_on
-
-if TYPE_CHECKING:
-    from .document import Document
-    from .errors import Problem
-    from .load import Site
+from .site import Site
 
 SERVERS = ("broker", "cache")
 RESERVED = 16  # of root, the checks of health and redis-unblock.service

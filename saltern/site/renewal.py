@@ -17,8 +17,8 @@ from .certificates import CA_NOTICE_DAYS, NOTICE_DAYS, Pair, aged, ends_soon, is
 from .document import read_document
 from .errors import Problem, SiteError
 from .layout import GENERATE, PLAIN, REPOSITORY, secrets_file
-from .load import Site
 from .secrets import CA, edge_names, host_names, let_masters_read, locked, with_chain, write_host_file
+from .site import Site
 from .vault import Vault
 
 log = logging.getLogger(__name__)

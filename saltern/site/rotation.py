@@ -22,7 +22,6 @@ from typing import Any
 
 from . import overlap
 from .errors import Problem, SiteError
-from .load import Site
 from .overlap import Held
 from .secrets import (
     CA_NEXT,
@@ -36,6 +35,7 @@ from .secrets import (
     settle_ca,
     write_shared,
 )
+from .site import Site
 
 log = logging.getLogger(__name__)
 

@@ -36,9 +36,9 @@ from .errors import Problem, SiteError
 from .explain import explain
 from .files import replace_file
 from .layout import PLAIN, secrets_file
-from .load import Site
 from .overlap import KINDS, Held, begin, changed_by_hand, finish, fresh, held, is_due
 from .secretfile import Shared, SharedApp, needed_sections
+from .site import Site
 from .vault import SHARED, Vault
 
 # Where the certificate authorities are: the one that signs, the one that will, the one that has; all are trusted.

@@ -7,15 +7,13 @@ switched the old and the new one run; what is single never runs twice. So no app
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .apps import App
-    from .document import Document
-    from .errors import Problem
-    from .fleet import Fleet
-    from .load import Site
-    from .processes import Process
+from .apps import App
+from .document import Document
+from .errors import Problem
+from .fleet import Fleet
+from .processes import Process
+from .site import Site
 
 RELEASES = 2  # that run at once, while one takes over from the other
 COMMANDS = 2  # of people and timers' like, such as django.manage, at once

@@ -19,11 +19,11 @@ from .document import parse_document
 from .errors import Problem, SiteError
 from .explain import explain
 from .files import replace_file
-from .load import Site
 from .overlap import held
 from .rotation import AUTHORITY, authority_state, state_of
 from .secretfile import Shared
 from .secrets import generate_secrets, held_by_hosts, locked, read_shared, settle_ca
+from .site import Site
 from .vault import MACHINE_KEY, SHARED, Vault, in_memory
 
 KEY = re.compile(r"age1[a-z0-9]{58}|(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/]+=*( [^\r\n]*)?")

@@ -6,7 +6,7 @@ Firewall, pg_hba, proxies and the apps' environment all read the result, so they
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from . import redisclients, sessions
@@ -14,11 +14,9 @@ from .egress import METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import SERVICES, SSH_PORT, called_by, clients_of, for_anyone, open_ports
 from .placeholders import fill
+from .secretfile import AppSecrets, Secrets
+from .site import Site
 from .windows import calendar, slots
-
-if TYPE_CHECKING:
-    from .load import Site
-    from .secretfile import AppSecrets, Secrets
 
 LOOPBACK = "127.0.0.1"
 CA_FILE = "/etc/saltern/tls/ca.crt"
