@@ -285,6 +285,7 @@ def check() -> int:
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
         ["mypy", "lab", "bin/debian.py", "bin/joining.py", "saltern"],
+        ["lint-imports", "--no-cache"],
         ["salt-lint", *sls],
         ["shellcheck", *shell],
     ]
