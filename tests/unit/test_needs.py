@@ -25,6 +25,7 @@ from tests.unit.contracts import ROOT, load
 needs = load("_utils", "needs")
 FLEETS = {"single": ["app1"], "ha": ["master", "edge1", "web1", "worker1", "db1", "db2", "redis1"]}
 HOSTS = [(fleet, host) for fleet, hosts in FLEETS.items() for host in hosts]
+ALONE = {"host": "app1", "hosts": {"app1": {"roles": ["web"], "address": "10.0.0.1"}}, "web_port": 8443}
 each_host = pytest.mark.parametrize(("fleet", "host"), HOSTS, ids=[f"{fleet}-{host}" for fleet, host in HOSTS])
 
 
@@ -83,12 +84,72 @@ def test_each_grant_that_goes_stays_while_somebody_may_use_it_and_then_goes(pill
     everything = needs.both(before, now)
     assert everything == before and needs.fewer(everything, before) == {}
     apps = {one["app"] for one in before.values()} - {None}
-    assert needs.left(everything, now, apps, True, True) == before
-    assert needs.left(everything, now, [], False, False) == {}
+    whole = fleet_of(pillars[fleet, host])
+    alone = whole | {"hosts": {host: whole["hosts"][host]}}
+    everybody = {
+        n: [needs.ALL] for n, about in whole["hosts"].items() if n != host and {"web", "worker"} & {*about["roles"]}
+    }
+    assert needs.left(everything, now, apps, alone, None).keys() >= {n for n, one in before.items() if one["app"]}
+    assert needs.left(everything, now, [], alone, None) == needs.left(everything, now, [], whole, {}) == {}
     assert needs.fewer(before, {}).keys() == before.keys()
     for name, one in before.items():
-        kept = needs.left(everything, now, [], True, True)
-        assert (name in kept) == (one["client"] != "here"), "other hosts cannot be seen from this one"
+        unseen = one["client"] != "here" and one.get("host") != host and fleet != "single"
+        assert (name in needs.left(everything, now, [], whole, None)) == unseen, "others cannot be seen from here"
+        may = unseen and "edge" not in str(one.get("host"))
+        assert (name in needs.left(everything, now, [], whole, everybody)) == bool(may), name
+
+
+def fleet_of(pillar: dict[str, Any]) -> dict[str, Any]:
+    hosts = {name: {**about} for name, about in pillar["fleet"]["hosts"].items()}
+    return {"host": pillar["host"]["id"], "hosts": hosts, "web_port": pillar.get("web", {}).get("port")}
+
+
+@each_host
+def test_what_another_host_holds_keeps_that_apps_needs_on_that_host_alone(pillars, fleet: str, host: str) -> None:
+    """One app that is held somewhere kept every grant of every other one, and an edge that had left kept its access."""
+    pillar = pillars[fleet, host]
+    before, whole = needs.wanted(pillar), fleet_of(pillar)
+    kept = needs.left(before, {}, [], whole, {"web1": ["demo"], "worker1": ["other"]})
+    for name, one in before.items():
+        copies = one.get("host") in ("db1", "db2") and one["client"] == "elsewhere"
+        held = one["client"] == "apps" or copies or (one.get("host") == "web1" and one["app"] in (None, "demo"))
+        held = held or name.startswith("10.78.0.31 comes")
+        assert (name in kept) == (
+            one["client"] == "apps" or (fleet != "single" and one["client"] != "here" and held)
+        ), name
+
+
+@each_host
+def test_a_host_that_has_left_keeps_nothing_and_an_edge_not_even_till_others_were_applied(
+    pillars, fleet: str, host: str
+) -> None:
+    pillar = pillars[fleet, host]
+    before, whole = needs.wanted(pillar), fleet_of(pillar)
+    for gone in set(whole["hosts"]) - {host}:
+        fewer = whole | {"hosts": {name: about for name, about in whole["hosts"].items() if name != gone}}
+        its = {name for name, one in before.items() if one.get("host") == gone and one["client"] == "elsewhere"}
+        assert set(needs.strangers(before, fewer)) == its
+        everybody = {name: [needs.ALL] for name in fewer["hosts"]}
+        assert not its & needs.left(before, {}, [], fewer, everybody).keys()
+        at_once = needs.left(before, {}, [], fewer, None).keys()
+        assert (its & at_once) == (set() if gone.startswith("edge") else its), "whoever serves still may be asked"
+
+
+def test_an_edge_that_moves_to_another_address_is_the_same_one() -> None:
+    hosts = {"web1": {"roles": ["web"], "address": "10.0.0.1"}, "edge1": {"roles": ["edge"], "address": "10.0.0.9"}}
+    fleet = {"host": "web1", "hosts": hosts, "web_port": 8443}
+    one = {
+        "part": "ports",
+        "app": None,
+        "client": "elsewhere",
+        "host": "edge1",
+        "port": 8443,
+        "source": "10.0.0.2",
+        "why": "pages",
+    }
+    assert needs.left({"x": one}, {}, [], fleet, None) == {"x": one} and needs.left({"x": one}, {}, [], fleet, {}) == {}
+    unknown = {**one, "host": None}
+    assert needs.left({"x": unknown}, {}, [], fleet, None) == {}
 
 
 @each_host
@@ -113,8 +174,8 @@ def test_a_smaller_number_comes_when_the_larger_one_is_not_used_any_more() -> No
     before, now = {"a": grant(most=90)}, {"a": grant(most=20)}
     both = needs.both(before, now)
     assert both["a"]["opening"]["most"] == 90 and needs.both(now, before)["a"]["opening"]["most"] == 90
-    assert needs.left(both, now, ["demo"], False, False) == both
-    assert needs.left(both, now, [], False, False) == now
+    assert needs.left(both, now, ["demo"], ALONE, None) == both
+    assert needs.left(both, now, [], ALONE, None) == now
     sizes = [{"connections": number, "users": ["app-demo"]} for number in (90, 20)]
     assert needs.fewer(both, now) == {"a": {"old": sizes[0], "new": sizes[1]}}
     assert needs.more(now, both) == {"a": {"old": sizes[1], "new": sizes[0]}}
@@ -275,6 +336,9 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
         text = "".join(f'{name}="{value}"\n' for name, value in environment.items())
         (folder / "env").write_text(text)
     module.APPS, module.RECORD = tmp_path / "releases", tmp_path / "needs.json"
+    module.DATA, module.POSTGRES = tmp_path / "data", tmp_path / "postgres"
+    (tmp_path / "nftables.conf").write_text("# Written by Salt (salt/base)\n")
+    module.FILES = {"firewall": str(tmp_path / "nftables.conf")}
     module.__pillar__ = {
         "apps": {"demo": {"env": {}}},
         "wiring": {"apps": {"demo": {"environment": given}}},
@@ -286,6 +350,8 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
         "envfile.values": load("_utils", "envfile").values,
         "releases.environment": releases.environment,
         **{f"needs.{name}": value for name, value in vars(needs).items() if callable(value)},
+        "needsfound.grants": load("_utils", "needsfound").grants,
+        "appfiles.write": load("_utils", "appfiles").write,
     }
     desired = pinned or asked
     module.__salt__ = {
@@ -365,12 +431,89 @@ def test_what_cannot_be_known_is_held(tmp_path: Path) -> None:
     assert module.held() == {"demo": ["the source is not buildable"]}
 
 
-@pytest.mark.parametrize("text", ['{"a": ', "null", "[]", "7", '{"a": {}}', '{"a": null}', '{"a": {"part": "calls"}}'])
-def test_a_record_that_is_damaged_is_none(tmp_path: Path, text: str) -> None:
+DAMAGED = ['{"a": ', "null", "[]", "7", '{"a": {}}', '{"a": null}', '{"a": {"part": "calls"}}', "\x00" * 40]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_record_that_is_damaged_is_set_aside_and_the_hosts_own_files_tell(tmp_path: Path, text: str) -> None:
     module = host(tmp_path)
-    assert module.remembered() == {}
+    assert module.damage() == "" and module.remembered() == module.in_force()
     module.RECORD.write_text(text)
-    assert module.remembered() == {}, "else no state that asks it would render, and no apply could put it right"
+    assert str(module.RECORD) in module.damage()
+    grants = module.remembered()
+    assert "demo calls tcp 10.0.0.2 5432" in grants, "what its release was told of"
+    module.remember(grants)
+    assert (tmp_path / "needs.damaged").read_text() == text
+    assert module.damage() == "" and module.remembered() == grants
+
+
+@each_host
+def test_each_grant_of_each_fleet_is_sound_and_none_without_one_of_its_parts(pillars, fleet: str, host: str) -> None:
+    grants = needs.wanted(pillars[fleet, host])
+    assert needs.sound(json.loads(json.dumps(grants)))
+    for name, one in grants.items():
+        for key in set(one) - {"host", "limits"}:
+            assert not needs.sound({name: {k: value for k, value in one.items() if k != key}}), (name, key)
+        for key in {"opening", "user", "let_in", "replica"} & {*one}:
+            assert not needs.sound({name: {**one, key: {}}}) and not needs.sound({name: {**one, key: None}})
+
+
+@each_host
+def test_what_is_in_force_is_read_from_the_hosts_own_files_grant_by_grant(pillars, fleet: str, host: str) -> None:
+    """A host of an older Saltern has no record: what the files of today's say is what the site grants, each one."""
+    pillar = pillars[fleet, host]
+    wiring, wanted = pillar["wiring"], needs.wanted(pillar)
+    uids = {user: 990 + n for n, c in enumerate(wiring["base"]["egress"]["callers"]) for user in c["users"]}
+    egress = wiring["base"]["egress"] | {"builds": {"users": [], "ports": []}}
+    chains = load("_utils", "egressrules").chains(egress, uids, [], ["10.78.0.1"])
+    rules = load("_modules", "firewall").ruleset(wiring["base"]["open_ports"], [], chains)
+    redisfiles = load("_utils", "redisfiles")
+    own = {"saltern-admin": "a", "saltern-health": "b"}
+    files = {server: redisfiles.users(needs.users(server, wanted), own, (8, 0)) for server in needs.servers()}
+    postgres = needs.postgres(wanted, pillar["apps"])
+    files |= {"firewall": rules, "hba": load("_utils", "pgconf").hba(postgres["clients"], postgres["replicas"])}
+    pages = needs.pages(wanted)
+    nginx = "".join(f"    set_real_ip_from {edge};\n" for edge in pages["edges"])
+    nginx += "".join(f'        "SUCCESS CN={edge}" 1;\n' for edge in pages["edge_subjects"])
+    for kind in ("static", "media"):
+        places = [(app, url) for app, urls in pages[kind].items() for url in urls]
+        nginx += "".join(
+            f"        location {url} {{\n            alias /srv/apps/{app}/{kind}/;\n" for app, url in places
+        )
+    files["nginx"] = f"# Written by Salt\n{nginx}" if "web" in wiring else ""
+    callers = {one["name"]: one["users"] for one in wiring["base"]["egress"]["callers"]}
+    apps = {name: {"environments": [], "users": users} for name, users in callers.items()}
+    found = load("_utils", "needsfound").grants(files, apps, postgres["clients"], needs.spoken)
+    assert needs.sound(found)
+    missing = {name for name in wanted if name not in found}
+    assert {name for name in missing if " copies the databases " not in name} == set()
+    assert set(found) <= set(wanted) | {name for name in found if " comes to port " in name}
+    for name in set(found) & set(wanted):
+        assert needs.fewer({name: wanted[name]}, {name: found[name]}) in ({}, limits_only(name, wanted)), name
+
+
+def limits_only(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    return needs.fewer({name: wanted[name]}, {name: wanted[name]})
+
+
+def test_before_apps_had_chains_their_code_called_whom_it_liked_and_goes_on_to() -> None:
+    found = load("_utils", "needsfound").grants(
+        {"firewall": "# Written by Salt (salt/base)"},
+        {
+            "shop": {
+                "environments": [{"CACHE_URL": "redis://:p@127.0.0.1:6379/0", "BROKER_URL": "nonsense://["}],
+                "users": ["app-shop"],
+            }
+        },
+        [],
+        needs.spoken,
+    )
+    assert sorted(found) == [
+        "shop calls any protocol 0.0.0.0/0 any port",
+        "shop calls any protocol ::/0 any port",
+        "shop calls tcp 127.0.0.1 6379",
+    ]
+    assert needs.sound(found)
 
 
 def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_runs(tmp_path: Path) -> None:

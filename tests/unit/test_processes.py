@@ -81,6 +81,10 @@ class Host:
             mark = self.module.mark_of(template.read_text()) if "@" in unit else ""
             (self.proc / str(self.active[unit])).mkdir(exist_ok=True)
             (self.proc / str(self.active[unit]) / "environ").write_text(f"A=b\0SALTERN_UNIT={mark}\0")
+            starts = (
+                next((line for line in template.read_text().splitlines() if "ExecStart=" in line), "") if mark else ""
+            )
+            (self.proc / str(self.active[unit]) / "cmdline").write_text("\0".join(starts.split()[0:]))
         if verb == "enable":
             wants.unlink(missing_ok=True)
             wants.symlink_to("x")
@@ -234,6 +238,64 @@ def test_what_waits_for_longer_than_a_worker_may_take_to_stop_is_told(host: Host
     host.app["processes"], host.tasks = {}, [7]
     assert host.module.converge("demo") == ["demo: 7 tasks wait in celery,mail, and nobody takes them any more"]
     assert not [unit for unit in host.active if "worker" in unit]
+
+
+def rename(host: Host, single: bool = False) -> None:
+    host.app["processes"]["worker"] = {**WORKER, "single": single, "celery": {**CELERY, "queues": ["celery", "post"]}}
+
+
+def test_a_queue_that_a_staying_worker_leaves_is_emptied_before_it_restarts(host: Host) -> None:
+    host.converge()
+    rename(host)
+    said = host.problems()["worker"]
+    assert said == ["its unit is an older one", "nobody takes from mail any more, when what waits there is done"]
+    host.tasks = [2, 0]
+    host.module.time.sleep = lambda seconds: None
+    host.converge()
+    asked, restarted = host.log.index("ask how many wait in mail"), host.log.index("restart app-demo-worker@r1.service")
+    assert host.log.count("ask how many wait in mail") == 2 and asked < restarted
+    assert host.problems() == {}
+
+
+def test_a_new_release_takes_from_the_new_queue_while_the_old_one_empties_the_old(host: Host) -> None:
+    host.converge()
+    rename(host)
+    host.release = "r2"
+    host.converge()
+    order = ["restart app-demo-worker@r2.service", "ask how many wait in mail", "stop app-demo-worker@r1.service"]
+    assert [line for line in host.log if line in order] == order
+
+
+def test_in_a_fleet_the_queue_is_emptied_when_the_old_ones_go(host: Host) -> None:
+    host.converge()
+    rename(host)
+    host.release = "r2"
+    host.log.clear()
+    host.module.converge("demo", keep_old=True)
+    assert not [line for line in host.log if line.startswith("ask")]
+    host.converge()
+    assert host.log.index("ask how many wait in mail") < host.log.index("stop app-demo-worker@r1.service")
+
+
+def test_a_single_worker_empties_it_before_it_stops_and_beat_sends_nothing_more(host: Host) -> None:
+    host.app["processes"]["worker"] = {**WORKER, "single": True}
+    host.converge()
+    rename(host, single=True)
+    host.release = "r2"
+    host.converge()
+    order = ["stop app-demo-beat@r1.service", "ask how many wait in mail", "restart app-demo-worker@r2.service"]
+    assert [line for line in host.log if line in order] == order
+
+
+def test_a_queue_that_goes_with_a_worker_and_that_a_staying_one_leaves_too_is_emptied(host: Host) -> None:
+    host.app["processes"]["second"] = {**WORKER, "celery": {**CELERY, "queues": ["mail"]}}
+    host.converge()
+    rename(host)
+    del host.app["processes"]["second"]
+    host.tasks = [0, 1, 0]
+    host.module.time.sleep = lambda seconds: None
+    host.converge()
+    assert host.log.count("ask how many wait in mail") == 3
 
 
 def test_an_app_that_is_gone_leaves_nothing_and_others_alone(host: Host) -> None:
