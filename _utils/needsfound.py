@@ -59,6 +59,8 @@ def calls(rules: str, apps: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
     """
     found = []
     for app, about in sorted(apps.items()):
+        if not about["users"]:  # it has no account any more, so nothing of it runs
+            continue
         chain = re.search(rf"\tchain calls_{app.replace('-', '_')} \{{\n(.*?)\t\}}", rules, re.DOTALL)
         if chain:
             found += [(app, place, one) for place, one in _accepted(chain[1])]

@@ -339,9 +339,10 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
     module.DATA, module.POSTGRES = tmp_path / "data", tmp_path / "postgres"
     (tmp_path / "nftables.conf").write_text("# Written by Salt (salt/base)\n")
     module.FILES = {"firewall": str(tmp_path / "nftables.conf")}
+    caller = {"name": "demo", "users": ["app-demo"]} | dict.fromkeys(needs.PLACES, ())
     module.__pillar__ = {
         "apps": {"demo": {"env": {}}},
-        "wiring": {"apps": {"demo": {"environment": given}}},
+        "wiring": {"apps": {"demo": {"environment": given}}, "base": {"egress": {"callers": [caller]}}},
         "fleet": {"hosts": {"app1": {"roles": ["web"]}}},
         "host": {"id": "app1"},
     }
@@ -530,3 +531,63 @@ def test_where_salt_ssh_renders_what_the_site_says_is_all_that_is_known(tmp_path
     module.__pillar__ = {}
     assert module.base({"open_ports": []}) == {"open_ports": []}
     assert module.postgres({"clients": [1], "replicas": [2]}) == {"clients": [1], "leaving": [], "replicas": [2]}
+
+
+def state(test: bool = False, pillar: dict[str, Any] | None = None, **functions: Any) -> tuple[Any, list[str]]:
+    """The state module, on a host that can lose one grant of nginx'; what it is told to do is listed."""
+    module, done = load("_states", "needs"), []
+    found = {"left": {}, "changes": {"x": {"old": "granted", "new": None}}, "parts": ["pages"], "kept": [], "why": []}
+    module.__opts__ = {"test": test}
+    module.__pillar__ = {"host": {"roles": ["web"]}, **(pillar or {})}
+    module.__salt__ = {
+        "needs.new": dict,
+        "needs.damage": lambda: "",
+        "needs.granted": dict,
+        "needs.going": lambda plan: found,
+        "needs.remember": lambda grants: done.append("remember"),
+        "needs.close_pages": lambda: done.append("close"),
+        **functions,
+    }
+    return module, done
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_damaged_record_is_warned_of_by_name_in_the_plan_and_in_the_apply(test: bool) -> None:
+    module, done = state(test, **{"needs.damage": lambda: "/var/lib/saltern/needs.json is no list of grants"})
+    told = module.remembered("what is granted")
+    assert told["result"] is (None if test else True) and done == ([] if test else ["remember"])
+    assert told["changes"] == {"the record of grants": {"old": "damaged", "new": "set aside as needs.damaged"}}
+    assert "/var/lib/saltern/needs.json is no list of grants" in told["warnings"][0]
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_settling_changes_nothing_else(test: bool) -> None:
+    """Whole files are written: where the site was edited since, what was not asked for would come into force."""
+    module, done = state(test, {"held_elsewhere": {}}, **{"needs.unapplied": lambda parts: f"{parts[0]}: apply first"})
+    told = module.settled("what nobody needs any more")
+    assert (told["result"], told["changes"], told["comment"], done) == (False, {}, "pages: apply first", [])
+    module, done = state(test, {"held_elsewhere": {}}, **{"needs.unapplied": lambda parts: ""})
+    assert module.settled("what nobody needs any more")["result"] is (None if test else True)
+    assert done == ([] if test else ["remember", "close"])
+
+
+def test_what_would_change_in_more_is_named(tmp_path: Path) -> None:
+    module = host(tmp_path)
+    module.__pillar__["host"]["roles"] = ["web", "redis"]
+    module.NGINX = str(tmp_path / "nginx.conf")
+    module.__salt__ |= {
+        "edge.takes_plain_http": lambda: False,
+        "slsutil.renderer": lambda **told: "as it is",
+        "redis_server.users_differ": lambda server: {"old": "other"} if server == "cache" else {},
+    }
+    (tmp_path / "nginx.conf").write_text("as it is")
+    assert module.unapplied(["pages"]) == ""
+    said = module.unapplied(["pages", "redis", "postgres"])
+    assert "users of the cache would change in more: apply app1 first" in said and "nginx" not in said
+
+
+def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
+    alone = yaml.safe_load((ROOT / "salt/base/settled.sls").read_text())
+    assert alone == {"what nobody needs any more": {"needs.settled": [{"order": "last"}]}}
+    assert "base.settled" in (ROOT / "salt/base/needs.sls").read_text()
+    assert "sls: [base.settled]" in (ROOT / "salt/orch/settle.sls").read_text()
