@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -218,13 +219,25 @@ def postgres(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def pages() -> dict[str, Any]:
-    """Return the edges that nginx serves, and the URLs of each app's files.
+    """Return the edges that nginx serves, where it listens, and the URLs of each app's files.
 
     Example:
         salt-call needs.pages
     """
     found: dict[str, Any] = __utils__["needs.pages"](granted())
+    now = __utils__["needs.pages"](wanted())["listens"]
+    found["listens"] = [one for one in found["listens"] if one in now or _is_here(one.rpartition(":")[0])]
     return found
+
+
+def _is_here(address: str) -> bool:
+    """Whether the host has an address; nginx starts on no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+        try:
+            one.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 # --- who may still use it -----------------------------------------------------------------------------------

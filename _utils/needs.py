@@ -33,7 +33,8 @@ def wanted(pillar: Mapping[str, Any]) -> Grants:
 
     Returns:
         For each grant ``part`` (which states give it), ``app`` (or None), ``client`` (where who uses it runs: ``here``,
-        ``apps`` for every host that runs apps, or ``elsewhere``, on this ``host``) and what the part needs to give it.
+        ``apps`` or ``edges`` for every host with these, or ``elsewhere``, on this ``host``) and what the part needs to
+        give it.
 
     Example:
         >>> wanted({"wiring": {}, "apps": {}})
@@ -66,12 +67,12 @@ def spoken(opening: Mapping[str, Any]) -> str:
 
 
 def _ports(pillar: Mapping[str, Any]) -> Grants:
-    ports = {pillar[role][key] for role, keys in PORTS.items() if role in pillar for key in keys}
+    ports = {pillar[role][key]: role for role, keys in PORTS.items() if role in pillar for key in keys}
     hosts = _hosts(pillar)
     return {
         f"{source} comes to port {entry['port']}": {
             "part": "ports", "app": None, "client": "elsewhere", "host": _at(source, hosts),
-            "port": entry["port"], "source": source, "why": entry["why"],
+            "role": ports[entry["port"]], "port": entry["port"], "source": source, "why": entry["why"],
         }
         for entry in pillar["wiring"].get("base", {}).get("open_ports", [])
         for source in entry["sources"]
@@ -126,6 +127,11 @@ def _pages(pillar: Mapping[str, Any]) -> Grants:
             host = _at(edge, hosts) if kind == "edges" else edge.partition(".")[0]
             what = {"part": "pages", "app": None, "client": "elsewhere", "host": host, "kind": kind, "edge": edge}
             found[f"{edge} passes requests on"] = what
+    if "web" in pillar:
+        listen = f"{web['listen']}:{pillar['web']['port']}"
+        found[f"pages are at {listen}"] = {
+            "part": "pages", "app": None, "client": "edges", "kind": "listen", "listen": listen,
+        }  # fmt: skip
     for app, settings in pillar["apps"].items():
         for kind in ("static", "media"):
             if url := settings[f"{kind}_url"]:
@@ -214,6 +220,8 @@ def _used(
         if elsewhere is None:
             return any({"web", "worker"} & {*about["roles"]} for about in others.values())
         return any({one["app"], ALL} & {*apps} for apps in elsewhere.values())
+    if one["client"] == "edges":
+        return elsewhere is None and any("edge" in about["roles"] for about in others.values())
     host = _host_of(one, fleet)
     if host == fleet["host"]:  # not by loopback, but it is this one: an edge of its own has ended by now
         return one["part"] == "ports" and not _is_edges(one, fleet) and bool(held)
@@ -230,7 +238,9 @@ def _used(
 
 def _is_edges(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> bool:
     """Whether who uses it is an edge."""
-    return one["part"] == "pages" or (one["part"] == "ports" and one["port"] == fleet.get("web_port"))
+    if one["part"] == "ports":  # a port that was another one, too
+        return one.get("role") == "web" or one["port"] == fleet.get("web_port")
+    return one["part"] == "pages"
 
 
 def _host_of(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> str | None:
@@ -414,15 +424,18 @@ def pages(grants: Grants) -> dict[str, Any]:
         grants: From :func:`both`.
 
     Returns:
-        ``edges`` and ``edge_subjects``; ``static`` and ``media``: the URLs of each app, in one list.
+        ``edges`` and ``edge_subjects``; ``listens``: where edges come to; ``static`` and ``media``: the URLs of each
+        app, in one list.
 
     Example:
         >>> pages({})
-        {'edges': [], 'edge_subjects': [], 'static': {}, 'media': {}}
+        {'edges': [], 'edge_subjects': [], 'listens': [], 'static': {}, 'media': {}}
     """
-    found: dict[str, Any] = {"edges": [], "edge_subjects": [], "static": {}, "media": {}}
+    found: dict[str, Any] = {"edges": [], "edge_subjects": [], "listens": [], "static": {}, "media": {}}
     for one in grants.values():
-        if one["part"] == "pages" and "edge" in one:
+        if one["part"] == "pages" and "listen" in one:
+            found["listens"].append(one["listen"])
+        elif one["part"] == "pages" and "edge" in one:
             found[one["kind"]].append(one["edge"])
         elif one["part"] == "pages":
             # A place that is another kind's now is that one's: the site's own grants come first.
@@ -475,7 +488,7 @@ def sound(found: Any) -> bool:
 
 
 def _is_grant(one: dict[str, Any]) -> bool:
-    if not (one["app"] is None or isinstance(one["app"], str)) or one["client"] not in ("here", "apps", "elsewhere"):
+    if not (one["app"] is None or isinstance(one["app"], str)) or one["client"] not in CLIENTS:
         return False
     return isinstance(one.get("host", ""), str | None) and SHAPES[one["part"]](one)
 
@@ -504,6 +517,9 @@ def _is_login(one: dict[str, Any]) -> bool:
 def _is_page(one: dict[str, Any]) -> bool:
     if one["kind"] in ("static", "media"):
         return _texts(one["url"], one["app"])
+    if one["kind"] == "listen":
+        address, _, port = one["listen"].rpartition(":")
+        return _networks(address) and port.isdigit()
     return _texts(one["edge"]) and (
         one["kind"] == "edge_subjects" or (one["kind"] == "edges" and _networks(one["edge"]))
     )
@@ -515,6 +531,7 @@ def _is_redis_user(one: dict[str, Any]) -> bool:
     return told and one["server"] in SERVERS and bool(user["good"])
 
 
+CLIENTS = ("here", "apps", "edges", "elsewhere")
 SHAPES = {
     "calls": _is_opening,
     "ports": lambda one: type(one["port"]) is int and _networks(one["source"]) and _texts(one["why"]),

@@ -27,6 +27,7 @@ LINE = re.compile(r'^hostssl "([^"]+)" "([^"]+)" (\S+) scram-sha-256$', re.MULTI
 PLACE = re.compile(r"location (\S+) \{\s*alias /srv/apps/([^/]+)/(static|media)/;")
 EDGE = re.compile(r"^\s*set_real_ip_from (\S+);", re.MULTILINE)
 SUBJECT = re.compile(r'^\s*"SUCCESS CN=([^"]+)" 1;', re.MULTILINE)
+LISTEN = re.compile(r"^\s*listen ([0-9.]+:\d+) (?:ssl )?default_server", re.MULTILINE)
 #: Variables of a release that name a server which it calls.
 SERVERS = ("DATABASE_URL", "REPLICA_URLS", "CACHE_URL", "BROKER_URL")
 #: Before apps had chains of their own in the firewall, their code could call whom it liked.
@@ -221,6 +222,9 @@ def _pages(text: str) -> Grants:
         for edge in names:
             what = {"part": "pages", "app": None, "client": "elsewhere", "kind": kind, "edge": edge}
             found[f"{edge} passes requests on"] = what
+    for listen in LISTEN.findall(text):
+        what = {"part": "pages", "app": None, "client": "edges", "kind": "listen", "listen": listen}
+        found[f"pages are at {listen}"] = what
     for url, app, kind in PLACE.findall(text):
         what = {"part": "pages", "app": app, "client": "here", "kind": kind, "url": url}
         found[f"{app} has {kind} files at {url}"] = what

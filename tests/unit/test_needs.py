@@ -53,7 +53,7 @@ def without_apps(pillar: dict[str, Any]) -> dict[str, Any]:
     for server in wiring.get("redis", {}).values():
         server["users"] = []
     wiring.get("postgres", {}).update(clients=[], replicas=[])
-    wiring.get("web", {}).update(edges=[], edge_subjects=[])
+    wiring.pop("web", None)
     return bare
 
 
@@ -94,8 +94,9 @@ def test_each_grant_that_goes_stays_while_somebody_may_use_it_and_then_goes(pill
     assert needs.fewer(before, {}).keys() == before.keys()
     for name, one in before.items():
         unseen = one["client"] != "here" and one.get("host") != host and fleet != "single"
+        assert one["client"] != "edges" or one["kind"] == "listen"
         assert (name in needs.left(everything, now, [], whole, None)) == unseen, "others cannot be seen from here"
-        may = unseen and "edge" not in str(one.get("host"))
+        may = unseen and "edge" not in str(one.get("host")) and one["client"] != "edges"
         assert (name in needs.left(everything, now, [], whole, everybody)) == bool(may), name
 
 
@@ -210,6 +211,29 @@ def test_roles_of_databases_have_the_larger_limit_from_everywhere(pillars) -> No
     found = needs.postgres(needs.both(before, now), ["demo"])["clients"]
     limits = [one["let_in"]["limits"] for one in before.values() if "let_in" in one]
     assert found and all(client["limits"] == limits[0] for client in found)
+
+
+def test_pages_are_at_the_old_port_too_until_the_edges_know_the_new_one(pillars, monkeypatch) -> None:
+    for fleet, host in (("single", "app1"), ("ha", "web1")):
+        pillar = copy.deepcopy(pillars[fleet, host])
+        before = needs.wanted(pillar)
+        pillar["web"]["port"] = 8099
+        both = needs.both(before, needs.wanted(pillar))
+        assert [one.rpartition(":")[2] for one in needs.pages(both)["listens"]] == ["8099", "8080"]
+        whole = fleet_of(pillar)
+        assert len(needs.pages(needs.left(both, needs.wanted(pillar), [], whole, None))["listens"]) == 1 + (
+            fleet == "ha"
+        )
+        assert len(needs.pages(needs.left(both, needs.wanted(pillar), ["demo"], whole, {}))["listens"]) == 1
+
+
+def test_a_host_that_has_another_address_does_not_listen_on_the_old_one(tmp_path: Path, pillars) -> None:
+    module = host(tmp_path)
+    module.__pillar__ = copy.deepcopy(pillars["single", "app1"])
+    there = needs.wanted(module.__pillar__)
+    gone = next(one for one in there.values() if one.get("kind") == "listen") | {"listen": "192.0.2.1:8080"}
+    module.RECORD.write_text(json.dumps(there | {"pages are at 192.0.2.1:8080": gone}))
+    assert module.pages()["listens"] == ["127.0.0.1:8080"], "nginx would not start"
 
 
 def test_a_place_that_is_another_kinds_now_has_one_meaning() -> None:
@@ -453,7 +477,7 @@ def test_each_grant_of_each_fleet_is_sound_and_none_without_one_of_its_parts(pil
     grants = needs.wanted(pillars[fleet, host])
     assert needs.sound(json.loads(json.dumps(grants)))
     for name, one in grants.items():
-        for key in set(one) - {"host", "limits"}:
+        for key in set(one) - {"host", "role"}:
             assert not needs.sound({name: {k: value for k, value in one.items() if k != key}}), (name, key)
         for key in {"opening", "user", "let_in", "replica"} & {*one}:
             assert not needs.sound({name: {**one, key: {}}}) and not needs.sound({name: {**one, key: None}})
@@ -481,6 +505,7 @@ def test_what_is_in_force_is_read_from_the_hosts_own_files_grant_by_grant(pillar
         nginx += "".join(
             f"        location {url} {{\n            alias /srv/apps/{app}/{kind}/;\n" for app, url in places
         )
+    nginx += "".join(f"        listen {listen} ssl default_server backlog=4096;\n" for listen in pages["listens"])
     files["nginx"] = f"# Written by Salt\n{nginx}" if "web" in wiring else ""
     callers = {one["name"]: one["users"] for one in wiring["base"]["egress"]["callers"]}
     apps = {name: {"environments": [], "users": users} for name, users in callers.items()}
