@@ -75,7 +75,20 @@ def in_force() -> dict[str, Any]:
     texts["hba"] = "".join(_text(path) for path in sorted(POSTGRES.glob("*/main/pg_hba.conf")))
     known = __pillar__["wiring"].get("postgres", {}).get("clients", [])
     found: dict[str, Any] = __utils__["needsfound.grants"](texts, _released(), known, __utils__["needs.spoken"])
+    let_in = [one["let_in"] for one in found.values() if "limits" in one.get("let_in", {})]
+    allowed = _sessions([client[who] for client in let_in for who in client["limits"]])
+    for client in let_in:
+        client["limits"] = {who: allowed.get(client[who], number) for who, number in client["limits"].items()}
     return found
+
+
+def _sessions(names: list[str]) -> dict[str, int]:
+    """How many sessions each role may have; none where Postgres does not say, or sets no limit."""
+    try:
+        found = __salt__["pg.roles"](sorted({*names}), __pillar__["postgres"]["port"]) if names else {}
+    except CommandExecutionError:
+        return {}
+    return {name: one["rolconnlimit"] for name, one in found.items() if one["rolconnlimit"] > 0}
 
 
 def _text(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
@@ -472,6 +473,26 @@ def test_a_record_that_is_damaged_is_set_aside_and_the_hosts_own_files_tell(tmp_
     assert module.damage() == "" and module.remembered() == grants
 
 
+@pytest.mark.parametrize(("says", "expected"), [(40, 40), (-1, 7), (None, 7)])
+def test_postgres_says_how_many_sessions_there_were(tmp_path: Path, says: int | None, expected: int) -> None:
+    module = host(tmp_path)
+    client = {"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "10.0.0.5/32"}
+    client |= {"limits": {"user": 7, "owner": 2}, "migrates": False, "logins": {"user": ["demo"], "owner": []}}
+    module.__pillar__["wiring"]["postgres"] = {"clients": [client]}
+    module.__pillar__["postgres"] = {"port": 5432}
+
+    def roles(names: list[str], port: int) -> dict[str, Any]:
+        if says is None:
+            raise CommandExecutionError("password authentication failed")
+        return {"demo": {"rolconnlimit": says}}
+
+    module.__salt__["pg.roles"] = roles
+    (tmp_path / "postgres/17/main").mkdir(parents=True)
+    (tmp_path / "postgres/17/main/pg_hba.conf").write_text('hostssl "demo" "demo" 10.0.0.4/32 scram-sha-256\n')
+    found = module.remembered()["demo comes to database demo from 10.0.0.4/32"]["let_in"]
+    assert found["limits"] == {"user": expected, "owner": 2} and client["limits"]["user"] == 7
+
+
 @each_host
 def test_each_grant_of_each_fleet_is_sound_and_none_without_one_of_its_parts(pillars, fleet: str, host: str) -> None:
     grants = needs.wanted(pillars[fleet, host])
@@ -616,3 +637,61 @@ def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
     assert alone == {"what nobody needs any more": {"needs.settled": [{"order": "last"}]}}
     assert "base.settled" in (ROOT / "salt/base/needs.sls").read_text()
     assert "sls: [base.settled]" in (ROOT / "salt/orch/settle.sls").read_text()
+
+
+def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any], **pillar: Any) -> dict[str, Any]:
+    """orch.settle as the master renders it, with what the hosts answer; a host that is not there does not answer."""
+    answers = {"needs.kept": kept, "needs.held": held, "needs.settling": settling, "saltutil.refresh_pillar": {}}
+    asked = {}
+
+    def cmd(hosts: list[str], function: str, **arguments: Any) -> dict[str, Any]:
+        asked[function] = arguments.get("kwarg")
+        return {host: {"retcode": 0, "ret": answers[function][host]} for host in hosts if host in answers[function]}
+
+    environment = jinja2.Environment(extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined)
+    environment.filters["json"] = json.dumps
+    environment.tests["match"] = lambda text, pattern: bool(re.match(pattern, text))
+    template = environment.from_string((ROOT / "salt/orch/settle.sls").read_text())
+    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, **pillar}
+    return {"asked": asked, **yaml.safe_load(template.render(salt={"saltutil.cmd": cmd}, pillar=known))}
+
+
+def test_settling_asks_who_holds_what_and_says_what_stays_for_whom_and_until_when() -> None:
+    said = settle(
+        {"db1": ["a", "b"], "web1": []},
+        {"web1": {"demo": ["app-demo@r1.service is not of release r2", "two"], "{{ evil }}": ["x"]}},
+        {"db1": {"going": ["a"], "kept": ["b"], "why": ["web1: app-demo@r1.service is not of release r2"]}},
+    )
+    held = {
+        "web1": {"demo": ["app-demo@r1.service is not of release r2, two"]},
+        "web2": {"*": ["it does not say what it runs"]},
+    }
+    assert said["asked"]["needs.settling"] == {"elsewhere": held}
+    (applied,) = [
+        dict(pair for one in state["salt.state"] for pair in one.items())
+        for state in said.values()
+        if "salt.state" in state
+    ]
+    assert applied["tgt"] == ["db1"] and applied["pillar"] == {"held_elsewhere": held} and "highstate" not in applied
+    (sentence,) = [name for name in said if name.startswith("db1 still grants: b.")]
+    assert "web1: app-demo@r1.service is not of release r2" in sentence and "It ends when" in sentence
+    assert [name for name in said if "do not answer: web2" in name]
+
+
+def test_settling_with_nothing_to_do_says_so_and_a_plan_is_one() -> None:
+    assert "nothing is granted that the site does not want" in settle({"db1": [], "web1": [], "web2": []}, {}, {})
+    said = settle(
+        {"db1": ["a"], "web1": [], "web2": []}, {}, {"db1": {"going": ["a"], "kept": [], "why": []}}, plan=True
+    )
+    assert {"test": True} in said["what nobody needs any more is taken away"]["salt.state"]
+
+
+def test_settling_cuts_what_hosts_say() -> None:
+    """A key of YAML ends at 1,024 characters."""
+    many = [f"app-demo{number} is a user of the cache" for number in range(200)]
+    said = settle(
+        {"db1": many},
+        {"web1": {"demo": ["x" * 5000]}, "web2": {}},
+        {"db1": {"going": [], "kept": many, "why": ["y" * 5000]}},
+    )
+    assert max(map(len, said)) < 1000
