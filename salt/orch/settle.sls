@@ -16,13 +16,13 @@
 {%- endif %}
 {%- endfor %}
 {#- Hosts say what they like: their words are cut, and go no further than into a sentence. #}
-{%- set held = {} %}
+{%- set held, unknown = {}, {'*': ['it does not say what it runs']} %}
 {%- if keeping %}
 {%- set asked = salt['saltutil.cmd'](pillar['app_hosts']['all'], 'needs.held', tgt_type='list') if pillar['app_hosts']['all'] else {} %}
 {%- for host in pillar['app_hosts']['all'] %}
 {%- set said = asked.get(host, {}) %}
 {%- if said.get('retcode', 1) != 0 or said.get('ret') is not mapping %}
-{%- do held.update({host: {'*': ['it does not say what it runs']}}) %}
+{%- do held.update({host: unknown}) %}
 {%- elif said['ret'] %}
 {%- set apps = {} %}
 {%- for app, why in said['ret'].items() if app is match('[a-z0-9-]+$') %}

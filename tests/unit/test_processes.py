@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -238,6 +240,40 @@ def test_what_waits_for_longer_than_a_worker_may_take_to_stop_is_told(host: Host
     host.app["processes"], host.tasks = {}, [7]
     assert host.module.converge("demo") == ["demo: 7 tasks wait in celery,mail, and nobody takes them any more"]
     assert not [unit for unit in host.active if "worker" in unit]
+
+
+@pytest.mark.parametrize("broker", ["redis", "another"])
+def test_how_many_tasks_wait_is_asked_as_the_broker_lets_the_app(
+    host: Host, broker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To declare a queue kombu asks EXISTS without the app's prefix: refused, and nobody's tasks were waited for."""
+
+    class NotFound(Exception):
+        pass
+
+    class Channel:
+        def queue_declare(self, queue: str, passive: bool) -> SimpleNamespace:
+            assert broker == "another", "No permissions to access a key"
+            if queue == "new":
+                raise NotFound
+            return SimpleNamespace(message_count=3)
+
+    channel = Channel()
+    if broker == "redis":
+        channel._size = {"celery": 3, "new": 0}.__getitem__  # type: ignore[attr-defined]
+    connection = contextlib.nullcontext(SimpleNamespace(default_channel=channel))
+    utils = SimpleNamespace(find_app=lambda name: SimpleNamespace(connection_for_read=lambda: connection))
+    for name, module in {
+        "celery": SimpleNamespace(),
+        "celery.app": SimpleNamespace(),
+        "celery.app.utils": utils,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "kombu", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "kombu.exceptions", SimpleNamespace(ChannelError=NotFound))
+    monkeypatch.setattr(sys, "argv", ["-c", "demo", "celery,new"])
+    exec(host.module.WAITING, {})
+    assert capsys.readouterr().out.endswith("SALTERN 3\n")
 
 
 def rename(host: Host, single: bool = False) -> None:
