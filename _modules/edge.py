@@ -35,6 +35,7 @@ CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STAND_IN = "saltern-edge-stand-in.service"
 HARD_STOP_SECONDS = 60  # as in haproxy.cfg
 STANDS_IN_SECONDS = 300
+LEAVING = Path("/run/systemd/system/haproxy.service.d/leaving.conf")
 NGINX = Path("/etc/nginx/nginx.conf")
 PLAIN_LOG = Path("/run/nginx-plain.log")  # nginx adds a line when an edge asks for an app's health without TLS
 IPV6 = Path("/proc/net/if_inet6")  # not there when the kernel has none, or was told to have none
@@ -352,6 +353,50 @@ def forget(host: str) -> None:
         raise CommandExecutionError(f"{host} is one of this edge's web hosts: edge.bring_in sends it requests again")
     if host in out():
         _write_out(set(out()) - {host})
+
+
+def leave(seconds: int = LONGEST_REQUEST) -> str:
+    """Ends this host's work as an edge: it is leaving the fleet, and web hosts will refuse it.
+
+    The address that it may share with others goes first, so that they have it; then HAProxy ends what it was asked.
+
+    Args:
+        seconds: how long to wait for the last answer; then the connection is cut.
+
+    Returns:
+        ``left``; ``no edge`` where HAProxy does not run.
+
+    Raises:
+        CommandExecutionError: systemd does not stop a daemon.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.leave
+    """
+    main = int(_shown("haproxy.service")["MainPID"])
+    if _shown("keepalived.service")["ActiveState"] == "active":
+        _stop("keepalived.service")
+    if main < 2:
+        return "no edge"
+    LEAVING.parent.mkdir(parents=True, exist_ok=True)
+    LEAVING.write_text("[Service]\nRestart=no\n", encoding="utf-8")  # else systemd would start it again; gone at a boot
+    _raise(_run(["systemctl", "daemon-reload"]))
+    os.kill(main, signal.SIGUSR1)
+    until = time.monotonic() + seconds
+    while _shown("haproxy.service")["ActiveState"] == "active" and time.monotonic() < until:
+        time.sleep(0.2)
+    _stop("haproxy.service")
+    return "left"
+
+
+def _stop(unit: str) -> None:
+    _raise(_run(["systemctl", "disable", "--quiet", "--now", unit]))
+
+
+def _raise(problem: str) -> None:
+    if problem:
+        raise CommandExecutionError(problem)
 
 
 def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = None, allow: Any = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,21 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from saltern.host import appfiles
-from saltern.needs import grants
+from saltern.needs import grants, readback
 from saltern.release import envfile, releases
 
 APPS = Path("/srv/apps")
 RECORD = Path("/var/lib/saltern/needs.json")
+DATA = Path("/var/lib/apps")
+POSTGRES = Path("/etc/postgresql")
 NGINX, FIREWALL = "/etc/nginx/nginx.conf", "/etc/nftables.conf"
+#: What a host grants, by its own files.
+FILES = {
+    "firewall": FIREWALL,
+    "nginx": NGINX,
+    "broker": "/etc/redis/users-broker.conf",
+    "cache": "/etc/redis/users-cache.conf",
+}
 #: States of a unit in which something of it may run.
 RUNS = ("active", "activating", "deactivating", "reloading", "refreshing")
 
@@ -29,18 +39,92 @@ RUNS = ("active", "activating", "deactivating", "reloading", "refreshing")
 
 
 def remembered() -> dict[str, Any]:
-    """Return what this host grants by its own record; nothing where there is none yet, or it is damaged.
+    """Return what this host grants by its own record; without a good one, by what is in force on it.
 
     Example:
         salt-call needs.remembered
     """
+    grants, _ = _record()
+    return in_force() if grants is None else grants
+
+
+def damage() -> str:
+    """Return what is wrong with the record of grants; an empty string when it is good, or there is none yet.
+
+    Example:
+        salt-call needs.damage
+    """
+    return _record()[1]
+
+
+def _record() -> tuple[dict[str, Any] | None, str]:
     try:
         found = json.loads(RECORD.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError) as error:
+        return None, f"{RECORD} cannot be read: {error}"
+    return (found, "") if grants.sound(found) else (None, f"{RECORD} is no list of grants")
+
+
+def in_force() -> dict[str, Any]:
+    """Return what this host grants by its own files: of firewall, Redis, Postgres and nginx, and of the releases.
+
+    So a host that an older Saltern has converged, or whose record is damaged, takes nothing from what runs there.
+
+    Example:
+        salt-call needs.in_force
+    """
+    texts = {name: text for name, path in FILES.items() if (text := _text(Path(path)))}
+    texts["hba"] = "".join(_text(path) for path in sorted(POSTGRES.glob("*/main/pg_hba.conf")))
+    known = __pillar__["wiring"].get("postgres", {}).get("clients", [])
+    found: dict[str, Any] = readback.grants(texts, _released(), known, grants.spoken)
+    let_in = [one["let_in"] for one in found.values() if "limits" in one.get("let_in", {})]
+    allowed = _sessions([client[who] for client in let_in for who in client["limits"]])
+    for client in let_in:
+        client["limits"] = {who: allowed.get(client[who], number) for who, number in client["limits"].items()}
+    return found
+
+
+def _sessions(names: list[str]) -> dict[str, int]:
+    """How many sessions each role may have; none where Postgres does not say, or sets no limit."""
+    try:
+        found = __salt__["pg.roles"](sorted({*names}), __pillar__["postgres"]["port"]) if names else {}
+    except CommandExecutionError:
         return {}
-    grants: dict[str, Any] = found if isinstance(found, dict) else {}
-    whole = all(isinstance(one, dict) and {"part", "app", "client"} <= one.keys() for one in grants.values())
-    return grants if whole else {}
+    return {name: one["rolconnlimit"] for name, one in found.items() if one["rolconnlimit"] > 0}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _released() -> dict[str, dict[str, Any]]:
+    """The apps of which there are releases here: what these were told, and whom their code runs as."""
+    callers = {one["name"]: one["users"] for one in _callers()}
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(APPS.glob("*/releases/*/env")):
+        app = path.parts[-4]
+        about = found.setdefault(app, {"environments": [], "users": callers.get(app) or _owner(app)})
+        about["environments"].append(envfile.values(_text(path)))
+    return found
+
+
+def _callers() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = __pillar__["wiring"].get("base", {}).get("egress", {}).get("callers", [])
+    return found
+
+
+def _owner(app: str) -> list[str]:
+    """The account of an app that the site has no more: its data are its own."""
+    try:
+        uid = (DATA / app).lstat().st_uid
+        return [pwd.getpwuid(uid).pw_name] if uid else []  # root calls whom it likes
+    except (OSError, KeyError):
+        return []
 
 
 def wanted() -> dict[str, Any]:
@@ -77,15 +161,20 @@ def new() -> dict[str, Any]:
 def remember(grants: dict[str, Any]) -> None:
     """Write down what is granted; before it is, so that a killed apply has forgotten nothing.
 
+    A damaged record is set aside, as needs.damaged.
+
     Args:
         grants: As :func:`granted` returns them.
 
     Example:
         salt-call needs.remember '{}'
     """
-    if grants == remembered():
+    there, damaged = _record()
+    if grants == there:
         return
     RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if damaged:
+        RECORD.replace(RECORD.with_suffix(".damaged"))
     appfiles.write(RECORD, json.dumps(grants, indent=1, sort_keys=True) + "\n", 0o600)
 
 
@@ -147,13 +236,25 @@ def postgres(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def pages() -> dict[str, Any]:
-    """Return the edges that nginx serves, and the URLs of each app's files.
+    """Return the edges that nginx serves, where it listens, and the URLs of each app's files.
 
     Example:
         salt-call needs.pages
     """
     found: dict[str, Any] = grants.pages(granted())
+    now = grants.pages(wanted())["listens"]
+    found["listens"] = [one for one in found["listens"] if one in now or _is_here(one.rpartition(":")[0])]
     return found
+
+
+def _is_here(address: str) -> bool:
+    """Whether the host has an address; nginx starts on no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+        try:
+            one.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 # --- who may still use it -----------------------------------------------------------------------------------
@@ -259,14 +360,15 @@ def _environment(app: str, release: str) -> dict[str, str]:
     return found
 
 
-def going(plan: bool = False) -> dict[str, Any]:
+def going(plan: bool = False, elsewhere: dict[str, dict[str, list[str]]] | None = None) -> dict[str, Any]:
     """Return what may be taken away now.
 
-    Other hosts may use what they were given until somebody who knows all of them says ``applied_everywhere`` in the
-    pillar (orch.settle).
+    Other hosts may use what they were given until somebody who knows all of them says what is held there (orch.settle):
+    by ``held_elsewhere`` in the pillar, or ``applied_everywhere``, when nothing is.
 
     Args:
         plan: Answer for the time after an apply.
+        elsewhere: What :func:`held` answered on the other hosts, by host; ``held_elsewhere`` when not given.
 
     Returns:
         ``left`` (what stays in force), ``changes`` (what goes, by the words for it), ``parts`` (what has to be put
@@ -279,19 +381,69 @@ def going(plan: bool = False) -> dict[str, Any]:
     if before == now:
         return {"left": now, "changes": {}, "parts": [], "kept": [], "why": []}
     said = held(plan)
-    hosts = {} if __pillar__.get("applied_everywhere") else __pillar__["fleet"]["hosts"]
-    others = set(hosts) - {__pillar__["host"]["id"]}
-    apps = [host for host in others if {"web", "worker"} & {*hosts[host]["roles"]}]
-    left = grants.left(before, now, list(said), bool(others), bool(apps))
+    told = _told() if elsewhere is None else elsewhere
+    left = grants.left(before, now, list(said), _fleet(), told)
     changes = grants.fewer(before, left)
-    kept = sorted(grants.fewer(left, now))
+    why = [sentence for app in sorted(said) for sentence in said[app]]
+    why += [
+        f"{host}: {sentence}"
+        for host in sorted(told or {})
+        for app in sorted(told[host])
+        for sentence in told[host][app]
+    ]
     return {
         "left": left,
         "changes": changes,
         "parts": grants.parts(list(changes), before),
-        "kept": kept,
-        "why": [sentence for app in sorted(said) for sentence in said[app]],
+        "kept": sorted(grants.fewer(left, now)),
+        "why": why,
     }
+
+
+def _told() -> dict[str, Any] | None:
+    """What other hosts hold, by the pillar of this run; None when it does not say."""
+    if "held_elsewhere" in __pillar__:
+        found: dict[str, Any] = __pillar__["held_elsewhere"]
+        return found
+    return {} if __pillar__.get("applied_everywhere") else None
+
+
+def _fleet() -> dict[str, Any]:
+    port = __pillar__.get("web", {}).get("port")
+    return {"host": __pillar__["host"]["id"], "hosts": __pillar__["fleet"]["hosts"], "web_port": port}
+
+
+def settling(elsewhere: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Return what ``orch.settle`` would take away on this host, and what it would leave.
+
+    Args:
+        elsewhere: What :func:`held` answered on the other hosts, by host.
+
+    Returns:
+        ``going``, ``kept`` and ``why``: what is granted, in words, and sentences that say who may still use it.
+
+    Example:
+        salt-call needs.settling '{web1: {demo: [app-demo@r1.service is not of release r2]}}'
+    """
+    found = going(elsewhere=elsewhere)
+    return {"going": sorted(found["changes"]), "kept": found["kept"], "why": found["why"]}
+
+
+def forgotten() -> list[str]:
+    """Make sure that nothing is granted to hosts that the fleet does not have.
+
+    Raises:
+        CommandExecutionError: Something is.
+
+    Example:
+        salt '*' needs.forgotten
+    """
+    found: list[str] = grants.strangers(granted(), _fleet())
+    if found:
+        raise CommandExecutionError(
+            f"still granted to hosts that are not in the fleet: {'; '.join(found)}. Apply this host, then orch.settle"
+        )
+    return found
 
 
 def kept() -> list[str]:
@@ -324,17 +476,49 @@ def users_of(part: str, plan: bool = False) -> list[str]:
 # --- taking it away -----------------------------------------------------------------------------------------
 
 
+def unapplied(parts: list[str]) -> str:
+    """Return what is not as the last apply would have it; to take something away would change that as well.
+
+    Args:
+        parts: Of :func:`going`.
+
+    Returns:
+        A sentence, or an empty string.
+
+    Example:
+        salt-call needs.unapplied '[pages, redis]'
+    """
+    given = __pillar__["host"]["roles"]
+    found = []
+    if {"calls", "ports"} & {*parts} and _text(Path(FIREWALL)) != _firewall():
+        found.append(FIREWALL)
+    if "pages" in parts and "web" in given and _text(Path(NGINX)) != _nginx():
+        found.append(NGINX)
+    if "redis" in parts and "redis" in given:
+        servers = grants.servers()
+        found += [f"users of the {one}" for one in servers if __salt__["redis_server.users_differ"](one)]
+    if "postgres" in parts and "postgres" in given and _text(Path(_hba_path())) != _hba():
+        found.append(_hba_path())
+    host = __pillar__["host"]["id"]
+    return f"Nothing was taken away, for {', '.join(found)} would change in more: apply {host} first" if found else ""
+
+
 def close_firewall() -> None:
     """Load and write the firewall's rules as they shall be now.
 
     Example:
         salt-call needs.close_firewall
     """
-    # As its state writes it: the same to the last line, so that the next apply finds nothing to do.
-    text = __salt__["slsutil.renderer"](path="salt://base/files/nftables.conf.jinja", default_renderer="jinja")
+    text = _firewall()
     __salt__["firewall.load"](text)
     appfiles.write(FIREWALL, text, 0o644)
     __salt__["daemon.adopt"]("nftables.service", [FIREWALL])
+
+
+def _firewall() -> str:
+    # As its state writes it: the same to the last line, so that the next apply finds nothing to do.
+    path = "salt://base/files/nftables.conf.jinja"
+    return str(__salt__["slsutil.renderer"](path=path, default_renderer="jinja"))
 
 
 def close_redis() -> None:
@@ -358,12 +542,14 @@ def close_pages() -> None:
     Example:
         salt-call needs.close_pages
     """
-    plain = __salt__["edge.takes_plain_http"]()  # as its state has it
-    text = __salt__["slsutil.renderer"](
-        path="salt://web/files/nginx.conf.jinja", default_renderer="jinja", context={"plain": plain}
-    )
-    appfiles.write(NGINX, text, 0o644)
+    appfiles.write(NGINX, _nginx(), 0o644)
     _raise(__salt__["daemon.act"]("nginx.service", "reload", [NGINX, "/etc/saltern/tls"]))
+
+
+def _nginx() -> str:
+    context = {"plain": __salt__["edge.takes_plain_http"]()}  # as its state has it
+    path = "salt://web/files/nginx.conf.jinja"
+    return str(__salt__["slsutil.renderer"](path=path, default_renderer="jinja", context=context))
 
 
 def close_databases() -> None:
@@ -375,21 +561,26 @@ def close_databases() -> None:
     Example:
         salt-call needs.close_databases
     """
-    version = __salt__["pg.version"]()
-    directory = f"/etc/postgresql/{version}/main"
-    found = postgres()
-    text = __salt__["pg.hba"](found["clients"] + found["leaving"], found["replicas"])
-    path = f"{directory}/pg_hba.conf"
+    path, text = _hba_path(), _hba()
     if Path(path).read_text(encoding="utf-8") == text:
         return
     __salt__["redis_server.write"](path, text, 0o640, "postgres")
     _raise(
         __salt__["daemon.act"](
-            f"postgresql@{version}-main.service",
+            f"postgresql@{__salt__['pg.version']()}-main.service",
             "reload",
             __salt__["pg.inputs"](bool(__pillar__["wiring"]["postgres"]["primary"])),
         )
     )
+
+
+def _hba_path() -> str:
+    return str(POSTGRES / str(__salt__["pg.version"]()) / "main/pg_hba.conf")
+
+
+def _hba() -> str:
+    found = postgres()
+    return str(__salt__["pg.hba"](found["clients"] + found["leaving"], found["replicas"]))
 
 
 def _raise(problem: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,13 @@ from celery.app.utils import find_app
 from kombu.exceptions import ChannelError
 count = 0
 with find_app(sys.argv[1]).connection_for_read() as connection:
+    channel = connection.default_channel
     for queue in sys.argv[2].split(","):
+        if hasattr(channel, "_size"):  # Redis: to declare it asks for a key without the app's prefix, which is refused
+            count += channel._size(queue)
+            continue
         try:
-            count += connection.default_channel.queue_declare(queue=queue, passive=True).message_count
+            count += channel.queue_declare(queue=queue, passive=True).message_count
         except ChannelError:  # nobody has ever sent anything there
             pass
 print("\\nSALTERN", count)
@@ -250,11 +255,25 @@ def _release_of(instance: str) -> str:
     return instance.partition("@")[2].removesuffix(".service")
 
 
+def takes_from(command: str) -> tuple[str, list[str]]:
+    """Answers Celery's app and the queues of the worker that a command starts; no queues when it starts none.
+
+    Args:
+        command: a command line, or a unit's text.
+
+    Example:
+        >>> takes_from("/x/python -m celery --app=demo worker --loglevel=INFO --queues=a,b --concurrency=2")
+        ('demo', ['a', 'b'])
+    """
+    line = re.search(r"-m celery --app=(\S+) worker .*--queues=(\S+)", command)
+    return (line[1].strip('"'), line[2].strip('"').split(",")) if line else ("", [])
+
+
 def last_consumers(files: dict[str, str], going: list[str]) -> list[dict[str, Any]]:
     """Answers the Celery workers that go and leave queues from which nobody takes tasks any more.
 
     Args:
-        files: texts of the app's units by path, those that go among them.
+        files: texts of the app's units by path, as they shall be, and those that go.
         going: the names of the units that go, such as `app-demo-worker`.
 
     Returns:
@@ -267,12 +286,10 @@ def last_consumers(files: dict[str, str], going: list[str]) -> list[dict[str, An
     """
     found, taken = [], set()
     for path, text in sorted(files.items()):
-        line = re.search(r"-m celery --app=(\S+) worker .*--queues=(\S+)", text)
-        if line is None:
-            continue
-        name, queues = Path(path).name.removesuffix("@.service"), line[2].strip('"').split(",")
-        if name in going:
-            found.append({"template": f"{name}@", "app": line[1].strip('"'), "queues": queues})
+        app, queues = takes_from(text)
+        name = Path(path).name.removesuffix("@.service")
+        if name in going and queues:
+            found.append({"template": f"{name}@", "app": app, "queues": queues})
         else:
             taken |= {*queues}
     for one in found:
@@ -349,6 +366,11 @@ def status(app: str) -> dict[str, Any]:
 
 def _status(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
     problems = {unit["name"]: said for unit in units if (said := faults(unit, found))}
+    for one in _leaving(units, found) if problems else []:
+        name = one["template"].partition("@")[0].removeprefix(f"app-{app}-")
+        said = f"nobody takes from {', '.join(one['queues'])} any more, when what waits there is done"
+        if said not in problems.setdefault(name, []):
+            problems[name].append(said)
     for name in _leftovers(units, found):
         problems[name.removeprefix(f"app-{app}-")] = ["it is here, and shall not be"]
     return {
@@ -437,7 +459,7 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> li
     The new release's processes are started and must stay up for a while; then the old ones are told to stop and
     waited for. Of what may run only once the old one stops first. When a new one does not stay up, the new ones are
     stopped and the old ones go on. The last worker of a queue first does what waits there, for as long as a process may
-    take to stop.
+    take to stop; so does one that stays and takes from other queues than before.
 
     Args:
         app: name of an app of this host.
@@ -461,10 +483,10 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> li
         units, found = wanted(app, release), _found(app)
         _check(app, units, found)
         _write(units, found)
-        _switch(app, [unit for unit in units if "instance" in unit], found, keep_old)
+        said = _switch(app, [unit for unit in units if "instance" in unit], found, keep_old)
         if timers := [unit["timer"] for unit in units if "timer" in unit and faults(unit, found)]:
             _systemctl("enable", "--quiet", "--now", *timers)
-        said = _remove(_leftovers(units, found), found, app)
+        said += _remove(_leftovers(units, found), found, app, units)
         if units and "web" not in __pillar__["host"]["roles"]:
             if release is None:
                 __salt__["fleet.choose"](app, units[0]["release"])
@@ -544,17 +566,23 @@ def _write(units: list[dict[str, Any]], found: dict[str, Any]) -> None:
         _systemctl("daemon-reload")
 
 
-def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any], keep_old: bool) -> None:
-    """From whatever runs to exactly the wanted instances, started at boot."""
+def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any], keep_old: bool) -> list[str]:
+    """From whatever runs to exactly the wanted instances, started at boot; answers what nobody takes any more."""
     if not units:
-        return
-    found = _found(app)["units"]
+        return []
+    whole = _found(app)
+    found = whole["units"]
     single = tuple(unit["template"] for unit in units if unit["single"])
     old = [
         name for name, about in sorted(found.items()) if _is_other(name, units) and about["ActiveState"] != "inactive"
     ]
-    _stop([name for name in old if name.startswith(single)] if single else [])
+    first = [name for name in old if name.startswith(single)] if single else []
     fresh = [unit["instance"] for unit in units if not _is_good(unit, found)]
+    leaving = _leaving(units, whole)
+    if leaving:
+        _stop([name for name in first if _is_beat(name, whole)])  # lest it sends what nobody takes
+    said = [line for one in leaving if one["template"] in (*first, *fresh) for line in _drain(app, one, whole)]
+    _stop(first)
     for instance in fresh:
         # Restart: the process that runs is of an older unit; for systemd both verbs are one when nothing runs.
         with contextlib.suppress(CommandExecutionError):  # told below, with the log
@@ -566,7 +594,33 @@ def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any], keep_
     if stale:
         _systemctl("disable", "--quiet", "--no-reload", *stale)
     if not keep_old:
-        _stop([name for name in old if not single or not name.startswith(single)])
+        rest = [name for name in old if name not in first]
+        said += [line for one in leaving if one["template"] in rest for line in _drain(app, one, whole)]
+        _stop(rest)
+    return said
+
+
+def _leaving(units: list[dict[str, Any]], found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Workers that run, stay, and leave queues from which nobody here takes tasks any more; as ``last_consumers``.
+
+    What a process takes from, its own command says: the units may be new ones already.
+    """
+    taken = {queue for unit in units for text in unit["files"].values() for queue in takes_from(text)[1]}
+    templates = tuple(unit["template"] for unit in units)
+    left = []
+    for name, about in sorted(found["units"].items()):
+        if name.startswith(templates) and about["ActiveState"] == "active":
+            app, queues = takes_from(_command(about["MainPID"]))
+            if gone := [queue for queue in queues if queue not in taken]:
+                left.append({"template": name, "app": app, "queues": gone})
+    return left
+
+
+def _command(pid: str) -> str:
+    try:
+        return (PROC / pid / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _is_good(unit: dict[str, Any], found: dict[str, Any]) -> bool:
@@ -636,7 +690,9 @@ def _stop(instances: list[str]) -> None:
         _systemctl("reset-failed", *instances)
 
 
-def _remove(names: list[str], found: dict[str, Any], app: str | None = None) -> list[str]:
+def _remove(
+    names: list[str], found: dict[str, Any], app: str | None = None, units: Sequence[dict[str, Any]] = ()
+) -> list[str]:
     """Stops, then forgets; the files go last, for as long as they are there this is found again."""
     if not names:
         return []
@@ -648,7 +704,10 @@ def _remove(names: list[str], found: dict[str, Any], app: str | None = None) -> 
     timers = [unit for unit in found["units"] if unit.startswith(starts) and unit.endswith(".timer")]
     # First, lest one starts its command once more, or sends what nobody takes.
     _stop([*timers, *(unit for unit in found["units"] if unit.startswith(starts) and _is_beat(unit, found))])
-    said = [line for one in last_consumers(found["files"], names) if app for line in _drain(app, one, found)]
+    files = {path: found["files"][path] for path in own} | {
+        p: text for unit in units for p, text in unit["files"].items()
+    }
+    said = [line for one in last_consumers(files, names) if app for line in _drain(app, one, found)]
     _stop([unit for unit in found["units"] if unit.startswith(starts) and unit not in timers])
     for path in own:
         Path(path).unlink(missing_ok=True)

@@ -26,14 +26,20 @@ def remembered(name: str) -> dict[str, Any]:
                 - order: 1
     """
     changes = __salt__["needs.new"]()
+    damaged = __salt__["needs.damage"]()
+    more: dict[str, Any] = {}
+    if damaged:
+        changes = {**changes, "the record of grants": {"old": "damaged", "new": "set aside as needs.damaged"}}
+        why = "What is granted is worked out from the host's own files: the firewall, Redis, Postgres, nginx, releases."
+        more = {"warnings": [f"{damaged}. {why}"]}
     if __opts__["test"] and changes:
-        return _result(name, None, changes, f"{len(changes)} would be granted")
+        return _result(name, None, changes, f"{len(changes)} would be granted") | more
     try:
         if not __opts__["test"]:
             __salt__["needs.remember"](__salt__["needs.granted"]())
     except OSError as error:
-        return _result(name, False, {}, f"It could not be written down: {error}")
-    return _result(name, True, changes, f"{len(changes)} granted" if changes else "Nothing new is granted")
+        return _result(name, False, {}, f"It could not be written down: {error}") | more
+    return _result(name, True, changes, f"{len(changes)} granted" if changes else "Nothing new is granted") | more
 
 
 def settled(name: str) -> dict[str, Any]:
@@ -41,7 +47,7 @@ def settled(name: str) -> dict[str, Any]:
 
     Order it last: by then the releases of this host have been switched, and old workers have stopped. Where something
     goes on (a release was refused, or is pinned), what it uses stays. What other hosts of the fleet use stays until all
-    of them were applied; the master knows (orch.settle), and says so by the pillar's ``applied_everywhere``.
+    of them were applied; the master knows (orch.settle), and the pillar's ``held_elsewhere`` says who uses what.
 
     Args:
         name: any text.
@@ -62,6 +68,9 @@ def settled(name: str) -> dict[str, Any]:
         changes, stays = found["changes"], _stays(found)
         if not changes:
             return _result(name, True, {}, stays or "Nothing is granted that the site does not want")
+        # In an apply the states before this one have put all else right.
+        if "held_elsewhere" in __pillar__ and (problem := __salt__["needs.unapplied"](found["parts"])):
+            return _result(name, False, {}, problem)
         if test:
             return _result(name, None, changes, f"{len(changes)} would be taken away{stays and f'. {stays}'}")
         __salt__["needs.remember"](found["left"])

@@ -1,7 +1,8 @@
 {#- Takes a host out of the fleet, when it is not in fleet.yaml any more but runs still (or is gone already):
       salt-run state.orchestrate orch.remove_host pillar='{"host": "web3"}'
-    The edges send it nothing new and wait for its last answers, its background work ends, all others forget it, and
-    at last the master forgets its key. Then the machine may be turned off. #}
+    The edges send it nothing new and wait for its last answers; an edge gives up the shared address and ends its own. Its
+    background work ends, all others forget it, and at last, when nothing is granted to it any more, the master forgets
+    its key. Then the machine may be turned off. #}
 {%- set host, edges = pillar.get('host', ''), pillar['app_hosts']['edge'] %}
 {%- if not host | regex_match('([a-z0-9-]+)$') %}
 {{ raise('name the host: pillar=\'{"host": "..."}\'') }}
@@ -23,14 +24,21 @@ out of the edges:
 {%- endif %}
 {%- if salt['saltutil.runner']('manage.up', tgt=host, tgt_type='list') %}
 
-its apps stop:
+it is no edge any more:
   salt.function:
-    - name: processes.remove_all
+    - name: edge.leave
     - tgt: {{ host | json }}
     - expect_minions: True
     {%- if done %}
     - require: [{salt: {{ done[-1] }}}]
     {%- endif %}
+
+its apps stop:
+  salt.function:
+    - name: processes.remove_all
+    - tgt: {{ host | json }}
+    - expect_minions: True
+    - require: [{salt: it is no edge any more}]
 {%- do done.append('its apps stop') %}
 {%- endif %}
 {#- The edges first: they are the only ones that look for it. #}
@@ -66,7 +74,15 @@ what nobody needs any more:
     - name: state.orchestrate
     - mods: orch.settle
     - require: [{salt: {{ done[-1] | json }}}]
-{%- do done.append('what nobody needs any more') %}
+
+nothing is granted to it:
+  salt.function:
+    - name: needs.forgotten
+    - tgt: {{ pillar['ranks'] | sum(start=[]) | json }}
+    - tgt_type: list
+    - expect_minions: True
+    - require: [{salt: what nobody needs any more}]
+{%- do done.append('nothing is granted to it') %}
 
 its key is deleted:
   salt.wheel:

@@ -1,44 +1,73 @@
-{#- Takes away what hosts grant to others and the site does not want any more, when no host uses it:
+{#- Takes away what hosts grant to others and the site does not want any more, each as soon as nobody uses it:
       salt-run state.orchestrate orch.settle
+      salt-run state.orchestrate orch.settle pillar='{"plan": true}'
     orch.apply, orch.deploy, orch.rollback and orch.remove_host end with it. A host that runs apps is asked what runs
     there; one that does not answer is not taken for one that needs nothing. docs/fleets.md has more. #}
 {%- set minions = pillar['ranks'] | sum(start=[]) %}
 {#- They would answer by the pillar that they have in memory. #}
 {%- do salt['saltutil.cmd'](minions, 'saltutil.refresh_pillar', tgt_type='list', kwarg={'wait': True}) %}
 {%- set told = salt['saltutil.cmd'](minions, 'needs.kept', tgt_type='list') %}
-{%- set keeping = [] %}
-{%- for host in minions if told.get(host, {}).get('retcode', 1) == 0 and told[host]['ret'] %}
+{%- set keeping, silent = [], [] %}
+{%- for host in minions %}
+{%- if told.get(host, {}).get('retcode', 1) != 0 %}
+{%- do silent.append(host) %}
+{%- elif told[host]['ret'] %}
 {%- do keeping.append(host) %}
+{%- endif %}
 {%- endfor %}
-{%- set holding = [] %}
+{#- Hosts say what they like: their words are cut, and go no further than into a sentence. #}
+{%- set held, unknown = {}, {'*': ['it does not say what it runs']} %}
 {%- if keeping %}
 {%- set asked = salt['saltutil.cmd'](pillar['app_hosts']['all'], 'needs.held', tgt_type='list') if pillar['app_hosts']['all'] else {} %}
 {%- for host in pillar['app_hosts']['all'] %}
 {%- set said = asked.get(host, {}) %}
 {%- if said.get('retcode', 1) != 0 or said.get('ret') is not mapping %}
-{%- do holding.append(host ~ ' does not say what it runs') %}
+{%- do held.update({host: unknown}) %}
 {%- elif said['ret'] %}
-{%- do holding.append((host ~ ': ' ~ (said['ret'] | json))[:300]) %}
+{%- set apps = {} %}
+{%- for app, why in said['ret'].items() if app is match('[a-z0-9-]+$') %}
+{%- do apps.update({app: [(why | join(', '))[:200]]}) %}
+{%- endfor %}
+{%- do held.update({host: apps}) %}
 {%- endif %}
 {%- endfor %}
 {%- endif %}
-{%- if not keeping %}
-
-nothing is granted that the site does not want:
-  test.nop: []
-{%- elif holding %}
-
-{#- A key of YAML ends at 1,024 characters, and hosts say what they like. #}
-{{ ((keeping | join(', ')) ~ ' grant what the site does not want any more, as long as somebody uses it: ' ~ (holding | join('. ')))[:800] | json }}:
-  test.nop: []
+{%- set answers = salt['saltutil.cmd'](keeping, 'needs.settling', tgt_type='list', kwarg={'elsewhere': held}) if keeping else {} %}
+{%- set going, stays = [], [] %}
+{%- for host in keeping %}
+{%- set said = answers.get(host, {}) %}
+{%- if said.get('retcode', 1) != 0 or said.get('ret') is not mapping %}
+{%- do stays.append(host ~ ' does not say what it still grants') %}
 {%- else %}
+{%- if said['ret']['going'] %}{% do going.append(host) %}{% endif %}
+{%- if said['ret']['kept'] %}
+{%- do stays.append(host ~ ' still grants: ' ~ (said['ret']['kept'] | join('; '))[:300] ~ '. Who may use it: ' ~ (said['ret']['why'] | join('; '))[:300]) %}
+{%- endif %}
+{%- endif %}
+{%- endfor %}
+{%- if silent %}
+
+{{ ('not asked what they still grant, for they do not answer: ' ~ (silent | join(', ')))[:800] | json }}:
+  test.nop: []
+{%- endif %}
+{%- for sentence in stays %}
+
+{#- A key of YAML ends at 1,024 characters. #}
+{{ (sentence ~ '. It ends when those have stopped (orch.deploy, an apply of their host, release.unpin) and orch.settle runs again')[:900] | json }}:
+  test.nop: []
+{%- endfor %}
+{%- if going %}
 
 what nobody needs any more is taken away:
   salt.state:
-    - tgt: {{ keeping | json }}
+    - tgt: {{ going | json }}
     - tgt_type: list
     - expect_minions: True
-    - highstate: True
+    - sls: [base.settled]
     - test: {{ pillar.get('plan', False) | json }}
-    - pillar: {applied_everywhere: true}
+    - pillar: {{ {'held_elsewhere': held} | json }}
+{%- elif not stays and not silent %}
+
+nothing is granted that the site does not want:
+  test.nop: []
 {%- endif %}

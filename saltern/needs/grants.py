@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -32,15 +33,16 @@ def wanted(pillar: Mapping[str, Any]) -> Grants:
 
     Returns:
         For each grant ``part`` (which states give it), ``app`` (or None), ``client`` (where who uses it runs: ``here``,
-        ``apps`` for every host that runs apps, or ``elsewhere``) and what the part needs to give it.
+        ``apps`` or ``edges`` for every host with these, or ``elsewhere``, on this ``host``) and what the part needs to
+        give it.
 
     Example:
         >>> wanted({"wiring": {}, "apps": {}})
         {}
     """
     wiring = pillar["wiring"]
-    found = _calls(wiring.get("base", {})) | _ports(pillar) | _redis(pillar) | _postgres(wiring.get("postgres", {}))
-    return found | _pages(pillar)
+    found = _calls(wiring.get("base", {})) | _ports(pillar) | _redis(pillar)
+    return found | _postgres(wiring.get("postgres", {}), _hosts(pillar)) | _pages(pillar)
 
 
 def _calls(base: Mapping[str, Any]) -> Grants:
@@ -49,26 +51,44 @@ def _calls(base: Mapping[str, Any]) -> Grants:
         for place in PLACES:
             for opening in caller[place]:
                 what = {"part": "calls", "app": caller["name"], "client": "here", "users": caller["users"]}
-                found[f"{caller['name']} calls {_spoken(opening)}"] = {**what, "place": place, "opening": opening}
+                found[f"{caller['name']} calls {spoken(opening)}"] = {**what, "place": place, "opening": opening}
     return found
 
 
-def _spoken(opening: Mapping[str, Any]) -> str:
+def spoken(opening: Mapping[str, Any]) -> str:
+    """Return the words for something that an app may call.
+
+    Example:
+        >>> spoken({"to": "127.0.0.1", "ports": [6380], "protocol": "tcp"})
+        'tcp 127.0.0.1 6380'
+    """
     ports = ",".join(map(str, opening["ports"] or [])) or "any port"
     return f"{opening['protocol'] or 'any protocol'} {opening['to']} {ports}"
 
 
 def _ports(pillar: Mapping[str, Any]) -> Grants:
-    ports = {pillar[role][key] for role, keys in PORTS.items() if role in pillar for key in keys}
+    ports = {pillar[role][key]: role for role, keys in PORTS.items() if role in pillar for key in keys}
+    hosts = _hosts(pillar)
     return {
         f"{source} comes to port {entry['port']}": {
-            "part": "ports", "app": None, "client": "elsewhere",
-            "port": entry["port"], "source": source, "why": entry["why"],
+            "part": "ports", "app": None, "client": "elsewhere", "host": _at(source, hosts),
+            "role": ports[entry["port"]], "port": entry["port"], "source": source, "why": entry["why"],
         }
         for entry in pillar["wiring"].get("base", {}).get("open_ports", [])
         for source in entry["sources"]
         if entry["port"] in ports
     }  # fmt: skip
+
+
+def _hosts(pillar: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = pillar.get("fleet", {}).get("hosts", {})
+    return found
+
+
+def _at(address: str, hosts: Mapping[str, Any]) -> str | None:
+    """The host with an address; who moves to another one is the same host still."""
+    bare = address.partition("/")[0]
+    return next((name for name, about in hosts.items() if about.get("address") == bare), None)
 
 
 def _redis(pillar: Mapping[str, Any]) -> Grants:
@@ -84,27 +104,34 @@ def _redis(pillar: Mapping[str, Any]) -> Grants:
     return found
 
 
-def _postgres(wiring: Mapping[str, Any]) -> Grants:
+def _postgres(wiring: Mapping[str, Any], hosts: Mapping[str, Any]) -> Grants:
     found: Grants = {}
     for client in wiring.get("clients", []):
         where = "here" if client["address"].startswith("127.") else "elsewhere"
-        what = {"part": "postgres", "app": client["app"], "client": where, "let_in": client}
+        host = _at(client["address"], hosts)
+        what = {"part": "postgres", "app": client["app"], "client": where, "host": host, "let_in": client}
         found[f"{client['app']} comes to database {client['database']} from {client['address']}"] = what
     for replica in wiring.get("replicas", []):
-        what = {"part": "postgres", "app": None, "client": "elsewhere", "replica": replica}
+        what = {"part": "postgres", "app": None, "client": "elsewhere", "host": replica["host"], "replica": replica}
         found[f"{replica['host']} copies the databases from {replica['address']}"] = what
     return found
 
 
 def _pages(pillar: Mapping[str, Any]) -> Grants:
     found: Grants = {}
-    web = pillar["wiring"].get("web")
+    web, hosts = pillar["wiring"].get("web"), _hosts(pillar)
     if web is None:
         return found
     for kind in ("edges", "edge_subjects"):
         for edge in web[kind]:
-            what = {"part": "pages", "app": None, "client": "elsewhere", "kind": kind, "edge": edge}
+            host = _at(edge, hosts) if kind == "edges" else edge.partition(".")[0]
+            what = {"part": "pages", "app": None, "client": "elsewhere", "host": host, "kind": kind, "edge": edge}
             found[f"{edge} passes requests on"] = what
+    if "web" in pillar:
+        listen = f"{web['listen']}:{pillar['web']['port']}"
+        found[f"pages are at {listen}"] = {
+            "part": "pages", "app": None, "client": "edges", "kind": "listen", "listen": listen,
+        }  # fmt: skip
     for app, settings in pillar["apps"].items():
         for kind in ("static", "media"):
             if url := settings[f"{kind}_url"]:
@@ -147,23 +174,100 @@ def _larger(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def left(before: Grants, now: Grants, held: Collection[str], elsewhere: bool, apps_elsewhere: bool) -> Grants:
+def left(
+    before: Grants,
+    now: Grants,
+    held: Collection[str],
+    fleet: Mapping[str, Any],
+    elsewhere: Mapping[str, Collection[str]] | None,
+) -> Grants:
     """Return what stays in force: what is wanted, and of what was granted that which somebody may still use.
+
+    An edge that the fleet has no more may not (decision 12). Anybody else on another host may, until somebody who knows
+    all of them says what is held there; then each grant goes by its own app and host.
 
     Args:
         before: What is remembered.
         now: From :func:`wanted`.
         held: Apps of which something runs on this host that was started with more than the site gives now.
-        elsewhere: Whether other hosts may use what they were given; they cannot be seen from here.
-        apps_elsewhere: Whether apps run on such hosts.
+        fleet: ``host``, the id of this one; ``hosts``, by id the ``roles`` of each and its ``address``; and the
+            ``web_port``.
+        elsewhere: By host the apps that are held there (:data:`ALL`: it does not say); None as long as nobody knows.
 
     Example:
-        >>> left({"x": {"app": "demo", "client": "here"}}, {}, [], False, False)
+        >>> left({"x": {"app": "demo", "client": "here"}}, {}, [], {"host": "a", "hosts": {}}, None)
         {}
     """
-    away = {"here": False, "apps": apps_elsewhere, "elsewhere": elsewhere}
-    kept = {name: one for name, one in before.items() if one["app"] in held or away[one["client"]]}
+    kept = {n: one for n, one in before.items() if one["app"] in held or _used(one, held, fleet, elsewhere)}
     return both(kept, now)
+
+
+#: What a host holds that does not say what runs there.
+ALL = "*"
+
+
+def _used(
+    one: Mapping[str, Any],
+    held: Collection[str],
+    fleet: Mapping[str, Any],
+    elsewhere: Mapping[str, Collection[str]] | None,
+) -> bool:
+    """Whether somebody on another host may use it; ``held`` is asked before."""
+    if one["client"] == "here":
+        return False
+    others = {name: about for name, about in fleet["hosts"].items() if name != fleet["host"]}
+    if one["client"] == "apps":
+        if elsewhere is None:
+            return any({"web", "worker"} & {*about["roles"]} for about in others.values())
+        return any({one["app"], ALL} & {*apps} for apps in elsewhere.values())
+    if one["client"] == "edges":
+        return elsewhere is None and any("edge" in about["roles"] for about in others.values())
+    host = _host_of(one, fleet)
+    if host == fleet["host"]:  # not by loopback, but it is this one: an edge of its own has ended by now
+        return one["part"] == "ports" and not _is_edges(one, fleet) and bool(held)
+    if host is None or host not in others:
+        return elsewhere is None and bool(others) and not _is_edges(one, fleet)
+    if elsewhere is None:
+        return True
+    if one["app"] or _is_edges(one, fleet):
+        return bool({one["app"], ALL} & {*elsewhere.get(host, [])})
+    # A copy of the databases runs no app; whoever reads there still, reads what it copies.
+    runs_apps = {"web", "worker"} & {*others[host]["roles"]}
+    return bool(elsewhere.get(host)) if runs_apps else any(elsewhere.values())
+
+
+def _is_edges(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> bool:
+    """Whether who uses it is an edge."""
+    if one["part"] == "ports":  # a port that was another one, too
+        return one.get("role") == "web" or one["port"] == fleet.get("web_port")
+    return one["part"] == "pages"
+
+
+def _host_of(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> str | None:
+    """The host that it is granted to; None when the fleet has no such host any more."""
+    if one.get("host"):
+        return str(one["host"]) if one["host"] in fleet["hosts"] else None
+    address = one.get("source") or one.get("edge") or (one.get("let_in") or one["replica"])["address"]
+    if address.startswith("127."):
+        return str(fleet["host"])
+    if one.get("kind") == "edge_subjects":
+        first = address.partition(".")[0]
+        return first if first in fleet["hosts"] else None
+    return _at(address, fleet["hosts"])
+
+
+def strangers(grants: Grants, fleet: Mapping[str, Any]) -> list[str]:
+    """Return what is granted to hosts that the fleet does not have, sorted.
+
+    Args:
+        grants: What is in force.
+        fleet: As for :func:`left`.
+
+    Example:
+        >>> strangers({}, {"host": "a", "hosts": {}})
+        []
+    """
+    return sorted(n for n, one in grants.items() if one["client"] == "elsewhere" and _host_of(one, fleet) is None)
 
 
 def fewer(before: Grants, now: Grants) -> dict[str, dict[str, Any]]:
@@ -251,7 +355,7 @@ def base(wiring: Mapping[str, Any], grants: Grants) -> dict[str, Any]:
 
 def _give(openings: list[dict[str, Any]], opening: dict[str, Any]) -> None:
     for number, there in enumerate(openings):
-        if _spoken(there) == _spoken(opening):
+        if spoken(there) == spoken(opening):
             openings[number] = opening
             return
     openings.append(opening)
@@ -320,15 +424,18 @@ def pages(grants: Grants) -> dict[str, Any]:
         grants: From :func:`both`.
 
     Returns:
-        ``edges`` and ``edge_subjects``; ``static`` and ``media``: the URLs of each app, in one list.
+        ``edges`` and ``edge_subjects``; ``listens``: where edges come to; ``static`` and ``media``: the URLs of each
+        app, in one list.
 
     Example:
         >>> pages({})
-        {'edges': [], 'edge_subjects': [], 'static': {}, 'media': {}}
+        {'edges': [], 'edge_subjects': [], 'listens': [], 'static': {}, 'media': {}}
     """
-    found: dict[str, Any] = {"edges": [], "edge_subjects": [], "static": {}, "media": {}}
+    found: dict[str, Any] = {"edges": [], "edge_subjects": [], "listens": [], "static": {}, "media": {}}
     for one in grants.values():
-        if one["part"] == "pages" and "edge" in one:
+        if one["part"] == "pages" and "listen" in one:
+            found["listens"].append(one["listen"])
+        elif one["part"] == "pages" and "edge" in one:
             found[one["kind"]].append(one["edge"])
         elif one["part"] == "pages":
             # A place that is another kind's now is that one's: the site's own grants come first.
@@ -365,6 +472,73 @@ def _ends(name: str, value: str) -> set[str]:
         address = parse_qs(told.query).get("hostaddr", [told.hostname or ""])[0]
         found.add(f"{address}:{told.port}{told.path}")
     return found
+
+
+def sound(found: Any) -> bool:
+    """Return whether a record is one: each grant with all that its part needs to give it.
+
+    Example:
+        >>> sound({}), sound(None), sound({"a": {"part": "calls"}})
+        (True, False, False)
+    """
+    try:
+        return isinstance(found, dict) and all(map(_is_grant, found.values()))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_grant(one: dict[str, Any]) -> bool:
+    if not (one["app"] is None or isinstance(one["app"], str)) or one["client"] not in CLIENTS:
+        return False
+    return isinstance(one.get("host", ""), str | None) and SHAPES[one["part"]](one)
+
+
+def _texts(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _networks(*values: str) -> bool:
+    return all(bool(ipaddress.ip_network(value)) for value in values)
+
+
+def _is_opening(one: dict[str, Any]) -> bool:
+    opening = one["opening"]
+    numbers = [*(opening["ports"] or []), opening.get("most") or 0]
+    known = opening["protocol"] in (None, "tcp", "udp") and one["place"] in PLACES and _texts(*one["users"])
+    return known and all(type(n) is int for n in numbers) and (opening["to"] == "internet" or _networks(opening["to"]))
+
+
+def _is_login(one: dict[str, Any]) -> bool:
+    told = one.get("let_in") or one["replica"]
+    names = ("app", "database", "user", "owner") if "let_in" in one else ("host", "slot")
+    return _texts(*(told[name] for name in names)) and _networks(told["address"])
+
+
+def _is_page(one: dict[str, Any]) -> bool:
+    if one["kind"] in ("static", "media"):
+        return _texts(one["url"], one["app"])
+    if one["kind"] == "listen":
+        address, _, port = one["listen"].rpartition(":")
+        return _networks(address) and port.isdigit()
+    return _texts(one["edge"]) and (
+        one["kind"] == "edge_subjects" or (one["kind"] == "edges" and _networks(one["edge"]))
+    )
+
+
+def _is_redis_user(one: dict[str, Any]) -> bool:
+    user = one["user"]
+    told = _texts(user["app"], user["user"], user["keys"], *user["broadcasts"], *user["good"])
+    return told and one["server"] in SERVERS and bool(user["good"])
+
+
+CLIENTS = ("here", "apps", "edges", "elsewhere")
+SHAPES = {
+    "calls": _is_opening,
+    "ports": lambda one: type(one["port"]) is int and _networks(one["source"]) and _texts(one["why"]),
+    "redis": _is_redis_user,
+    "postgres": _is_login,
+    "pages": _is_page,
+}
 
 
 def of_unit(folder: str) -> tuple[str, str] | None:

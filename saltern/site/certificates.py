@@ -32,6 +32,10 @@ CA_NOTICE_DAYS = LEAF_DAYS + 30
 SKEW = datetime.timedelta(hours=1)
 
 
+class AuthorityEnded(Exception):
+    """An authority whose time is over signs nothing that anybody would believe; the text says when it was."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A certificate and its key, as PEM text."""
@@ -90,8 +94,13 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
     Args:
         ca: who signs.
         names: host names and IPv4 addresses it is for; the first one names it.
+
+    Raises:
+        AuthorityEnded: the authority's own certificate has ended.
     """
     issuer = x509.load_pem_x509_certificate(ca.cert.encode())
+    if issuer.not_valid_after_utc <= _now():
+        raise AuthorityEnded(f"ended on {issuer.not_valid_after_utc:%Y-%m-%d}")
     issuer_key = _load_key(ca.key)
     key = ec.generate_private_key(ec.SECP256R1())
     # Clients look at the alternative names; the common name is how nginx knows an edge (wiring.web).

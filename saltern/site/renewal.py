@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .certificates import CA_NOTICE_DAYS, NOTICE_DAYS, Pair, aged, ends_soon, is_foreign, is_pair, make_leaf
+from .certificates import CA_NOTICE_DAYS, NOTICE_DAYS, Pair, aged, ends_soon, is_foreign, is_pair
 from .document import read_document
 from .errors import Problem, SiteError
 from .layout import GENERATE, PLAIN, REPOSITORY, secrets_file
-from .secrets import CA, edge_names, host_names, let_masters_read, locked, with_chain, write_host_file
+from .secrets import CA, edge_names, host_names, let_masters_read, locked, signed, write_host_file
 from .site import Site
 from .vault import Vault
 
@@ -209,6 +209,6 @@ def _fresh(site: Site, host: str, held: Any, authority: Pair, reasons: Mapping[s
     names = {"tls": host_names(site, host), "edge": edge_names(site)}
     new = dict(held)
     for what in reasons:
-        pair = with_chain(make_leaf(authority, names[what]), authority, what)
+        pair = signed(site.path / "secrets", authority, names[what], what)
         new[what] = {**held[what], "cert": pair.cert, "key": pair.key}
     return new

@@ -30,12 +30,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from .certificates import Pair, build_public, is_foreign, make_ca, make_leaf, must_renew
+from .certificates import AuthorityEnded, Pair, build_public, is_foreign, make_ca, make_leaf, must_renew
 from .document import Document, parse_document, read_document
 from .errors import Problem, SiteError
 from .explain import explain
 from .files import replace_file
-from .layout import PLAIN, secrets_file
+from .layout import GENERATE, PLAIN, secrets_file
 from .overlap import KINDS, Held, begin, changed_by_hand, finish, fresh, held, is_due
 from .secretfile import Shared, SharedApp, needed_sections
 from .site import Site
@@ -379,9 +379,10 @@ def _overlap_part(held: Shared | SharedApp, keys: list[str]) -> dict[str, Any]:
 
 
 def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, notes: list[str], anew: bool) -> Pair:
+    folder = Path(document.file).parent
     if not isinstance(held, dict) or not isinstance(held.get("cert"), str) or not isinstance(held.get("key"), str):
         notes.append(f"{what} (new)")
-        return with_chain(make_leaf(ca, names), ca, what)
+        return signed(folder, ca, names, what)
     pair = Pair(held["cert"], held["key"])
     try:
         own = what == "edge" and is_foreign(pair)
@@ -392,7 +393,28 @@ def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, 
     if not reason:
         return pair
     notes.append(f"{what} (renewed: {reason})")
-    return with_chain(make_leaf(ca, names), ca, what)
+    return signed(folder, ca, names, what)
+
+
+def signed(folder: Path, ca: Pair, names: list[str], what: str) -> Pair:
+    """Answers a new certificate as its daemon shows it.
+
+    Args:
+        folder: secrets/ of the site.
+        ca: who signs.
+        names: whom it is for.
+        what: `tls` or `edge`.
+
+    Raises:
+        SiteError: the authority has ended. So has all that it signed, and nothing is lost by another one at once.
+    """
+    try:
+        return with_chain(make_leaf(ca, names), ca, what)
+    except AuthorityEnded as error:
+        text = (
+            f"the authority {error}, so it signs nothing: remove this file, then {GENERATE} and an apply of every host"
+        )
+        raise SiteError([Problem(str(folder / CA / "ca.crt"), 0, f"secrets.{what}", text)]) from None
 
 
 def with_chain(pair: Pair, ca: Pair, what: str) -> Pair:

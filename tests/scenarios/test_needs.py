@@ -166,3 +166,24 @@ def test_an_apply_that_dies_in_between_is_gone_on_with(lab: Lab, one: Host, app:
     assert load.failures == []
     assert not any("app-demo" in users(one, server) for server in PORTS)
     assert apply(one).changed == []
+
+
+RECORD = "/var/lib/saltern/needs.json"
+
+
+@pytest.mark.parametrize("record", ["none", "damaged"])
+def test_a_host_without_a_good_record_takes_nothing_from_what_runs(lab: Lab, one: Host, app: Path, record: str) -> None:
+    """As an older Saltern has converged it, or after a disk that was full: the host's own files tell what it grants."""
+    sh(one, f"rm -f {RECORD}" if record == "none" else f"echo '{{' > {RECORD}")
+    gone = {"processes": {}, "timers": {}, "cache": False, "egress": "none"}
+    load, planned, did, took = under_load(lab, one, lambda: change(app, lambda about: about.update(gone)))
+    as_planned(planned, did)
+    assert took < WHOLE
+    lost_nothing(load, one)
+    for run in (planned, did):
+        said = next(s for s in run.states if s["__id__"] == "what is granted").get("warnings", [])
+        assert (RECORD in str(said)) == (record == "damaged")
+    assert sh(one, "cat /var/lib/saltern/needs.damaged || true") == ("" if record == "none" else "{")
+    assert not any("app-demo" in users(one, server) for server in PORTS)
+    assert apply(one).changed == [] == apply(one, plan=True).changed
+    sh(one, "rm -f /var/lib/saltern/needs.damaged")

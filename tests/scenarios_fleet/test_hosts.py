@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from conftest import WithRole
+from conftest import WithRole, apply, path_on, run
 
 from lab import served
 from lab.fleetchanges import FleetFile, edited, start_minion
@@ -18,6 +20,8 @@ from lab.load import Load
 pytestmark = pytest.mark.slow("fleet")
 
 NEW = "web9"
+EDGE = "edge9"
+HELD = "/srv/apps/demo/releases/held"
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,59 @@ def test_it_is_removed(fleet: FleetFile, lab: Lab, master: Host, with_role: With
     assert not served_by(load, NEW, 4)
     assert not any(call(edge, "edge.out") for edge in with_role("edge"))
     assert not (master.root / "etc/salt/pki/master/minions" / NEW).exists()
+
+
+@contextmanager
+def held(web: Host) -> Iterator[None]:
+    """Something of the demo runs on a host that was started by another release than the site's."""
+    unit = f"systemd-run --quiet --unit=app-demo-held --property=WorkingDirectory={HELD}/src sleep infinity"
+    run(web, "sh", "-c", f"mkdir -p {HELD}/src && {unit}")
+    try:
+        yield
+    finally:
+        run(web, "sh", "-c", f"systemctl stop app-demo-held; rm -rf {HELD}")
+
+
+def test_an_edge_is_removed_while_an_app_holds_what_it_has(
+    fleet: FleetFile, lab: Lab, master: Host, with_role: WithRole, load: Load
+) -> None:
+    """What an app holds is that app's: the edge keeps nothing, and who stays is told of what was kept for whom."""
+    web, like = with_role("web")[0], with_role("edge")[0]
+    address = fleet.address(19)
+    fleet.edit(lambda hosts: hosts.update({EDGE: {**lab.fleet["hosts"][like.id], "address": address}}))
+    start_minion(lab.host(EDGE))
+    done = orchestrate(master, "orch.add_host", host=EDGE)
+    assert done.exit_code == 0, done.text
+    assert address in str(call(web, "needs.wanted"))
+    fleet.edit(lambda hosts: hosts.pop(EDGE))
+    with held(web):
+        done = orchestrate(master, "orch.remove_host", host=EDGE)
+        assert done.exit_code == 0, done.text
+        for host in with_role("web"):
+            kept = run(host, "cat", "/var/lib/saltern/needs.json", "/etc/nginx/nginx.conf", "/etc/nftables.conf")
+            assert address not in kept and f"{EDGE}." not in kept
+    states = lab.host(EDGE).execute(["systemctl", "is-active", "haproxy", "keepalived"], capture=True).stdout.split()
+    assert "active" not in states
+    lab.drop(EDGE)
+
+
+def test_settling_applies_nothing_else(fleet: FleetFile, lab: Lab, master: Host, with_role: WithRole) -> None:
+    """A grant goes; a file that somebody changed by hand on that host stays for the next apply, whose plan shows it."""
+    server, address = with_role("redis")[0], fleet.address(18)
+    run(server, "sh", "-c", "rm /etc/modprobe.d/saltern.conf")
+    record = path_on(server, "/var/lib/saltern/needs.json")
+    grants = json.loads(record.read_text())
+    like = next(one for one in grants.values() if one["part"] == "ports")
+    grants[f"{address} comes to port {like['port']}"] = {**like, "host": "web8", "source": address}
+    record.write_text(json.dumps(grants))
+    refused = orchestrate(master, "orch.settle")
+    assert refused.exit_code != 0 and "would change in more" in refused.text, "the firewall's file is another one"
+    call(server, "state.sls_id", "/etc/nftables.conf", "base.firewall")
+    planned = orchestrate(master, "orch.settle", plan=True)
+    assert planned.exit_code == 0 and address in planned.text and address in record.read_text()
+    done = orchestrate(master, "orch.settle")
+    assert done.exit_code == 0, done.text
+    assert address not in record.read_text() + path_on(server, "/etc/nftables.conf").read_text()
+    assert not path_on(server, "/etc/modprobe.d/saltern.conf").exists()
+    apply(master, server)
+    assert path_on(server, "/etc/modprobe.d/saltern.conf").exists()

@@ -9,12 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
 
 from lab.fleet import read_orchestration
+from saltern.firewall import egressrules
 from saltern.needs import grants as needs
+from saltern.needs import readback
+from saltern.postgres import pgconf
+from saltern.redis import redisfiles
 from saltern.site.apps import OWN_VARIABLES
 from saltern.site.compiled import host_pillar
 from saltern.site.layout import STOPPABLE
@@ -25,6 +30,7 @@ from tests.unit.contracts import ROOT, load
 
 FLEETS = {"single": ["app1"], "ha": ["master", "edge1", "web1", "worker1", "db1", "db2", "redis1"]}
 HOSTS = [(fleet, host) for fleet, hosts in FLEETS.items() for host in hosts]
+ALONE = {"host": "app1", "hosts": {"app1": {"roles": ["web"], "address": "10.0.0.1"}}, "web_port": 8443}
 each_host = pytest.mark.parametrize(("fleet", "host"), HOSTS, ids=[f"{fleet}-{host}" for fleet, host in HOSTS])
 
 
@@ -52,7 +58,7 @@ def without_apps(pillar: dict[str, Any]) -> dict[str, Any]:
     for server in wiring.get("redis", {}).values():
         server["users"] = []
     wiring.get("postgres", {}).update(clients=[], replicas=[])
-    wiring.get("web", {}).update(edges=[], edge_subjects=[])
+    wiring.pop("web", None)
     return bare
 
 
@@ -83,12 +89,73 @@ def test_each_grant_that_goes_stays_while_somebody_may_use_it_and_then_goes(pill
     everything = needs.both(before, now)
     assert everything == before and needs.fewer(everything, before) == {}
     apps = {one["app"] for one in before.values()} - {None}
-    assert needs.left(everything, now, apps, True, True) == before
-    assert needs.left(everything, now, [], False, False) == {}
+    whole = fleet_of(pillars[fleet, host])
+    alone = whole | {"hosts": {host: whole["hosts"][host]}}
+    everybody = {
+        n: [needs.ALL] for n, about in whole["hosts"].items() if n != host and {"web", "worker"} & {*about["roles"]}
+    }
+    assert needs.left(everything, now, apps, alone, None).keys() >= {n for n, one in before.items() if one["app"]}
+    assert needs.left(everything, now, [], alone, None) == needs.left(everything, now, [], whole, {}) == {}
     assert needs.fewer(before, {}).keys() == before.keys()
     for name, one in before.items():
-        kept = needs.left(everything, now, [], True, True)
-        assert (name in kept) == (one["client"] != "here"), "other hosts cannot be seen from this one"
+        unseen = one["client"] != "here" and one.get("host") != host and fleet != "single"
+        assert one["client"] != "edges" or one["kind"] == "listen"
+        assert (name in needs.left(everything, now, [], whole, None)) == unseen, "others cannot be seen from here"
+        may = unseen and "edge" not in str(one.get("host")) and one["client"] != "edges"
+        assert (name in needs.left(everything, now, [], whole, everybody)) == bool(may), name
+
+
+def fleet_of(pillar: dict[str, Any]) -> dict[str, Any]:
+    hosts = {name: {**about} for name, about in pillar["fleet"]["hosts"].items()}
+    return {"host": pillar["host"]["id"], "hosts": hosts, "web_port": pillar.get("web", {}).get("port")}
+
+
+@each_host
+def test_what_another_host_holds_keeps_that_apps_needs_on_that_host_alone(pillars, fleet: str, host: str) -> None:
+    """One app that is held somewhere kept every grant of every other one, and an edge that had left kept its access."""
+    pillar = pillars[fleet, host]
+    before, whole = needs.wanted(pillar), fleet_of(pillar)
+    kept = needs.left(before, {}, [], whole, {"web1": ["demo"], "worker1": ["other"]})
+    for name, one in before.items():
+        copies = one.get("host") in ("db1", "db2") and one["client"] == "elsewhere"
+        held = one["client"] == "apps" or copies or (one.get("host") == "web1" and one["app"] in (None, "demo"))
+        held = held or name.startswith("10.78.0.31 comes")
+        assert (name in kept) == (
+            one["client"] == "apps" or (fleet != "single" and one["client"] != "here" and held)
+        ), name
+
+
+@each_host
+def test_a_host_that_has_left_keeps_nothing_and_an_edge_not_even_till_others_were_applied(
+    pillars, fleet: str, host: str
+) -> None:
+    pillar = pillars[fleet, host]
+    before, whole = needs.wanted(pillar), fleet_of(pillar)
+    for gone in set(whole["hosts"]) - {host}:
+        fewer = whole | {"hosts": {name: about for name, about in whole["hosts"].items() if name != gone}}
+        its = {name for name, one in before.items() if one.get("host") == gone and one["client"] == "elsewhere"}
+        assert set(needs.strangers(before, fewer)) == its
+        everybody = {name: [needs.ALL] for name in fewer["hosts"]}
+        assert not its & needs.left(before, {}, [], fewer, everybody).keys()
+        at_once = needs.left(before, {}, [], fewer, None).keys()
+        assert (its & at_once) == (set() if gone.startswith("edge") else its), "whoever serves still may be asked"
+
+
+def test_an_edge_that_moves_to_another_address_is_the_same_one() -> None:
+    hosts = {"web1": {"roles": ["web"], "address": "10.0.0.1"}, "edge1": {"roles": ["edge"], "address": "10.0.0.9"}}
+    fleet = {"host": "web1", "hosts": hosts, "web_port": 8443}
+    one = {
+        "part": "ports",
+        "app": None,
+        "client": "elsewhere",
+        "host": "edge1",
+        "port": 8443,
+        "source": "10.0.0.2",
+        "why": "pages",
+    }
+    assert needs.left({"x": one}, {}, [], fleet, None) == {"x": one} and needs.left({"x": one}, {}, [], fleet, {}) == {}
+    unknown = {**one, "host": None}
+    assert needs.left({"x": unknown}, {}, [], fleet, None) == {}
 
 
 @each_host
@@ -113,8 +180,8 @@ def test_a_smaller_number_comes_when_the_larger_one_is_not_used_any_more() -> No
     before, now = {"a": grant(most=90)}, {"a": grant(most=20)}
     both = needs.both(before, now)
     assert both["a"]["opening"]["most"] == 90 and needs.both(now, before)["a"]["opening"]["most"] == 90
-    assert needs.left(both, now, ["demo"], False, False) == both
-    assert needs.left(both, now, [], False, False) == now
+    assert needs.left(both, now, ["demo"], ALONE, None) == both
+    assert needs.left(both, now, [], ALONE, None) == now
     sizes = [{"connections": number, "users": ["app-demo"]} for number in (90, 20)]
     assert needs.fewer(both, now) == {"a": {"old": sizes[0], "new": sizes[1]}}
     assert needs.more(now, both) == {"a": {"old": sizes[1], "new": sizes[0]}}
@@ -149,6 +216,29 @@ def test_roles_of_databases_have_the_larger_limit_from_everywhere(pillars) -> No
     found = needs.postgres(needs.both(before, now), ["demo"])["clients"]
     limits = [one["let_in"]["limits"] for one in before.values() if "let_in" in one]
     assert found and all(client["limits"] == limits[0] for client in found)
+
+
+def test_pages_are_at_the_old_port_too_until_the_edges_know_the_new_one(pillars, monkeypatch) -> None:
+    for fleet, host in (("single", "app1"), ("ha", "web1")):
+        pillar = copy.deepcopy(pillars[fleet, host])
+        before = needs.wanted(pillar)
+        pillar["web"]["port"] = 8099
+        both = needs.both(before, needs.wanted(pillar))
+        assert [one.rpartition(":")[2] for one in needs.pages(both)["listens"]] == ["8099", "8080"]
+        whole = fleet_of(pillar)
+        assert len(needs.pages(needs.left(both, needs.wanted(pillar), [], whole, None))["listens"]) == 1 + (
+            fleet == "ha"
+        )
+        assert len(needs.pages(needs.left(both, needs.wanted(pillar), ["demo"], whole, {}))["listens"]) == 1
+
+
+def test_a_host_that_has_another_address_does_not_listen_on_the_old_one(tmp_path: Path, pillars) -> None:
+    module = host(tmp_path)
+    module.__pillar__ = copy.deepcopy(pillars["single", "app1"])
+    there = needs.wanted(module.__pillar__)
+    gone = next(one for one in there.values() if one.get("kind") == "listen") | {"listen": "192.0.2.1:8080"}
+    module.RECORD.write_text(json.dumps(there | {"pages are at 192.0.2.1:8080": gone}))
+    assert module.pages()["listens"] == ["127.0.0.1:8080"], "nginx would not start"
 
 
 def test_a_place_that_is_another_kinds_now_has_one_meaning() -> None:
@@ -275,9 +365,13 @@ def host(tmp_path: Path, asked: str = "r1", pinned: str | None = None, worker: b
         text = "".join(f'{name}="{value}"\n' for name, value in environment.items())
         (folder / "env").write_text(text)
     module.APPS, module.RECORD = tmp_path / "releases", tmp_path / "needs.json"
+    module.DATA, module.POSTGRES = tmp_path / "data", tmp_path / "postgres"
+    (tmp_path / "nftables.conf").write_text("# Written by Salt (salt/base)\n")
+    module.FILES = {"firewall": str(tmp_path / "nftables.conf")}
+    caller = {"name": "demo", "users": ["app-demo"]} | dict.fromkeys(needs.PLACES, ())
     module.__pillar__ = {
         "apps": {"demo": {"env": {}}},
-        "wiring": {"apps": {"demo": {"environment": given}}},
+        "wiring": {"apps": {"demo": {"environment": given}}, "base": {"egress": {"callers": [caller]}}},
         "fleet": {"hosts": {"app1": {"roles": ["web"]}}},
         "host": {"id": "app1"},
     }
@@ -359,12 +453,109 @@ def test_what_cannot_be_known_is_held(tmp_path: Path) -> None:
     assert module.held() == {"demo": ["the source is not buildable"]}
 
 
-@pytest.mark.parametrize("text", ['{"a": ', "null", "[]", "7", '{"a": {}}', '{"a": null}', '{"a": {"part": "calls"}}'])
-def test_a_record_that_is_damaged_is_none(tmp_path: Path, text: str) -> None:
+DAMAGED = ['{"a": ', "null", "[]", "7", '{"a": {}}', '{"a": null}', '{"a": {"part": "calls"}}', "\x00" * 40]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_record_that_is_damaged_is_set_aside_and_the_hosts_own_files_tell(tmp_path: Path, text: str) -> None:
     module = host(tmp_path)
-    assert module.remembered() == {}
+    assert module.damage() == "" and module.remembered() == module.in_force()
     module.RECORD.write_text(text)
-    assert module.remembered() == {}, "else no state that asks it would render, and no apply could put it right"
+    assert str(module.RECORD) in module.damage()
+    grants = module.remembered()
+    assert "demo calls tcp 10.0.0.2 5432" in grants, "what its release was told of"
+    module.remember(grants)
+    assert (tmp_path / "needs.damaged").read_text() == text
+    assert module.damage() == "" and module.remembered() == grants
+
+
+@pytest.mark.parametrize(("says", "expected"), [(40, 40), (-1, 7), (None, 7)])
+def test_postgres_says_how_many_sessions_there_were(tmp_path: Path, says: int | None, expected: int) -> None:
+    module = host(tmp_path)
+    client = {"app": "demo", "database": "demo", "user": "demo", "owner": "demo_owner", "address": "10.0.0.5/32"}
+    client |= {"limits": {"user": 7, "owner": 2}, "migrates": False, "logins": {"user": ["demo"], "owner": []}}
+    module.__pillar__["wiring"]["postgres"] = {"clients": [client]}
+    module.__pillar__["postgres"] = {"port": 5432}
+
+    def roles(names: list[str], port: int) -> dict[str, Any]:
+        if says is None:
+            raise CommandExecutionError("password authentication failed")
+        return {"demo": {"rolconnlimit": says}}
+
+    module.__salt__["pg.roles"] = roles
+    (tmp_path / "postgres/17/main").mkdir(parents=True)
+    (tmp_path / "postgres/17/main/pg_hba.conf").write_text('hostssl "demo" "demo" 10.0.0.4/32 scram-sha-256\n')
+    found = module.remembered()["demo comes to database demo from 10.0.0.4/32"]["let_in"]
+    assert found["limits"] == {"user": expected, "owner": 2} and client["limits"]["user"] == 7
+
+
+@each_host
+def test_each_grant_of_each_fleet_is_sound_and_none_without_one_of_its_parts(pillars, fleet: str, host: str) -> None:
+    grants = needs.wanted(pillars[fleet, host])
+    assert needs.sound(json.loads(json.dumps(grants)))
+    for name, one in grants.items():
+        for key in set(one) - {"host", "role"}:
+            assert not needs.sound({name: {k: value for k, value in one.items() if k != key}}), (name, key)
+        for key in {"opening", "user", "let_in", "replica"} & {*one}:
+            assert not needs.sound({name: {**one, key: {}}}) and not needs.sound({name: {**one, key: None}})
+
+
+@each_host
+def test_what_is_in_force_is_read_from_the_hosts_own_files_grant_by_grant(pillars, fleet: str, host: str) -> None:
+    """A host of an older Saltern has no record: what the files of today's say is what the site grants, each one."""
+    pillar = pillars[fleet, host]
+    wiring, wanted = pillar["wiring"], needs.wanted(pillar)
+    uids = {user: 990 + n for n, c in enumerate(wiring["base"]["egress"]["callers"]) for user in c["users"]}
+    egress = wiring["base"]["egress"] | {"builds": {"users": [], "ports": []}}
+    chains = egressrules.chains(egress, uids, [], ["10.78.0.1"])
+    rules = load("_modules", "firewall").ruleset(wiring["base"]["open_ports"], [], chains)
+    own = {"saltern-admin": "a", "saltern-health": "b"}
+    files = {server: redisfiles.users(needs.users(server, wanted), own, (8, 0)) for server in needs.servers()}
+    postgres = needs.postgres(wanted, pillar["apps"])
+    files |= {"firewall": rules, "hba": pgconf.hba(postgres["clients"], postgres["replicas"])}
+    pages = needs.pages(wanted)
+    nginx = "".join(f"    set_real_ip_from {edge};\n" for edge in pages["edges"])
+    nginx += "".join(f'        "SUCCESS CN={edge}" 1;\n' for edge in pages["edge_subjects"])
+    for kind in ("static", "media"):
+        places = [(app, url) for app, urls in pages[kind].items() for url in urls]
+        nginx += "".join(
+            f"        location {url} {{\n            alias /srv/apps/{app}/{kind}/;\n" for app, url in places
+        )
+    nginx += "".join(f"        listen {listen} ssl default_server backlog=4096;\n" for listen in pages["listens"])
+    files["nginx"] = f"# Written by Salt\n{nginx}" if "web" in wiring else ""
+    callers = {one["name"]: one["users"] for one in wiring["base"]["egress"]["callers"]}
+    apps = {name: {"environments": [], "users": users} for name, users in callers.items()}
+    found = readback.grants(files, apps, postgres["clients"], needs.spoken)
+    assert needs.sound(found)
+    missing = {name for name in wanted if name not in found}
+    assert {name for name in missing if " copies the databases " not in name} == set()
+    assert set(found) <= set(wanted) | {name for name in found if " comes to port " in name}
+    for name in set(found) & set(wanted):
+        assert needs.fewer({name: wanted[name]}, {name: found[name]}) in ({}, limits_only(name, wanted)), name
+
+
+def limits_only(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    return needs.fewer({name: wanted[name]}, {name: wanted[name]})
+
+
+def test_before_apps_had_chains_their_code_called_whom_it_liked_and_goes_on_to() -> None:
+    found = readback.grants(
+        {"firewall": "# Written by Salt (salt/base)"},
+        {
+            "shop": {
+                "environments": [{"CACHE_URL": "redis://:p@127.0.0.1:6379/0", "BROKER_URL": "nonsense://["}],
+                "users": ["app-shop"],
+            }
+        },
+        [],
+        needs.spoken,
+    )
+    assert sorted(found) == [
+        "shop calls any protocol 0.0.0.0/0 any port",
+        "shop calls any protocol ::/0 any port",
+        "shop calls tcp 127.0.0.1 6379",
+    ]
+    assert needs.sound(found)
 
 
 def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_runs(tmp_path: Path) -> None:
@@ -381,3 +572,121 @@ def test_where_salt_ssh_renders_what_the_site_says_is_all_that_is_known(tmp_path
     module.__pillar__ = {}
     assert module.base({"open_ports": []}) == {"open_ports": []}
     assert module.postgres({"clients": [1], "replicas": [2]}) == {"clients": [1], "leaving": [], "replicas": [2]}
+
+
+def state(test: bool = False, pillar: dict[str, Any] | None = None, **functions: Any) -> tuple[Any, list[str]]:
+    """The state module, on a host that can lose one grant of nginx'; what it is told to do is listed."""
+    module, done = load("_states", "needs"), []
+    found = {"left": {}, "changes": {"x": {"old": "granted", "new": None}}, "parts": ["pages"], "kept": [], "why": []}
+    module.__opts__ = {"test": test}
+    module.__pillar__ = {"host": {"roles": ["web"]}, **(pillar or {})}
+    module.__salt__ = {
+        "needs.new": dict,
+        "needs.damage": lambda: "",
+        "needs.granted": dict,
+        "needs.going": lambda plan: found,
+        "needs.remember": lambda grants: done.append("remember"),
+        "needs.close_pages": lambda: done.append("close"),
+        **functions,
+    }
+    return module, done
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_damaged_record_is_warned_of_by_name_in_the_plan_and_in_the_apply(test: bool) -> None:
+    module, done = state(test, **{"needs.damage": lambda: "/var/lib/saltern/needs.json is no list of grants"})
+    told = module.remembered("what is granted")
+    assert told["result"] is (None if test else True) and done == ([] if test else ["remember"])
+    assert told["changes"] == {"the record of grants": {"old": "damaged", "new": "set aside as needs.damaged"}}
+    assert "/var/lib/saltern/needs.json is no list of grants" in told["warnings"][0]
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_settling_changes_nothing_else(test: bool) -> None:
+    """Whole files are written: where the site was edited since, what was not asked for would come into force."""
+    module, done = state(test, {"held_elsewhere": {}}, **{"needs.unapplied": lambda parts: f"{parts[0]}: apply first"})
+    told = module.settled("what nobody needs any more")
+    assert (told["result"], told["changes"], told["comment"], done) == (False, {}, "pages: apply first", [])
+    module, done = state(test, {"held_elsewhere": {}}, **{"needs.unapplied": lambda parts: ""})
+    assert module.settled("what nobody needs any more")["result"] is (None if test else True)
+    assert done == ([] if test else ["remember", "close"])
+
+
+def test_what_would_change_in_more_is_named(tmp_path: Path) -> None:
+    module = host(tmp_path)
+    module.__pillar__["host"]["roles"] = ["web", "redis"]
+    module.NGINX = str(tmp_path / "nginx.conf")
+    module.__salt__ |= {
+        "edge.takes_plain_http": lambda: False,
+        "slsutil.renderer": lambda **told: "as it is",
+        "redis_server.users_differ": lambda server: {"old": "other"} if server == "cache" else {},
+    }
+    (tmp_path / "nginx.conf").write_text("as it is")
+    assert module.unapplied(["pages"]) == ""
+    said = module.unapplied(["pages", "redis", "postgres"])
+    assert "users of the cache would change in more: apply app1 first" in said and "nginx" not in said
+
+
+def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
+    alone = yaml.safe_load((ROOT / "salt/base/settled.sls").read_text())
+    assert alone == {"what nobody needs any more": {"needs.settled": [{"order": "last"}]}}
+    assert "base.settled" in (ROOT / "salt/base/needs.sls").read_text()
+    assert "sls: [base.settled]" in (ROOT / "salt/orch/settle.sls").read_text()
+
+
+def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any], **pillar: Any) -> dict[str, Any]:
+    """orch.settle as the master renders it, with what the hosts answer; a host that is not there does not answer."""
+    answers = {"needs.kept": kept, "needs.held": held, "needs.settling": settling, "saltutil.refresh_pillar": {}}
+    asked = {}
+
+    def cmd(hosts: list[str], function: str, **arguments: Any) -> dict[str, Any]:
+        asked[function] = arguments.get("kwarg")
+        return {host: {"retcode": 0, "ret": answers[function][host]} for host in hosts if host in answers[function]}
+
+    environment = jinja2.Environment(extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined)
+    environment.filters["json"] = json.dumps
+    environment.tests["match"] = lambda text, pattern: bool(re.match(pattern, text))
+    template = environment.from_string((ROOT / "salt/orch/settle.sls").read_text())
+    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, **pillar}
+    return {"asked": asked, **yaml.safe_load(template.render(salt={"saltutil.cmd": cmd}, pillar=known))}
+
+
+def test_settling_asks_who_holds_what_and_says_what_stays_for_whom_and_until_when() -> None:
+    said = settle(
+        {"db1": ["a", "b"], "web1": []},
+        {"web1": {"demo": ["app-demo@r1.service is not of release r2", "two"], "{{ evil }}": ["x"]}},
+        {"db1": {"going": ["a"], "kept": ["b"], "why": ["web1: app-demo@r1.service is not of release r2"]}},
+    )
+    held = {
+        "web1": {"demo": ["app-demo@r1.service is not of release r2, two"]},
+        "web2": {"*": ["it does not say what it runs"]},
+    }
+    assert said["asked"]["needs.settling"] == {"elsewhere": held}
+    (applied,) = [
+        dict(pair for one in state["salt.state"] for pair in one.items())
+        for state in said.values()
+        if "salt.state" in state
+    ]
+    assert applied["tgt"] == ["db1"] and applied["pillar"] == {"held_elsewhere": held} and "highstate" not in applied
+    (sentence,) = [name for name in said if name.startswith("db1 still grants: b.")]
+    assert "web1: app-demo@r1.service is not of release r2" in sentence and "It ends when" in sentence
+    assert [name for name in said if "do not answer: web2" in name]
+
+
+def test_settling_with_nothing_to_do_says_so_and_a_plan_is_one() -> None:
+    assert "nothing is granted that the site does not want" in settle({"db1": [], "web1": [], "web2": []}, {}, {})
+    said = settle(
+        {"db1": ["a"], "web1": [], "web2": []}, {}, {"db1": {"going": ["a"], "kept": [], "why": []}}, plan=True
+    )
+    assert {"test": True} in said["what nobody needs any more is taken away"]["salt.state"]
+
+
+def test_settling_cuts_what_hosts_say() -> None:
+    """A key of YAML ends at 1,024 characters."""
+    many = [f"app-demo{number} is a user of the cache" for number in range(200)]
+    said = settle(
+        {"db1": many},
+        {"web1": {"demo": ["x" * 5000]}, "web2": {}},
+        {"db1": {"going": [], "kept": many, "why": ["y" * 5000]}},
+    )
+    assert max(map(len, said)) < 1000

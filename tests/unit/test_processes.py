@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -76,6 +78,10 @@ class Host:
             mark = self.module.mark_of(template.read_text()) if "@" in unit else ""
             (self.proc / str(self.active[unit])).mkdir(exist_ok=True)
             (self.proc / str(self.active[unit]) / "environ").write_text(f"A=b\0SALTERN_UNIT={mark}\0")
+            starts = (
+                next((line for line in template.read_text().splitlines() if "ExecStart=" in line), "") if mark else ""
+            )
+            (self.proc / str(self.active[unit]) / "cmdline").write_text("\0".join(starts.split()[0:]))
         if verb == "enable":
             wants.unlink(missing_ok=True)
             wants.symlink_to("x")
@@ -229,6 +235,98 @@ def test_what_waits_for_longer_than_a_worker_may_take_to_stop_is_told(host: Host
     host.app["processes"], host.tasks = {}, [7]
     assert host.module.converge("demo") == ["demo: 7 tasks wait in celery,mail, and nobody takes them any more"]
     assert not [unit for unit in host.active if "worker" in unit]
+
+
+@pytest.mark.parametrize("broker", ["redis", "another"])
+def test_how_many_tasks_wait_is_asked_as_the_broker_lets_the_app(
+    host: Host, broker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To declare a queue kombu asks EXISTS without the app's prefix: refused, and nobody's tasks were waited for."""
+
+    class NotFound(Exception):
+        pass
+
+    class Channel:
+        def queue_declare(self, queue: str, passive: bool) -> SimpleNamespace:
+            assert broker == "another", "No permissions to access a key"
+            if queue == "new":
+                raise NotFound
+            return SimpleNamespace(message_count=3)
+
+    channel = Channel()
+    if broker == "redis":
+        channel._size = {"celery": 3, "new": 0}.__getitem__  # type: ignore[attr-defined]
+    connection = contextlib.nullcontext(SimpleNamespace(default_channel=channel))
+    utils = SimpleNamespace(find_app=lambda name: SimpleNamespace(connection_for_read=lambda: connection))
+    for name, module in {
+        "celery": SimpleNamespace(),
+        "celery.app": SimpleNamespace(),
+        "celery.app.utils": utils,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "kombu", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "kombu.exceptions", SimpleNamespace(ChannelError=NotFound))
+    monkeypatch.setattr(sys, "argv", ["-c", "demo", "celery,new"])
+    exec(host.module.WAITING, {})
+    assert capsys.readouterr().out.endswith("SALTERN 3\n")
+
+
+def rename(host: Host, single: bool = False) -> None:
+    host.app["processes"]["worker"] = {**WORKER, "single": single, "celery": {**CELERY, "queues": ["celery", "post"]}}
+
+
+def test_a_queue_that_a_staying_worker_leaves_is_emptied_before_it_restarts(host: Host) -> None:
+    host.converge()
+    rename(host)
+    said = host.problems()["worker"]
+    assert said == ["its unit is an older one", "nobody takes from mail any more, when what waits there is done"]
+    host.tasks = [2, 0]
+    host.module.time.sleep = lambda seconds: None
+    host.converge()
+    asked, restarted = host.log.index("ask how many wait in mail"), host.log.index("restart app-demo-worker@r1.service")
+    assert host.log.count("ask how many wait in mail") == 2 and asked < restarted
+    assert host.problems() == {}
+
+
+def test_a_new_release_takes_from_the_new_queue_while_the_old_one_empties_the_old(host: Host) -> None:
+    host.converge()
+    rename(host)
+    host.release = "r2"
+    host.converge()
+    order = ["restart app-demo-worker@r2.service", "ask how many wait in mail", "stop app-demo-worker@r1.service"]
+    assert [line for line in host.log if line in order] == order
+
+
+def test_in_a_fleet_the_queue_is_emptied_when_the_old_ones_go(host: Host) -> None:
+    host.converge()
+    rename(host)
+    host.release = "r2"
+    host.log.clear()
+    host.module.converge("demo", keep_old=True)
+    assert not [line for line in host.log if line.startswith("ask")]
+    host.converge()
+    assert host.log.index("ask how many wait in mail") < host.log.index("stop app-demo-worker@r1.service")
+
+
+def test_a_single_worker_empties_it_before_it_stops_and_beat_sends_nothing_more(host: Host) -> None:
+    host.app["processes"]["worker"] = {**WORKER, "single": True}
+    host.converge()
+    rename(host, single=True)
+    host.release = "r2"
+    host.converge()
+    order = ["stop app-demo-beat@r1.service", "ask how many wait in mail", "restart app-demo-worker@r2.service"]
+    assert [line for line in host.log if line in order] == order
+
+
+def test_a_queue_that_goes_with_a_worker_and_that_a_staying_one_leaves_too_is_emptied(host: Host) -> None:
+    host.app["processes"]["second"] = {**WORKER, "celery": {**CELERY, "queues": ["mail"]}}
+    host.converge()
+    rename(host)
+    del host.app["processes"]["second"]
+    host.tasks = [0, 1, 0]
+    host.module.time.sleep = lambda seconds: None
+    host.converge()
+    assert host.log.count("ask how many wait in mail") == 3
 
 
 def test_an_app_that_is_gone_leaves_nothing_and_others_alone(host: Host) -> None:

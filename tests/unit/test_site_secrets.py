@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import stat
 import threading
@@ -221,6 +222,25 @@ def test_a_new_ca_renews_every_certificate(site: Site) -> None:
     after = read(site, "front1")
     assert before["edge"]["cert"] != after["edge"]["cert"]
     assert before["tls"]["ca"] != after["tls"]["ca"]
+
+
+@pytest.mark.parametrize("changes", ["another name", "a new host's file"])
+def test_an_authority_that_has_ended_signs_nothing_and_one_line_says_what_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    if changes == "another name":
+        site = dataclasses.replace(site, fleet=site.fleet.model_copy(update={"domain": "other.test"}))
+    else:
+        (site.path / "secrets/web1.sls").unlink()
+    now = certificates._now()
+    monkeypatch.setattr(certificates, "_now", lambda: now + datetime.timedelta(days=certificates.CA_DAYS + 1))
+    with pytest.raises(SiteError) as caught:
+        generate_secrets(site)
+    (problem,) = caught.value.problems
+    assert problem.file.endswith("secrets/ca/ca.crt") and problem.key == "secrets.tls"
+    assert "ended on" in problem.message and "remove this file" in problem.message
+    (site.path / "secrets/ca/ca.crt").unlink()
+    assert any("renewed" in line or "new" in line for line in generate_secrets(site))
 
 
 def test_a_ca_without_key_stops(site: Site) -> None:

@@ -30,6 +30,7 @@ def world(problem: str = "") -> World:
         return {"left": {NEW: {}}, "changes": changes, "parts": ["redis"] if gone else [], "kept": [], "why": []}
 
     functions = {
+        "needs.damage": lambda: "",
         "needs.new": lambda: {} if NEW in state["remembered"] else {NEW: {"old": None, "new": "granted"}},
         "needs.granted": lambda: {OLD: {}, NEW: {}},
         "needs.remember": remember,
