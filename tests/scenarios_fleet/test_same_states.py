@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from conftest import answer, apply, path_on
@@ -27,10 +28,11 @@ def test_for_one_host_all_three_compile_to_the_same_low_state(master: Host) -> N
 
 def test_a_minion_with_other_code_gets_its_masters(master: Host, minion: Host) -> None:
     """The sync of extensions is spared only where nothing would come of it (salt/top.sls)."""
-    synced = path_on(minion, "/var/cache/salt/minion/extmods/modules")
-    before = {path.name: path.read_text() for path in synced.glob("*.py")}
-    assert "code.py" in before
-    (synced / "vrrp.py").write_text("raise RuntimeError('of another master')\n")
-    (synced / "daemon.py").unlink()
+    synced = path_on(minion, "/var/cache/salt/minion/extmods")
+    before = {path.relative_to(synced): path.read_text() for path in synced.rglob("*.py")}
+    assert Path("modules/code.py") in before and Path("utils/saltern/host/codedigest.py") in before
+    (synced / "modules/vrrp.py").write_text("raise RuntimeError('of another master')\n")
+    (synced / "utils/saltern/host/appfiles.py").write_text("raise RuntimeError('of another master')\n")
+    (synced / "modules/daemon.py").unlink()
     apply(master, minion)
-    assert {path.name: path.read_text() for path in synced.glob("*.py")} == before
+    assert {path.relative_to(synced): path.read_text() for path in synced.rglob("*.py")} == before
