@@ -61,7 +61,9 @@ class Haproxy:
         self.config = self.module.CONFIG = folder / "haproxy.cfg"
         self.config.write_text(self.rendered())
         self.module.time = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
-        self.module.__utils__ = {"appfiles.write": load("_utils", "appfiles").write}
+        self.module.RESTING = folder / "resting.map"
+        files = load("_utils", "appfiles")
+        self.module.__utils__ = {"appfiles.write": files.write, "appfiles.locked": files.locked}
 
     def rendered(self) -> str:
         """HAProxy's configuration as an apply writes it now."""
@@ -119,7 +121,8 @@ def haproxy_configuration(apps: dict[str, Any], webs: list[dict[str, Any]], out:
     template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
     errors, headers = load("_utils", "errorpages"), load("_utils", "clientheaders")
     return template.render(
-        edge=SETTINGS, apps=apps, webs=webs, out=out, listen=[":%s", ":::%s v6only"], mark=errors.mark(),
+        edge=SETTINGS, apps=apps, webs=webs, salt={"edge.out": lambda: out}, listen=[":%s", ":::%s v6only"],
+        mark=errors.mark(),
         client_headers=headers.at_the_edge(), pages=errors.pages(),
         app_pages={app: {"errors": errors.of_app(app, {}), "maintenance": errors.maintenance(app, {})} for app in apps},
     )  # fmt: skip
