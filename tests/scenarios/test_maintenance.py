@@ -153,10 +153,10 @@ def test_an_apply_that_runs_meanwhile_undoes_nothing_that_is_said(one: Host, vis
     say = "salt-call edge.maintenance demo {} >/dev/null; salt-call edge.{} web-to-come {} >/dev/null"
     try:
         on(one, MEANWHILE.format(said=say.format("on", "take_out", "may_be_unknown=True")))
-        assert said(one, "demo").startswith("in maintenance since ") and visitor.sees("demo")[0].status == 503
+        assert "in maintenance since " in said(one, "demo") and visitor.sees("demo")[0].status == 503
         assert "web-to-come" in on(one, "cat /var/lib/saltern/edge/out.json")
         on(one, MEANWHILE.format(said=say.format("off", "forget", "")))
-        assert said(one, "demo") == "not in maintenance" and visitor.sees("demo")[0].status == 200
+        assert said(one, "demo").endswith("not in maintenance") and visitor.sees("demo")[0].status == 200
         assert "web-to-come" not in on(one, "cat /var/lib/saltern/edge/out.json")
     finally:
         said(one, "demo", "off")
@@ -173,6 +173,6 @@ def test_a_haproxy_that_was_just_reading_its_files_has_it_a_second_later(one: Ho
         assert visitor.sees("demo")[0].status == 200
         on(one, "systemctl start saltern-edge-sweep.service")
         visitor.waits_for("demo", 503, 5)
-        assert said(one, "demo").startswith("in maintenance since ")
+        assert "in maintenance since " in said(one, "demo")
     finally:
         said(one, "demo", "off")
