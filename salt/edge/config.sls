@@ -34,16 +34,10 @@ include:
 
 # Which apps are in maintenance, and who reaches them all the same. HAProxy reads it when it starts; after that
 # edge.maintenance tells it, so that a change is no reload.
-{%- for path, text in salt['edge.maintenance_maps']() | dictsort %}
-{{ path }}:
-  file.managed:
-    - contents: {{ text | json }}
-    - user: root
-    - group: root
-    - mode: '0644'
+apps in maintenance:
+  edge.maps_kept:
     - require:
       - pkg: haproxy
-{%- endfor %}
 {%- for path, text in app_pages['files'] | dictsort %}
 
 {{ path }}:
@@ -56,7 +50,7 @@ include:
     - require:
       - file: /etc/haproxy/pages
     - require_in:
-      - file: /etc/haproxy/haproxy.cfg
+      - edge: /etc/haproxy/haproxy.cfg
 {%- endfor %}
 
 /etc/haproxy/pages:
@@ -72,31 +66,28 @@ include:
 {{ path | json }}:
   file.absent:
     - require:
-      - file: /etc/haproxy/haproxy.cfg
+      - edge: /etc/haproxy/haproxy.cfg
 {%- endfor %}
 
+# It asks itself, when it is written, which web hosts somebody has taken out.
 /etc/haproxy/haproxy.cfg:
-  file.managed:
+  edge.configured:
     - source: salt://edge/files/haproxy.cfg
-    - template: jinja
     - user: root
     - group: root
     - mode: '0644'
-    - check_cmd: /usr/sbin/haproxy -c -q -f
+    - check: /usr/sbin/haproxy -c -q -f
     - context:
         edge: {{ salt['edge.limits']() | json }}
         webs: {{ pillar['wiring']['edge']['webs'] | json }}
         apps: {{ pillar['apps'] | json }}
-        out: {{ salt['edge.out']() | json }}
         listen: {{ salt['edge.listen']() | json }}
         client_headers: {{ salt['edge.client_headers']('haproxy') | json }}
         mark: {{ salt['edge.mark']() | json }}
         pages: {{ salt['edge.pages']() | json }}
         app_pages: {{ app_pages['apps'] | json }}
     - require:
-      {%- for path in salt['edge.maintenance_maps']() | sort %}
-      - file: {{ path }}
-      {%- endfor %}
+      - edge: apps in maintenance
       - pkg: haproxy
       - file: /etc/haproxy/tls/edge.pem
       - file: /etc/haproxy/hosts.map

@@ -39,4 +39,4 @@ haproxy.service:
       {%- for path in pages | sort %}
       - file: {{ path }}
       {%- endfor %}
-      - file: /etc/haproxy/haproxy.cfg
+      - edge: /etc/haproxy/haproxy.cfg

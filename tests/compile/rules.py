@@ -17,7 +17,7 @@ BANNED = {
 GUARDS = {"creates", "unless", "onlyif", "onchanges"}
 TAKEN_FROM_KWARGS = {"file.directory": {"mode"}, "pkg.installed": {"install_recommends"}}
 EXTRA = {"order", "name", "state", "fun", "__id__", "__sls__", "__env__", "__pub_user"}
-OWNED = {"file.managed": {"user", "group", "mode"}, "file.directory": {"user", "group", "mode"}}
+OWNED = {name: {"user", "group", "mode"} for name in ("file.managed", "file.directory", "edge.configured")}
 SECRET_PLACE = re.compile(r"(\.key|\.pem|(?<!common-)password|secret|/env$)")
 
 

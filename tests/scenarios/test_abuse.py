@@ -34,6 +34,8 @@ HELD = {
     "chunks that trickle": LIMITS["body_seconds"],
     "kept alive": LIMITS["idle_seconds"],
     "upgrades": LIMITS["idle_seconds"],
+    "HTTP/2 without a window": LIMITS["silence_seconds"]
+    + LIMITS["idle_seconds"],  # the answers', then the connection's
 }
 
 

@@ -135,3 +135,44 @@ def test_maintenance_begins_and_ends_without_a_reload_and_is_no_drift(one: Host,
         assert said(one, "demo", "off").endswith("not in maintenance")
     answer, _ = visitor.sees("demo")
     assert answer.status == 200 and answer.getheader("Retry-After") is None
+
+
+# Halts an apply when Salt has read every SLS and begins with the first state, says things, and lets it go on.
+MEANWHILE = """
+cd /srv/saltern
+salt-call -l info state.apply --out=json >/tmp/applied.json 2>/tmp/applied.log & apply=$!
+until grep -q 'Executing state' /tmp/applied.log; do kill -0 $apply || exit 3; sleep 0.02; done
+kill -STOP $apply
+{said}
+kill -CONT $apply
+wait $apply
+"""
+
+
+def test_an_apply_that_runs_meanwhile_undoes_nothing_that_is_said(one: Host, visitor: Visitor) -> None:
+    say = "salt-call edge.maintenance demo {} >/dev/null; salt-call edge.{} web-to-come {} >/dev/null"
+    try:
+        on(one, MEANWHILE.format(said=say.format("on", "take_out", "may_be_unknown=True")))
+        assert "in maintenance since " in said(one, "demo") and visitor.sees("demo")[0].status == 503
+        assert "web-to-come" in on(one, "cat /var/lib/saltern/edge/out.json")
+        on(one, MEANWHILE.format(said=say.format("off", "forget", "")))
+        assert said(one, "demo").endswith("not in maintenance") and visitor.sees("demo")[0].status == 200
+        assert "web-to-come" not in on(one, "cat /var/lib/saltern/edge/out.json")
+    finally:
+        said(one, "demo", "off")
+
+
+def test_a_haproxy_that_was_just_reading_its_files_has_it_a_second_later(one: Host, visitor: Visitor) -> None:
+    """As if it had been told while it was reloaded: the files say so, and it does not."""
+    try:
+        said(one, "demo", "on")
+        on(one, "systemctl stop saltern-edge-sweep.service")
+        tell = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); "
+        tell += "s.sendall(b'clear map /etc/haproxy/resting.map\\n'); s.recv(99)"
+        on(one, f'python3 -c "{tell}"')
+        assert visitor.sees("demo")[0].status == 200
+        on(one, "systemctl start saltern-edge-sweep.service")
+        visitor.waits_for("demo", 503, 5)
+        assert "in maintenance since " in said(one, "demo")
+    finally:
+        said(one, "demo", "off")

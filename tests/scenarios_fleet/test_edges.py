@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
-from conftest import WithRole, wait_for
+from conftest import WithRole, answer, wait_for
 from databases import shell
 
 from lab.apply import apply
@@ -159,3 +159,64 @@ def test_without_the_key_the_address_is_given_up(lab: Lab, edges: list[Host], pa
         path.write_text(before)
         for host in edges:
             assert apply(host).ok
+
+
+def test_maintenance_of_an_app_is_said_to_every_edge_and_stays(
+    lab: Lab, master: Host, edges: list[Host], page: Page
+) -> None:
+    seen = [page, *(Page(page.hostname, edge.address, page.port) for edge in edges)]
+    app, names = page.hostname.split(".")[0], {edge.id for edge in edges}
+
+    def shown() -> set[tuple[int, bool]]:
+        found = [get(one, ca_file(lab.site)) for one in seen]
+        return {(status, b"We move to a larger house." in body) for status, body in found}
+
+    def say(*words: str) -> dict[str, str]:
+        told = answer(master, "salt", "*", "edge.maintenance", app, *words, "--static")
+        assert {told[host.id] for host in lab.hosts() if host.id not in names} == {"this host is no edge"}
+        return {name: told[name] for name in names}
+
+    try:
+        told = say("on", "message=We move to a larger house.")
+        assert all(text.startswith("in maintenance since ") for text in told.values()), told
+        assert shown() == {(503, True)}
+        for host in edges:
+            outcome = apply(host)
+            assert outcome.ok and outcome.changed == []
+            shell(host, "systemctl reload haproxy")
+        assert shown() == {(503, True)} and say() == told
+        (holder,) = holders(edges, page)
+        shell(holder, "systemctl kill --signal=KILL haproxy")
+        wait_for("the page, from whichever edge", lambda: get(page, ca_file(lab.site))[0] == 503, 10)
+    finally:
+        assert set(say("off").values()) == {"not in maintenance"}
+    wait_for("the app, from every edge", lambda: shown() == {(200, False)}, 10)
+
+
+# Halts an apply when Salt has read every SLS and begins with the first state, says something, and lets it go on.
+MEANWHILE = """
+salt-call -l info state.apply --out=json >/tmp/applied.json 2>/tmp/applied.log & apply=$!
+until grep -q 'Executing state' /tmp/applied.log; do kill -0 $apply || exit 3; sleep 0.02; done
+kill -STOP $apply
+{said}
+kill -CONT $apply
+wait $apply
+"""
+
+
+@pytest.mark.slow("fleet")
+def test_an_apply_that_runs_meanwhile_brings_no_host_in_that_is_taken_out(with_role: WithRole) -> None:
+    edge, web = with_role("edge")[0], with_role("web")[0]
+    out, up = f'"{web.id}": "MAINT', f'"{web.id}": "UP'
+
+    def at_the_edge(command: str) -> str:
+        return shell(edge, f"cd {edge.home}; {command}")
+
+    try:
+        at_the_edge(MEANWHILE.format(said=f"salt-call edge.take_out {web.id} >/dev/null"))
+        assert out in at_the_edge("salt-call edge.status --out=json")
+        assert out in at_the_edge("systemctl reload haproxy; sleep 1; salt-call edge.status --out=json")
+        at_the_edge(MEANWHILE.format(said=f"salt-call edge.bring_in {web.id} >/dev/null"))
+        assert up in at_the_edge("salt-call edge.status --out=json")
+    finally:
+        at_the_edge(f"salt-call edge.bring_in {web.id}")

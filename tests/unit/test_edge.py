@@ -54,7 +54,7 @@ class Haproxy:
     """Two apps on three web hosts, and the clock: time passes only while the module sleeps."""
 
     def __init__(self, folder: Path) -> None:
-        backends = ("app_demo", "app_shop", "bulk_demo", "bulk_shop")
+        backends = [f"{kind}_{app}" for kind in ("app", "bulk", "crowd") for app in ("demo", "shop")]
         self.servers = {(app, host): Server() for app in backends for host in ("web1", "web2", "web3")}
         self.now, self.asked_to = 0.0, []  # type: ignore[var-annotated]
         self.module: Any = load("_modules", "edge")
@@ -62,6 +62,7 @@ class Haproxy:
         self.config = self.module.CONFIG = folder / "haproxy.cfg"
         self.config.write_text(self.rendered())
         self.module.time = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now)
+        self.module.RESTING = folder / "resting.map"
 
     def rendered(self) -> str:
         """HAProxy's configuration as an apply writes it now."""
@@ -72,8 +73,9 @@ class Haproxy:
     def follow(self) -> None:
         """Those that `track` others are as well as they are."""
         for (app, host), server in self.servers.items():
-            if app.startswith("bulk_"):
-                server.health = self.servers[app.replace("bulk_", "app_"), host].health
+            kind, _, name = app.partition("_")
+            if kind != "app":
+                server.health = self.servers[f"app_{name}", host].health
 
     def of(self, host: str) -> list[Server]:
         return [server for (_, name), server in self.servers.items() if name == host]
@@ -101,7 +103,7 @@ class Haproxy:
         *_, where, what, to = text.split() if text.startswith("set ") else [*text.split(), "", ""]
         app, _, host = where.partition("/")
         server = self.servers[app, host]
-        if what == "health" and app.startswith("bulk_"):
+        if what == "health" and not app.startswith("app_"):
             return "cannot change health on a tracking server.\n"
         if text.startswith("shutdown sessions server "):
             server.ends = []
@@ -119,7 +121,8 @@ def haproxy_configuration(apps: dict[str, Any], webs: list[dict[str, Any]], out:
     template = Template((ROOT / "salt/edge/files/haproxy.cfg").read_text())
     errors, headers = errorpages, clientheaders
     return template.render(
-        edge=SETTINGS, apps=apps, webs=webs, out=out, listen=[":%s", ":::%s v6only"], mark=errors.mark(),
+        edge=SETTINGS, apps=apps, webs=webs, salt={"edge.out": lambda: out}, listen=[":%s", ":::%s v6only"],
+        mark=errors.mark(),
         client_headers=headers.at_the_edge(), pages=errors.pages(),
         app_pages={app: {"errors": errors.of_app(app, {}), "maintenance": errors.maintenance(app, {})} for app in apps},
     )  # fmt: skip
@@ -199,7 +202,7 @@ def test_after_a_restart_of_haproxy_the_same_are_out_and_an_apply_has_nothing_to
     haproxy.module.take_out("web9", may_be_unknown=True)
     haproxy.module.take_out("web1")
     text = haproxy.config.read_text()
-    assert [line.split()[1] for line in text.splitlines() if line.endswith(" disabled")] == ["web1"] * 4
+    assert [line.split()[1] for line in text.splitlines() if line.endswith(" disabled")] == ["web1"] * 6
     assert text == haproxy.rendered()
     haproxy.module.bring_in("web1")
     assert haproxy.config.read_text() == haproxy.rendered() != text
@@ -294,15 +297,27 @@ def test_an_app_that_one_visitor_alone_keeps_busy_refuses_that_visitor_nothing()
     text = haproxy_configuration(
         {"demo": APP | {"threads": 1}}, [{"host": "web1", "name": "x", "address": "192.0.2.1", "port": 80}], []
     )
-    refusals = [
-        line for line in text.splitlines() if "set-var(txn.refused)" in line and ("busy" in line or "much" in line)
+    lines = text.splitlines()
+    assert [line for line in lines if "set-var(txn.refused)" in line and ("busy" in line or "much" in line)] == [
+        "    http-request set-var(txn.refused) bool(true) if shared much !file"
     ]
-    assert refusals == ["    http-request set-var(txn.refused) bool(true) if shared shared_with_others much"]
-    assert (
-        "set-var(txn.others) sc2_conn_cur(busy),sub(txn.own)\n" in text
-        and "acl shared_with_others var(txn.others) -m int gt 0\n" in text
-    )
+    # The request that asks is its own, and is not among those that the app has yet.
+    assert "    http-request set-var(txn.others) var(txn.wanted),sub(txn.own)" in lines
+    (shared,) = [line for line in lines if "set-var(txn.shared)" in line]
+    assert shared.endswith("{ var(txn.others) -m int ge 0 }")
+    crowded = [line for line in lines if "use_backend crowd_" in line]
+    assert crowded == ["    use_backend crowd_%[var(txn.app)] if shared greedy or shared crowd greedy_in_a_crowd"]
     assert "acl much var(txn.own)" not in text, "an office has many at once: it waits for its turn"
+
+
+def test_who_asks_for_much_leaves_threads_to_others() -> None:
+    """And is asked of the same hosts, which are as well as those of app_."""
+    webs = [{"host": "web1", "name": "x", "address": "192.0.2.1", "port": 80}]
+    for threads, places in ((1, ["2", "1"]), (8, ["16", "2"])):
+        text = haproxy_configuration({"demo": APP | {"threads": threads, "workers": 1}}, webs, [])
+        servers = [line for line in text.splitlines() if line.startswith("    server web1 ")]
+        assert [line.split(" maxconn ")[1] for line in servers] == [*places, "32"]
+        assert [" track app_demo/web1 " in line for line in servers] == [False, True, True]
 
 
 def test_a_body_that_announces_no_length_is_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -161,3 +162,68 @@ def test_a_server_that_is_half_full_is_looked_at_often(
 def test_a_server_that_haproxy_has_not_read_yet_is_left_alone() -> None:
     """The file is there before HAProxy has read it."""
     assert sweep.servers({"app_demo/web1": 10}, "# pxname,svname,scur,slim,\napp_demo,web1,3,,\n\n") == []
+
+
+class Reloaded:
+    """A HAProxy that has read its files before somebody wrote them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.maps = {str(folder / f"{name}.map"): ["gone 1"] for name in ("through", "resting")}
+        self.versions: dict[str, list[str]] = {}
+        self.status, self.orders = {"app_demo/web1": "UP", "app_demo/web2": "UP 1/3"}, list[str]()
+
+    def answer(self, text: str) -> str:
+        first, *words = text.split(" ")
+        if text.startswith("show stat"):
+            rows = [f"{name.replace('/', ',')},{status}," for name, status in self.status.items()]
+            return "\n".join(["# pxname,svname,status,", *rows, "", ""])
+        if text.startswith("show map"):
+            return "".join(f"0x55aa {line}\n" for line in self.maps[words[1]]) + "\n"
+        self.orders.append(text)
+        if first == "prepare":
+            self.versions["1"] = []
+            return "New version created: 1\n\n"
+        if first == "add":
+            self.versions["1"].append(" ".join(words[3:]))
+        elif first == "commit":
+            self.maps[words[2]] = self.versions["1"]
+        elif first == "set":
+            self.status[words[1]] = "MAINT"
+        return "\n"
+
+
+@pytest.fixture
+def reloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Reloaded:
+    found = Reloaded(tmp_path)
+    monkeypatch.setattr(sweep, "ask", found.answer)
+    for name, path in (("CONFIG", "haproxy.cfg"), ("LOCK", "lock")):
+        monkeypatch.setattr(sweep, name, str(tmp_path / path))
+        (tmp_path / path).write_text(CONFIG if name == "CONFIG" else "")
+    monkeypatch.setattr(sweep, "MAPS", tuple(found.maps))
+    for path in found.maps:
+        Path(path).write_text("demo 0.a.b.c\nshop 0.d.e.f\n")
+    return found
+
+
+def test_what_was_said_while_haproxy_read_its_files_is_told_once_more(reloaded: Reloaded) -> None:
+    assert sweep.keep_said() == ["set server app_demo/web2 state maint", *reloaded.maps]
+    assert set(map(tuple, reloaded.maps.values())) == {("demo 0.a.b.c", "shop 0.d.e.f")}
+    assert reloaded.status == {"app_demo/web1": "UP", "app_demo/web2": "MAINT"}
+    reloaded.orders.clear()
+    assert sweep.keep_said() == [] and reloaded.orders == []
+
+
+@pytest.mark.parametrize("status", ["MAINT", "DRAIN", "MAINT (via app_demo/web2)"])
+def test_a_host_that_ends_its_last_requests_is_left_to_do_so(reloaded: Reloaded, status: str) -> None:
+    reloaded.status["app_demo/web2"] = status
+    sweep.keep_said()
+    assert reloaded.status["app_demo/web2"] == status
+
+
+def test_who_is_just_saying_it_is_not_disturbed(reloaded: Reloaded) -> None:
+    with open(sweep.LOCK) as held:  # noqa: PTH123
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert sweep.keep_said() == [] and reloaded.orders == []
+    Path(sweep.LOCK).unlink()
+    assert sweep.keep_said() == [], "nobody has said anything yet"
+    assert reloaded.orders == []

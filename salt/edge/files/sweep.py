@@ -7,10 +7,15 @@ HAProxy gives a web host so many requests of an app at once (maxconn) and keeps 
 request until its visitor has read all; the app is done with it long before. So this opens, some times a second, as many
 more places as there are answers that are still read; else slow readers would keep an app from all others.
 
+And it keeps HAProxy at what people said at run time. Who tells HAProxy while it reads its configuration again tells the
+old process; the new one may have read the files a moment before they were written. So the files are compared with it.
+
     sweep.py BODY_SECONDS ANSWER_SECONDS
 """
 
+import contextlib
 import csv
+import fcntl
 import io
 import re
 import socket
@@ -20,6 +25,8 @@ from pathlib import Path
 
 ADMIN = "/run/haproxy/admin.sock"
 CONFIG = "/etc/haproxy/haproxy.cfg"
+MAPS = ("/etc/haproxy/through.map", "/etc/haproxy/resting.map")  # who gets through first
+LOCK = "/etc/haproxy/resting.map.lock"  # of edge.maintenance, edge.take_out and an apply
 TICK, IDLE_TICK = 0.1, 0.25  # seconds
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -115,20 +122,68 @@ def open_places():
     return any(2 * taken >= most for _, taken, most in stat)
 
 
+def resting(config):
+    """Answers the servers that the configuration says are out, as `backend/server`."""
+    found, backend = [], ""
+    for line in config.splitlines():
+        if line[:1].isalpha():
+            backend = line.split()[-1]
+        elif server := re.match(r" +server (\S+) .* disabled$", line):
+            found.append(f"{backend}/{server[1]}")
+    return found
+
+
+def missed(resting, stat):
+    """Answers what to tell a HAProxy, by the words of `show stat`, that sends requests to servers that are out."""
+    rows = csv.DictReader(io.StringIO(stat.removeprefix("# ")))
+    status = {f"{row['pxname']}/{row['svname']}": row["status"] for row in rows}
+    serves = [name for name in resting if not status.get(name, "MAINT").startswith(("MAINT", "DRAIN"))]
+    return [f"set server {name} state maint" for name in serves]
+
+
+def follow(path):
+    """Has HAProxy's map be as its file; answers whether it was not."""
+    wanted = Path(path).read_text().splitlines()
+    shown = ask(f"show map {path}")
+    if shown.startswith("Unknown map") or wanted == re.findall(r"(?m)^0x[0-9a-f]+ (.*)$", shown):
+        return False
+    version = re.search(r"New version created: (\d+)", ask(f"prepare map {path}"))
+    for line in wanted if version else ():
+        ask(f"add map @{version[1]} {path} {line}")
+    if version:
+        ask(f"commit map @{version[1]} {path}")
+    return bool(version)
+
+
+def keep_said():
+    """Tells HAProxy what it has missed, and answers what; not while somebody is telling it, who holds the lock."""
+    done = []
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), Path(LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        orders = missed(resting(Path(CONFIG).read_text()), ask("show stat -1 4 -1"))
+        for order in orders:
+            ask(order)
+        done = orders + [path for path in MAPS if follow(path)]
+    return done
+
+
 def main(body_seconds, answer_seconds):
     """Sweeps for ever; HAProxy that is not there just now is waited for."""
     told, swept = "", 0.0
     while True:
-        ended, problem, busy = 0, "", False
+        ended, problem, busy, said = 0, "", False, []
         try:
             busy = open_places()
             if time.monotonic() - swept >= 1:
                 swept = time.monotonic()
                 ended = sweep(body_seconds, answer_seconds)
+                said = keep_said()
         except OSError as error:
             problem = f"HAProxy does not answer: {error}"
         if ended:
             print(f"ended {ended} requests that took too long", flush=True)
+        if said:
+            print(f"HAProxy had missed: {', '.join(said)}", flush=True)
         if problem and problem != told:
             print(problem, flush=True)
         told = problem
