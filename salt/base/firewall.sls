@@ -1,4 +1,4 @@
-{%- set wiring = salt['redis_server.with_legacy'](salt['needs.base'](pillar['wiring']['base'])) %}
+{%- from 'base/granted.jinja' import granted with context %}
 {%- set runs = pillar['wiring']['base']['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
 {%- set builds = pillar['wiring']['base']['egress']['builds']['apps'] %}
 {#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}
@@ -20,6 +20,8 @@ nftables:
   file.managed:
     - source: salt://base/files/nftables.conf.jinja
     - template: jinja
+    - context:
+        granted: {{ granted | json }}
     - user: root
     - group: root
     - mode: '0644'
@@ -44,7 +46,7 @@ nftables:
 
 the firewall:
   firewall.enforced:
-    - wiring: {{ wiring | json }}
+    - wiring: {{ granted | json }}
     - require:
       - file: /etc/nftables.conf
 

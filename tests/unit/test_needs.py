@@ -571,14 +571,6 @@ def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_r
         module.held()
 
 
-def test_where_salt_ssh_renders_what_the_site_says_is_all_that_is_known(tmp_path: Path) -> None:
-    """Its functions have no pillar there."""
-    module = host(tmp_path)
-    module.__pillar__ = {}
-    assert module.base({"open_ports": []}) == {"open_ports": []}
-    assert module.postgres({"clients": [1], "replicas": [2]}) == {"clients": [1], "leaving": [], "replicas": [2]}
-
-
 def state(test: bool = False, pillar: dict[str, Any] | None = None, **functions: Any) -> tuple[Any, list[str]]:
     """The state module, on a host that can lose one grant of nginx'; what it is told to do is listed."""
     module, done = load("_states", "needs"), []
@@ -620,9 +612,10 @@ def test_settling_changes_nothing_else(test: bool) -> None:
 def test_what_would_change_in_more_is_named(tmp_path: Path) -> None:
     module = host(tmp_path)
     module.__pillar__["host"]["roles"] = ["web", "redis"]
+    module.__pillar__["web"] = {"port": 8080}
     module.NGINX = str(tmp_path / "nginx.conf")
     module.__salt__ |= {
-        "edge.takes_plain_http": lambda: False,
+        "edge.takes_plain_http": lambda port, host, hosts: False,
         "slsutil.renderer": lambda **told: "as it is",
         "redis_server.users_differ": lambda server: {"old": "other"} if server == "cache" else {},
     }
@@ -695,3 +688,27 @@ def test_settling_cuts_what_hosts_say() -> None:
         {"db1": {"going": [], "kept": many, "why": ["y" * 5000]}},
     )
     assert max(map(len, said)) < 1000
+
+
+THE_HOST = host  # whose name an argument has below
+
+
+@each_host
+def test_an_sls_gives_what_the_pillar_says_and_what_is_remembered(
+    pillars, tmp_path: Path, fleet: str, host: str
+) -> None:
+    """It is asked without the pillar, over salt-ssh too, with the parts that decide."""
+    pillar, module = pillars[fleet, host], THE_HOST(tmp_path)
+    wiring, ports = pillar["wiring"], {"postgres": {"port": 5432}, "redis": {"broker_port": 6380, "cache_port": 6381}}
+    module.__pillar__ = None
+    module.RECORD.write_text("{}")
+    assert module.base(wiring["base"], list(pillar["apps"]), ports) == wiring["base"]
+    module.RECORD.write_text(json.dumps(needs.wanted(pillar)))
+    bare = without_apps(pillar)["wiring"]
+    module._has_account = lambda user: True
+    given = module.base(bare["base"], [], {})
+    assert given["egress"]["callers"] == wiring["base"]["egress"]["callers"]
+    if "postgres" in wiring:
+        found = module.postgres(wiring["postgres"], list(pillar["apps"]), 5432)
+        assert (found["clients"], found["leaving"]) == (wiring["postgres"]["clients"], [])
+        assert module.postgres(bare["postgres"], [], 5432)["leaving"] == wiring["postgres"]["clients"]
