@@ -597,6 +597,7 @@ def close_databases() -> None:
             f"postgresql@{__salt__['pg.version']()}-main.service",
             "reload",
             __salt__["pg.inputs"](bool(__pillar__["wiring"]["postgres"]["primary"])),
+            proof="pg.not_taken",
         )
     )
 

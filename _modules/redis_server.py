@@ -445,6 +445,37 @@ def inputs(server: str) -> list[str]:
     return [files(server)["config"], TLS]
 
 
+def not_in_step(unit: str) -> str:
+    """Return why a server cannot be told anything at this moment, as ``redis_server.in_step`` will find it, or nothing.
+
+    Args:
+        unit: The unit of a server that runs.
+
+    Example:
+        salt-call redis_server.not_in_step redis-server.service
+    """
+    server = next(one for one in __utils__["redisfiles.servers"]() if files(one)["unit"] == unit)
+    try:
+        found = drift(server, keep=False)
+    except (OSError, CommandExecutionError) as error:
+        return str(error)
+    names = [*found["settings"], *(f"user {user}" for user in found["users"])]
+    return f"it is not as its files say ({', '.join(names)})" if names else ""
+
+
+def stale(server: str) -> list[str]:
+    """Return what a server has not read yet of what it reads when it starts.
+
+    Args:
+        server: ``broker`` or ``cache``.
+
+    Example:
+        salt-call redis_server.stale cache
+    """
+    found: list[str] = __salt__["daemon.inspect"](files(server)["unit"], inputs(server))["stale"]
+    return found
+
+
 def will_start(server: str) -> bool:
     """Return whether an apply starts a server anew, so that a plan need not look at what it does now.
 
