@@ -50,6 +50,19 @@ the firewall:
     - require:
       - file: /etc/nftables.conf
 
+{#- Told, for only the fleet's file closes an address to apps of other hosts. -#}
+{%- set fleet = pillar['fleet'] %}
+{%- set own = fleet['hosts'][pillar['host']['id']] %}
+{%- set known = [own['address']] + own['other_addresses'] + ([fleet['virtual_address']] if fleet['virtual_address'] else []) %}
+{%- for address in salt['firewall.unknown_addresses'](known) %}
+
+notice of {{ address }}:
+  test.show_notification:
+    - text: >-
+        {{ pillar['host']['id'] }} has the address {{ address }}, which site/fleet.yaml does not name: apps of other hosts
+        take it for the internet. Add it to other_addresses of the host.
+{%- endfor %}
+
 nftables.service:
   daemon.running:
     - reload: True

@@ -75,13 +75,24 @@ class Project:
             f"appfiles.{name}": getattr(self.files, name)
             for name in ("digest", "write", "point", "locked", "uv", "take", "remove")
         }
-        for name in ("signing", "locks", "gitsource", "bom", "releases", "sourcestream", "sourcewalk", "pipfetch"):
+        for name in (
+            "signing",
+            "locks",
+            "gitsource",
+            "bom",
+            "releases",
+            "sourcestream",
+            "sourcewalk",
+            "pipfetch",
+            "fetchplaces",
+        ):
             own = module("_utils", name)
             self.utils |= {f"{name}.{key}": value for key, value in vars(own).items() if callable(value)}
         self.builder = module("_modules", "builder")
         self.builder.BUILDS = self.build.BUILDS
         self.pillar["wiring"] = {"together": False}
-        self.salt: dict[str, Any] = {}
+        self.reached: list[str] = []
+        self.salt: dict[str, Any] = {"firewall.reach": self.reached.extend}
         self.sources, self.wheels = module("_modules", "build_source"), module("_modules", "build_wheels")
         self.sources.BUILDS = self.build.BUILDS
         self.sources.WORKSHOPS = self.wheels.WORKSHOPS = home / "workshops"
