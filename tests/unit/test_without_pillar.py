@@ -35,12 +35,14 @@ def asks_pillar(name: str, known: dict[str, ast.FunctionDef], on_the_way: frozen
         return []
     node = known[name]
     file = next(key.partition(":")[0] for key, one in known.items() if one is node and ":" in key)
+    own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+    own |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     for part in ast.walk(node):
         called = ""
         if isinstance(part, ast.Name):
             if part.id == "__pillar__":
                 return [name]
-            called = f"{file}:{part.id}"
+            called = "" if part.id in own else f"{file}:{part.id}"
         elif isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id == "__salt__":
             called = str(part.slice.value) if isinstance(part.slice, ast.Constant) else ""
         if called and (way := asks_pillar(called, known, on_the_way | {name})):
