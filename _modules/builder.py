@@ -15,6 +15,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
@@ -96,11 +97,42 @@ def propose(app: str) -> str:
     return _begin(app, CANDIDATE, str(__salt__["build.make"](app)["id"]))
 
 
-def propose_back(app: str) -> str:
+def propose_same(app: str, said: dict[str, Any]) -> str:
+    """Makes the build that the fleet serves the candidate of a new deploy: it brings settings, and no new source.
+
+    Args:
+        app: name of an app of this builder.
+        said: what each host of the app answers to ``fleet.serves``.
+
+    Returns:
+        The build's id.
+
+    Raises:
+        CommandExecutionError: hosts do not serve one and the same build, or this builder has it no more.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.propose_same demo '{web1: {now: {release: 6f1d3c0a9b2e-2fcc3ffb, build: 6f1d3c0a9b2e}}}'
+    """
+    try:
+        build: str = __utils__["releases.in_force"](app, said)
+    except ValueError as error:
+        raise CommandExecutionError(str(error)) from None
+    if not __salt__["build.exists"](app, build):
+        raise CommandExecutionError(
+            f"build {build} of {app}, which the fleet serves, is not on the builder any more; the newest source and "
+            f"the settings together: salt-run state.orchestrate orch.deploy"
+        )
+    return _begin(app, CANDIDATE, build)
+
+
+def propose_back(app: str, said: dict[str, Any] | None = None) -> str:
     """Makes the build that the fleet served before the candidate of a new deploy: a rollback. Builds nothing.
 
     Args:
         app: name of an app of this builder.
+        said: what each host of the app answers to ``fleet.serves``; without it what is written down here decides.
 
     Returns:
         The build's id.
@@ -113,7 +145,8 @@ def propose_back(app: str) -> str:
 
             salt-call builder.propose_back demo
     """
-    build = (_noted(app, RELEASED) or {}).get("before")
+    # The hosts' word first: after the same deploy twice, what is written down here names the build that serves.
+    build = __utils__["releases.served_before"](said or {}) or (_noted(app, RELEASED) or {}).get("before")
     if build is None:
         raise CommandExecutionError(f"the fleet has served no other build of {app} before, so there is no way back")
     return _begin(app, CANDIDATE, build)

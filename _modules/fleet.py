@@ -103,6 +103,38 @@ def install(app: str) -> str:
     return release
 
 
+def serves(app: str) -> dict[str, Any]:
+    """Answers what this host serves now, and what it served before the last deploy.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        ``now`` and ``before``, each with ``release`` and its ``build``; what there is none of is left out. ``begun``:
+        True while it serves other code than before, and nobody has said that all hosts do.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call fleet.serves demo
+    """
+    told = _told(app) if __pillar__["wiring"]["together"] else {}
+    found = {
+        "now": __salt__["release.active"](app) if _serves_pages() else told.get("release"),
+        "before": told.get("previous"),
+        "unconfirmed": told.get("before", {}).get("release"),
+    }
+    about: dict[str, Any] = {
+        when: {"release": release, "build": __salt__["release.manifest"](app, release)["build"]}
+        for when, release in found.items()
+        if release and __salt__["release.is_staged"](app, release)
+    }
+    unconfirmed = about.pop("unconfirmed", None)
+    if unconfirmed and about.get("now", {}).get("build") != unconfirmed["build"]:
+        about["begun"] = True
+    return about
+
+
 def take_back(app: str) -> str:
     """Makes the release ready that the fleet served before; it is installed still. Nothing of what is served changes.
 

@@ -187,3 +187,50 @@ def test_a_deploy_names_the_pin_that_is_in_its_way(host: Host) -> None:
     host.module.__salt__["release.pinned"] = lambda app: {"release": OLD, "who": "ann", "when": "", "why": ""}
     with pytest.raises(CommandExecutionError, match=r"pinned here at old-1 by ann: salt-call release\.unpin demo"):
         host.module.install("demo")
+
+
+def with_manifests(host: Host) -> Any:
+    host.module.__salt__["release.manifest"] = lambda app, release: {"build": host.installed[release]}
+    return host.module.serves
+
+
+def test_a_host_says_what_it_serves_and_served(host: Host) -> None:
+    serves = with_manifests(host)
+    assert serves("demo") == {"now": {"release": OLD, "build": "b-old"}}
+    for step in ("install", "migrate", "start"):
+        getattr(host.module, step)("demo")
+        assert serves("demo")["now"]["release"] == OLD
+    host.module.switch("demo")
+    assert serves("demo") == {"now": {"release": NEW, "build": "b-new"}, "begun": True}, "nobody has said that all do"
+    host.module.confirm("demo")
+    before = {"release": OLD, "build": "b-old"}
+    assert serves("demo") == {"now": {"release": NEW, "build": "b-new"}, "before": before}
+
+
+def test_settings_alone_that_were_killed_may_be_brought_again(host: Host) -> None:
+    serves, host.candidate = with_manifests(host), {"build": "b-old", "token": "t1"}
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    assert "begun" not in serves("demo") and serves("demo")["now"]["build"] == "b-old"
+
+
+def test_the_same_deploy_twice_keeps_the_way_back(host: Host) -> None:
+    serves = with_manifests(host)
+    for token in ("t1", "t2"):
+        host.candidate = {"build": "b-new", "token": token}
+        for step in ("install", "start", "switch", "confirm"):
+            getattr(host.module, step)("demo")
+    assert serves("demo")["before"]["build"] == "b-old"
+    host.candidate = {"build": "b-old", "token": "t3"}  # as builder.propose_back is told by the hosts
+    for step in ("take_back", "start", "switch", "confirm"):
+        getattr(host.module, step)("demo")
+    assert serves("demo")["now"]["build"] == "b-old" and host.log[-1] == "remember b-old"
+
+
+def test_a_host_without_pages_says_what_it_works_with(host: Host) -> None:
+    serves = with_manifests(host)
+    host.module.__pillar__["host"]["roles"] = ["worker"]
+    host.module.__salt__["release.active"] = lambda app: None
+    assert serves("demo")["now"]["release"] == OLD
+    host.installed.clear()
+    assert serves("demo") == {}
