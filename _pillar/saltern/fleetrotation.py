@@ -82,6 +82,8 @@ def course(site: Site, words: list[str], finish: bool = False) -> dict[str, Any]
         return _minions_only(site, _course(AUTHORITY, state, [*moves[state], OVER], applied=[*site.fleet.hosts]))
     if len(words) == 1 and words[0] in CERTIFICATES:
         needs = {"tls": list(site.fleet.hosts), "edge": site.fleet.with_role("edge")}
+        if not needs[words[0]]:
+            raise RotationError(f"{words[0]}: no host has such a certificate")
         return _minions_only(site, _course(words[0], "settled", [BOTH], applied=needs[words[0]]))
     data, _ = read_shared(folder)
     one = named(data, words)

@@ -31,6 +31,9 @@
 {{ raise(said.get('ret') or masters[0] ~ ' does not answer its master') }}
 {%- endif %}
 {%- set course = said['ret'] %}
+{%- set app_hosts = pillar['app_hosts']['all'] %}
+{#- What a killed one has asked for goes on without it, and a host that is at work takes no other order. #}
+{%- do salt['saltutil.cmd'](course.applied, 'fleet.at_rest', tgt_type='list') if course.applied %}
 {#- Certificates are brought into force by states of their own, which change nothing else. #}
 {%- set whole = course.kind not in ('tls', 'edge') %}
 {%- if course.state == 'settled' and whole and course.applied and not force %}
@@ -42,7 +45,7 @@
 {%- else %}
 {#- A builder makes the newest build, and gives it to nobody where hosts switch together. #}
 {%- for id, state in states.items() if (state.result is not sameas true or state.changes)
-      and not (id.startswith('build_|-') and pillar['app_hosts']['all'] | length > 1) %}
+      and not (id.startswith('build_|-') and app_hosts | length > 1) %}
 {%- do pending.append(host ~ ': ' ~ state['__id__']) %}
 {%- endfor %}
 {%- endif %}
@@ -102,10 +105,22 @@
     {{- after() }}
 {%- do done.append(names[move][1]) %}
 {%- endif %}
-{%- if move in course.releases and pillar['app_hosts']['all'] %}
+{%- if move in course.releases and app_hosts %}
 {{- runs(names[move][2], 'orch.deploy', {'app': app, 'build': 'same'}) }}
 {%- endif %}
 {%- endmacro %}
+{#- Hosts that have switched, and were not told that all have, apply nothing: such a release goes on first. It is of the settings
+    that are good already, or it would not have come so far. #}
+{%- for name in pillar['apps'] if course.applied | select('in', app_hosts) | list %}
+{%- set unconfirmed = [] %}
+{%- for answer in salt['saltutil.cmd'](app_hosts, 'fleet.serves', arg=[name], tgt_type='list').values()
+      if answer.get('retcode', 1) == 0 and answer['ret'].get('unconfirmed') and not answer['ret'].get('begun') %}
+{%- do unconfirmed.append(name) %}
+{%- endfor %}
+{%- if unconfirmed %}
+{{- runs('the release of ' ~ name ~ ' goes on', 'orch.deploy', {'app': name, 'build': 'same'}) }}
+{%- endif %}
+{%- endfor %}
 {%- for move in course.moves %}
 {%- if move == 'out' and course.asked and course.state != 'ending' %}
 {{- calls('settings are brought', 'saltutil.refresh_pillar', course.asked, [], {'wait': True}) }}

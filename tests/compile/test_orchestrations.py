@@ -44,6 +44,8 @@ class Orchestrations:
             "state.test": lambda host, *_: {},
             "fleet.serves": lambda host, *_: {"now": {"release": "b-1", "build": "b"}},
             "needs.kept": lambda host, *_: [],
+            "fleet.waiting": lambda host: [],
+            "fleet.at_rest": lambda host: True,
             "rotation.course": lambda host, *words, **named: course(site, list(words), **named),
             "saltutil.refresh_pillar": lambda host, *_, **named: True,
             "saltutil.sync_all": lambda host, *_: {},
@@ -172,3 +174,19 @@ def test_it_begins_only_where_an_apply_would_change_nothing_else(fleet: Orchestr
         fleet.render("rotate", secret="ca")
     assert fleet.render("rotate", secret="ca", force=True)
     assert fleet.render("rotate", secret="tls"), "by states that change nothing else"
+
+
+def test_a_release_that_was_killed_goes_on_before_its_hosts_are_applied(fleet: Orchestrations) -> None:
+    said = {"now": {"release": "b-2", "build": "b"}, "unconfirmed": True}
+    fleet.answers["fleet.serves"] = lambda host, *_: said
+    names = list(fleet.render("rotate", secret="ca"))
+    assert (names[0] == "the release of demo goes on") is bool(fleet.site.apps)
+    said["begun"] = True
+    assert next(iter(fleet.render("rotate", secret="ca"))) == "both are written down"
+
+
+def test_settings_that_wait_for_a_release_are_named_at_the_end(fleet: Orchestrations) -> None:
+    fleet.answers["fleet.waiting"] = lambda host: ["demo", "stranger"]
+    (_, *waiting) = fleet.render("settle")
+    assert len(waiting) == len(fleet.site.fleet.running_apps and fleet.site.apps)
+    assert not waiting or """orch.deploy pillar='{"app": "demo", "build": "same"}'""" in waiting[0]

@@ -192,7 +192,7 @@ def test_a_rotation_that_is_killed_goes_on(
             assert ended(process).exit_code == 0
             break
         time.sleep(killed * 2)
-        master.execute(["pkill", "-9", "-f", "bin/salt-run state.orchestrate orch.rotate"])
+        master.execute(["pkill", "-9", "-f", "[s]alt-run state.orchestrate orch.rotate"])
         ended(process)
         killed += 1
         time.sleep(5)  # what hosts were told goes on
