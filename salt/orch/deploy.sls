@@ -5,10 +5,10 @@
     Until "in force", what served before runs on beside the new release; whatever fails before puts every host back. #}
 {%- from 'orch/together.jinja' import together with context %}
 {%- set build = pillar.get('build', 'newest') %}
+{%- from 'orch/refuse.jinja' import refuse %}
 {%- if build not in ('newest', 'same') %}
-{{ raise('build: "' ~ build ~ '" is none; allowed: newest (or leave it out), same') }}
-{%- endif %}
-{%- if build == 'same' %}
+{{ refuse('build: "' ~ build ~ '" is none; allowed: newest (or leave it out), same') }}
+{%- elif build == 'same' %}
 {{ together('builder.propose_same', 'fleet.install', migrates=True, asks=True) }}
 {%- else %}
 {{ together('builder.propose', 'fleet.install', migrates=True) }}

@@ -4,22 +4,21 @@
     After a failure, or a kill anywhere, the same command goes on from there. It begins only where an apply of the hosts that
     compare the secret would change nothing else; "force": true begins all the same, and ends an old one that is used. "finish":
     true ends an old secret_key before its days are over. docs/secrets.md has the list. #}
+{%- from 'orch/refuse.jinja' import refuse %}
 {%- set app, secret = pillar.get('app'), pillar.get('secret') %}
 {%- set force, finish = pillar.get('force', False), pillar.get('finish', False) %}
-{%- if force is not boolean or finish is not boolean or secret is not string or not (app is none or app is string) %}
-{{ raise('name a secret: pillar=\'{"app": "demo", "secret": "database"}\', or {"secret": "ca"}; with it "force" and "finish", true or false') }}
-{%- endif %}
-{%- set words = [app, secret] if app else [secret] %}
-{%- set masters = [] %}
+{%- set words, masters, behind, why, found = [app, secret] if app else [secret], [], [], [], [] %}
 {%- for host, entry in pillar['fleet']['hosts'].items() if 'master' in entry.roles and 'minion' in entry.roles %}
 {%- do masters.append(host) %}
 {%- endfor %}
-{%- if not masters %}
-{{ raise('the master must have role minion, too: it alone has the site') }}
-{%- endif %}
+{%- if force is not boolean or finish is not boolean or secret is not string or not (app is none or app is string) %}
+{%- do why.append('name a secret: pillar=\'{"app": "demo", "secret": "database"}\', or {"secret": "ca"}; with it "force" and "finish", true or false') %}
+{%- elif not masters %}
+{%- do why.append('the master must have role minion, too: it alone has the site') %}
+{%- else %}
 {%- set minions = pillar['ranks'] | sum(start=[]) %}
-{%- set told, behind = salt['saltutil.cmd'](minions, 'code.digest', tgt_type='list'), [] %}
-{%- for host in minions if told.get(host, {}).get('ret') != pillar['code'] %}
+{%- set digests = salt['saltutil.cmd'](minions, 'code.digest', tgt_type='list') %}
+{%- for host in minions if digests.get(host, {}).get('ret') != pillar['code'] %}
 {%- do behind.append(host) %}
 {%- endfor %}
 {%- if behind %}
@@ -28,14 +27,16 @@
 {%- endif %}
 {%- set said = salt['saltutil.cmd'](masters, 'rotation.course', arg=words, tgt_type='list', kwarg={'finish': finish}).get(masters[0], {}) %}
 {%- if said.get('retcode', 1) != 0 or said.get('ret') is not mapping %}
-{{ raise(said.get('ret') or masters[0] ~ ' does not answer its master') }}
+{%- do why.append((said.get('ret') or masters[0] ~ ' does not answer its master') | replace('ERROR: ', '')) %}
+{%- else %}
+{%- do found.append(said['ret']) %}
 {%- endif %}
-{%- set course = said['ret'] %}
-{%- set app_hosts = pillar['app_hosts']['all'] %}
-{#- What a killed one has asked for goes on without it, and a host that is at work takes no other order. #}
-{%- do salt['saltutil.cmd'](course.applied, 'fleet.at_rest', tgt_type='list') if course.applied %}
+{%- endif %}
+{%- set course, app_hosts = found[0] if found else {'kind': none, 'state': none, 'applied': []}, pillar['app_hosts']['all'] %}
 {#- Certificates are brought into force by states of their own, which change nothing else. #}
 {%- set whole = course.kind not in ('tls', 'edge') %}
+{#- What a killed one has asked for goes on without it, and a host that is at work takes no other order. #}
+{%- do salt['saltutil.cmd'](course.applied, 'fleet.at_rest', tgt_type='list') if course.applied %}
 {%- if course.state == 'settled' and whole and course.applied and not force %}
 {%- set pending, plans = [], salt['saltutil.cmd'](course.applied, 'state.test', tgt_type='list') %}
 {%- for host in course.applied %}
@@ -51,10 +52,13 @@
 {%- endif %}
 {%- endfor %}
 {%- if pending %}
-{{ raise('an apply would change more than the secret (' ~ (pending[:5] | join(', ')) ~ (' and others' if pending | length > 5 else '')
-  ~ '): salt-run state.orchestrate orch.apply comes first; where that does not help, because somebody changes it again: "force": true') }}
+{%- do why.append('an apply would change more than the secret (' ~ (pending[:5] | join(', ')) ~ (' and others' if pending | length > 5 else '')
+  ~ '): salt-run state.orchestrate orch.apply comes first; where that does not help, because somebody changes it again: "force": true') %}
 {%- endif %}
 {%- endif %}
+{%- if why %}
+{{- refuse(why[0]) }}
+{%- else %}
 {#- In the site's files; at the hosts; in the app's releases. #}
 {%- set names = {
   'both': ('both are written down', 'both are good', 'the app has the new one'),
@@ -133,4 +137,5 @@
 {%- endfor %}
 {%- if course.asked %}
 {{- calls('the old one is forgotten', 'saltutil.refresh_pillar', course.asked, [], {'wait': True}) }}
+{%- endif %}
 {%- endif %}
