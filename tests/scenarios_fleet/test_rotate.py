@@ -12,6 +12,7 @@ import yaml
 from conftest import WithRole, wait_for
 from test_deploy import serving
 
+from lab import served
 from lab.deploys import Demo
 from lab.fleetdeploys import Orchestration, call, demo_of, ended, orchestrate, start_orchestration
 from lab.host import Host
@@ -69,6 +70,13 @@ def is_let_in(web: Host, variable: str) -> bool:
 
 def shared(lab: Lab) -> dict[str, Any]:
     return dict(yaml.safe_load((lab.site / "secrets/shared.yaml").read_text()))
+
+
+def generated_and_applied(master: Host) -> Orchestration:
+    sh(master, f"cd {REPOSITORY_ON_HOST} && salt-call site.generate_secrets")
+    done = orchestrate(master, "orch.apply")
+    assert done.exit_code == 0, done.text[-4000:]
+    return done
 
 
 def rotated(master: Host, **what: Any) -> Orchestration:
@@ -212,8 +220,8 @@ def test_a_password_changed_by_hand_and_a_variable_come_into_force(
     data = shared(lab)
     data["apps"]["demo"] |= {"database_password": "a-word-of-my-own-1", "env": {"TOKEN": "a-word-of-my-own-2"}}
     path.write_text(yaml.safe_dump(data))
-    sh(master, f"cd {REPOSITORY_ON_HOST} && salt-call site.generate_secrets")
-    assert orchestrate(master, "orch.apply").exit_code == 0
+    waits = generated_and_applied(master).text
+    assert "demo serves with settings of before" in waits
     assert orchestrate(master, "orch.deploy", app="demo", build="same").exit_code == 0
     rotated(master, app="demo", secret="database")
     for host in [*with_role("web"), *with_role("worker")]:
@@ -221,3 +229,23 @@ def test_a_password_changed_by_hand_and_a_variable_come_into_force(
         assert "a-word-of-my-own-2" in sh(host, f"cat /srv/apps/demo/releases/{release}/env")
     plan = orchestrate(master, "orch.apply", plan=True)
     assert plan.exit_code == 0 and all(call(host, "needs.kept") == [] for host in with_role("web"))
+
+
+@SLOW
+def test_a_host_name_more_comes_into_force(
+    demo: Demo, lab: Lab, master: Host, writes: None, with_role: WithRole, load: Load
+) -> None:
+    """Certificates of the edges, what they pass on, and what the app is told of its names."""
+    text = demo.settings.read_text()
+    found = yaml.safe_load(text)
+    name = f"second.{lab.fleet['domain']}"
+    try:
+        demo.settings.write_text(yaml.safe_dump(found | {"hostnames": [*found["hostnames"], name]}))
+        generated_and_applied(master)
+        assert orchestrate(master, "orch.deploy", app="demo", build="same").exit_code == 0
+        page = served.Page(name, load.page.address, load.page.port)
+        assert served.get(page, served.ca_file(lab.site))[0] == 200
+    finally:
+        demo.settings.write_text(text)
+        generated_and_applied(master)
+        assert orchestrate(master, "orch.deploy", app="demo", build="same").exit_code == 0

@@ -12,9 +12,10 @@ from test_site_secrets import edit
 
 from saltern.fleetrotation import COMPARED_BY, MOVES, USED_BY, course, move
 from saltern.load import Site, load_site
-from saltern.overlap import KINDS, begin, find
+from saltern.overlap import KINDS, begin, find, held
 from saltern.rotation import RotationError, rotate
-from saltern.secrets import generate_secrets
+from saltern.secrets import generate_secrets, read_shared
+from saltern.team import known_to_all
 
 FLEETS = Path(__file__).resolve().parents[2] / "lab/fleets"
 OF_APP = [["demo", kind.name] for kind in KINDS if kind.of_app]
@@ -165,3 +166,12 @@ def test_a_rotation_that_begins_by_hand_is_gone_on_with(ha: Site) -> None:
     (ha.path / "secrets/shared.yaml").write_text(yaml.safe_dump(data))
     walked(ha, ["demo", "redis"])
     assert given(ha)["redis1.sls"]["apps"]["demo"]["redis_password"] == "a-new-one-of-mine-1"
+
+
+def test_what_somebody_who_leaves_knew_is_told_as_orchestrations(ha: Site) -> None:
+    data, _ = read_shared(ha.path / "secrets")
+    lines = [line for line in known_to_all(ha, data) if line.startswith("replace what was known")]
+    assert len(lines) == len(list(held(data))) + 1 and all("orch.rotate pillar=" in line for line in lines)
+    move(ha, ["demo", "secret_key"], "both")
+    data, _ = read_shared(ha.path / "secrets")
+    assert any('"secret": "secret_key", "finish": true' in line for line in known_to_all(ha, data))
