@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import WithRole, wait_for
-from test_deploy import serving
+from test_deploy import builds, serving
 
 from lab import served
 from lab.deploys import Demo
@@ -42,11 +42,6 @@ def writes(master: Host) -> Iterator[None]:
     master.execute(["mount", "-o", "remount,bind,rw", site])
     yield
     master.execute(["mount", "-o", "remount,bind,ro", site])
-
-
-def builds(with_role: WithRole) -> set[str]:
-    """Every build that some host serves, or runs background work of."""
-    return {release.partition("-")[0] for release in serving(with_role)}
 
 
 def sh(host: Host, command: str) -> str:
@@ -83,32 +78,6 @@ def rotated(master: Host, **what: Any) -> Orchestration:
     done = orchestrate(master, "orch.rotate", **what)
     assert done.exit_code == 0, done.text[-4000:]
     return done
-
-
-def test_settings_alone_come_into_force_and_a_newer_source_stays_out(
-    demo: Demo, master: Host, with_role: WithRole, load: Load
-) -> None:
-    before, build = serving(with_role), builds(with_role)
-    demo.change()
-    demo.change_environment()
-    began = time.monotonic()
-    done = orchestrate(master, "orch.deploy", app="demo", build="same")
-    assert done.exit_code == 0, done.text
-    after = serving(with_role)
-    assert len(after) == 1 and after.isdisjoint(before) and builds(with_role) == build
-    print(f"settings alone: {time.monotonic() - began:.0f} s")
-
-
-def test_what_cannot_be_is_one_sentence_and_changes_nothing(lab: Lab, master: Host) -> None:
-    before = shared(lab)
-    for name, told, words in (
-        ("orch.rotate", {"app": "demo", "secret": "databas"}, "there is no secret demo databas; there are: "),
-        ("orch.deploy", {"app": "demo", "build": "last"}, 'build: "last" is none; allowed: newest'),
-    ):
-        done = orchestrate(master, name, **told)
-        assert done.exit_code != 0 and words in done.text, done.text
-        assert "Traceback" not in done.text, done.text
-    assert shared(lab) == before
 
 
 @SLOW
