@@ -314,7 +314,7 @@ def _ask(app: str, name: str) -> dict[str, str] | None:
 
 
 def fetch(app: str, build: str) -> None:
-    """Brings a build here from the builder, whole and checked, or not at all.
+    """Brings a build here from the builder, whole and checked, or not at all; also one that an earlier key has signed.
 
     Args:
         app: name of an app of this host.
@@ -332,7 +332,7 @@ def fetch(app: str, build: str) -> None:
     home = BUILDS / app
     __salt__["build.close"](app)
     with __utils__["appfiles.locked"](home / ".lock"):
-        if __salt__["build.exists"](app, build):
+        if __salt__["build.exists"](app, build) and not __salt__["build.unfit"](app, build, home / build):
             return
         work = home / f".fetching-{build}"
         shutil.rmtree(work, ignore_errors=True)
