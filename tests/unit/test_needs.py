@@ -635,6 +635,7 @@ def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
 def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any], **pillar: Any) -> dict[str, Any]:
     """orch.settle as the master renders it, with what the hosts answer; a host that is not there does not answer."""
     answers = {"needs.kept": kept, "needs.held": held, "needs.settling": settling, "saltutil.refresh_pillar": {}}
+    answers["fleet.waiting"] = {}
     asked = {}
 
     def cmd(hosts: list[str], function: str, **arguments: Any) -> dict[str, Any]:
@@ -645,7 +646,7 @@ def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any],
     environment.filters["json"] = json.dumps
     environment.tests["match"] = lambda text, pattern: bool(re.match(pattern, text))
     template = environment.from_string((ROOT / "salt/orch/settle.sls").read_text())
-    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, **pillar}
+    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, "apps": ["demo"], **pillar}
     return {"asked": asked, **yaml.safe_load(template.render(salt={"saltutil.cmd": cmd}, pillar=known))}
 
 
