@@ -204,7 +204,8 @@ def app_pages(apps: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         By app ``errors`` (a list, before those of all apps) and ``maintenance``, as HAProxy takes them; under ``files``
-        app and name of each page that has a file, by path, and under ``strays`` files beside them that nobody needs.
+        app, name and what is ``replaced`` in the text of each page that has a file, by path, and under ``strays``
+        files beside them that nobody needs.
 
     Example:
         .. code-block:: bash
@@ -220,20 +221,6 @@ def app_pages(apps: dict[str, Any]) -> dict[str, Any]:
     }
     files = __utils__["errorpages.page_files"]({app: told["pages"] for app, told in apps.items()})
     return {"apps": found, "files": files, "strays": sorted({str(path) for path in PAGES.glob("*")} - set(files))}
-
-
-def as_format(text: str) -> str:
-    """Answers the text of an app's page for maintenance as HAProxy takes it; see _utils/errorpages.py.
-
-    Args:
-        text: as the site has it.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call edge.as_format 'Back at {until}.'
-    """
-    return __utils__["errorpages.as_format"](text)  # type: ignore[no-any-return]
 
 
 def hosts_map(apps: dict[str, Any]) -> str:

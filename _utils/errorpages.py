@@ -114,16 +114,26 @@ def page_file(app: str, name: str) -> str:
 
 
 def page_files(pages: Mapping[str, Collection[str]]) -> dict[str, dict[str, str]]:
-    """Answers the files that an edge needs for all apps' own pages: of each path the app and the page.
+    """Answers the files that an edge needs for all apps' own pages: of each path the app, the page, and what is
+    replaced in its text, in order.
 
     Args:
         pages: what each app brings, as for `of_app`.
 
     Example:
         >>> page_files({"demo": ["503"]})
-        {'/etc/haproxy/pages/demo.503.html': {'app': 'demo', 'page': '503'}}
+        {'/etc/haproxy/pages/demo.503.html': {'app': 'demo', 'page': '503', 'replaced': []}}
     """
-    return {page_file(app, name): {"app": app, "page": name} for app, own in pages.items() for name in own}
+    return {
+        page_file(app, name): {"app": app, "page": name, "replaced": _replaced() if name == MAINTENANCE else []}
+        for app, own in pages.items()
+        for name in own
+    }
+
+
+def _replaced() -> list[list[str]]:
+    """What makes a text HAProxy's log-format."""
+    return [["%", "%%"], *([f"{{{name}}}", f"%[var(txn.{name})]"] for name in PLACEHOLDERS)]
 
 
 def maintenance(app: str, own: Collection[str]) -> dict[str, Any]:
@@ -153,9 +163,8 @@ def as_format(text: str) -> str:
         >>> as_format("{until} %[env(HOME)]")
         '%[var(txn.until)] %%[env(HOME)]'
     """
-    text = text.replace("%", "%%")
-    for name in PLACEHOLDERS:
-        text = text.replace(f"{{{name}}}", f"%[var(txn.{name})]")
+    for plain, written in _replaced():
+        text = text.replace(plain, written)
     return text
 
 

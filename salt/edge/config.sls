@@ -40,11 +40,15 @@ apps in maintenance:
     - require:
       - pkg: haproxy
 {%- for path, of in app_pages['files'] | dictsort %}
-{%- set text = pillar['wiring']['edge']['pages'][of['app']][of['page']] %}
+{#- Here, and not on the host: a text does not come through salt-ssh as it is. #}
+{%- set page = namespace(text=pillar['wiring']['edge']['pages'][of['app']][of['page']]) %}
+{%- for plain, written in of['replaced'] %}
+{%- set page.text = page.text | replace(plain, written) %}
+{%- endfor %}
 
 {{ path }}:
   file.managed:
-    - contents: {{ (salt['edge.as_format'](text) if of['page'] == 'maintenance' else text) | json }}
+    - contents: {{ page.text | json }}
     - contents_newline: False
     - user: root
     - group: root
