@@ -175,7 +175,7 @@ def test_a_rotation_that_is_killed_goes_on(
     while killed < 4:
         before = state()
         running = begun(master, **words)
-        wait_for("the next move", lambda: state() != before or running.done(), 240)  # noqa: B023
+        wait_for("the next move", lambda: state() != before or running.done(), 600)  # noqa: B023
         if (following := secrets / "ca.next/ca.crt").exists():
             load.context.load_verify_locations(following)
         if running.done():
