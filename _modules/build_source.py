@@ -22,7 +22,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import gitsource, locks, sourcestream, sourcewalk
+from saltern.build import fetchplaces, gitsource, locks, sourcestream, sourcewalk
 from saltern.host import appfiles, sandbox
 from saltern.release import releases
 
@@ -224,6 +224,7 @@ def _runner(app: str, url: str, reads: Any = (), writes: Any = ()) -> Callable[.
     home = WORKSHOPS / app / "home"
     # Salt's own names have no meaning where this is called from.
     sandboxed, most = sandbox.run, bounds(app)
+    reach, named = __salt__["firewall.reach"], [url, *fetchplaces.of_settings({}, _proxies())]
 
     def run(argv: list[str], env: dict[str, str] | None = None, timeout: int = 600, **_: Any) -> str:
         settings = {
@@ -238,6 +239,8 @@ def _runner(app: str, url: str, reads: Any = (), writes: Any = ()) -> Callable[.
             **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(GIT_SETTINGS)},
         }
         name = f"git-{app}" if writes else f"ask-{app}-{os.getpid()}"
+        if url and not local:
+            reach(named)
         printed: bytes = sandboxed(
             name,
             [GIT, *argv[1:]],

@@ -18,7 +18,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import bom, locks, pipfetch
+from saltern.build import bom, fetchplaces, locks, pipfetch
 from saltern.host import appfiles, sandbox
 
 __virtualname__ = "build"
@@ -163,6 +163,8 @@ def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | Non
     uv = os.path.realpath(appfiles.uv())
     network, index = index is not None, index or {}
     proxies = _proxies() if network else {}
+    if network:
+        _reach(index, proxies)
     settings = locks.uv_settings(index, proxies)
     if network and any((own / "local").iterdir()):
         settings["find-links"] = [*settings.get("find-links", []), str(own / "local")]
@@ -186,6 +188,7 @@ def _fetch(
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Fetches packages into a directory of root's; answers their hashes, and what those need that come as source."""
     fetched, index = home / "fetched", _settings()
+    _reach(index, _proxies())
     __salt__["build.empty"](app, fetched)
     printed: bytes = _run(
         app,
@@ -210,6 +213,10 @@ def _fetch(
     told = json.loads(printed.decode().strip().splitlines()[-1])
     plain = pipfetch.is_plain
     return got, {name: [one for one in needs if plain(one)] for name, needs in told.items() if name in got}
+
+
+def _reach(index: dict[str, str], proxies: dict[str, str]) -> None:
+    __salt__["firewall.reach"](fetchplaces.of_settings(index, proxies))
 
 
 def _settings() -> dict[str, str]:

@@ -15,12 +15,14 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
 from saltern.build import signing
 from saltern.edge import mutualtls
 from saltern.host import appfiles
+from saltern.release import releases
 
 BUILDS = Path("/var/lib/saltern/builds")
 RELEASED, CANDIDATE = "released.json", "candidate.json"
@@ -100,11 +102,42 @@ def propose(app: str) -> str:
     return _begin(app, CANDIDATE, str(__salt__["build.make"](app)["id"]))
 
 
-def propose_back(app: str) -> str:
+def propose_same(app: str, said: dict[str, Any]) -> str:
+    """Makes the build that the fleet serves the candidate of a new deploy: it brings settings, and no new source.
+
+    Args:
+        app: name of an app of this builder.
+        said: what each host of the app answers to ``fleet.serves``.
+
+    Returns:
+        The build's id.
+
+    Raises:
+        CommandExecutionError: hosts do not serve one and the same build, or this builder has it no more.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call builder.propose_same demo '{web1: {now: {release: 6f1d3c0a9b2e-2fcc3ffb, build: 6f1d3c0a9b2e}}}'
+    """
+    try:
+        build: str = releases.in_force(app, said)
+    except ValueError as error:
+        raise CommandExecutionError(str(error)) from None
+    if not __salt__["build.exists"](app, build):
+        raise CommandExecutionError(
+            f"build {build} of {app}, which the fleet serves, is not on the builder any more; the newest source and "
+            f"the settings together: salt-run state.orchestrate orch.deploy"
+        )
+    return _begin(app, CANDIDATE, build)
+
+
+def propose_back(app: str, said: dict[str, Any] | None = None) -> str:
     """Makes the build that the fleet served before the candidate of a new deploy: a rollback. Builds nothing.
 
     Args:
         app: name of an app of this builder.
+        said: what each host of the app answers to ``fleet.serves``; without it what is written down here decides.
 
     Returns:
         The build's id.
@@ -117,7 +150,8 @@ def propose_back(app: str) -> str:
 
             salt-call builder.propose_back demo
     """
-    build = (_noted(app, RELEASED) or {}).get("before")
+    # The hosts' word first: after the same deploy twice, what is written down here names the build that serves.
+    build = releases.served_before(said or {}) or (_noted(app, RELEASED) or {}).get("before")
     if build is None:
         raise CommandExecutionError(f"the fleet has served no other build of {app} before, so there is no way back")
     return _begin(app, CANDIDATE, build)
@@ -285,7 +319,7 @@ def _ask(app: str, name: str) -> dict[str, str] | None:
 
 
 def fetch(app: str, build: str) -> None:
-    """Brings a build here from the builder, whole and checked, or not at all.
+    """Brings a build here from the builder, whole and checked, or not at all; also one that an earlier key has signed.
 
     Args:
         app: name of an app of this host.
@@ -303,7 +337,7 @@ def fetch(app: str, build: str) -> None:
     home = BUILDS / app
     __salt__["build.close"](app)
     with appfiles.locked(home / ".lock"):
-        if __salt__["build.exists"](app, build):
+        if __salt__["build.exists"](app, build) and not __salt__["build.unfit"](app, build, home / build):
             return
         work = home / f".fetching-{build}"
         shutil.rmtree(work, ignore_errors=True)

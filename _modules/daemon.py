@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from saltern.host import secrettext
+from saltern.host import inforce, secrettext
 
 __virtualname__ = "daemon"
 
@@ -64,6 +64,9 @@ CLOCK_TICK_SECONDS = 0.02
 
 #: A process that dies of its configuration mostly does so at once; it must still be there after this time.
 SETTLE_SECONDS = 0.5
+
+#: How long a daemon may take to begin with what it was told to read again: a signal is answered by nobody.
+IN_FORCE_SECONDS = 10
 
 #: How long what systemd has said of all units of a run is taken for what is.
 SHOWN_SECONDS = 10
@@ -580,12 +583,16 @@ def reread(unit: str, inputs: list[str], timeout: float = 60) -> str:
     if show(unit)["CanReload"] != "yes":
         return f"{unit} cannot be reloaded; the next apply restarts it"
     prints = fingerprint(inputs)
+    stamp = _read_stamp(unit)
+    was = inforce.before(unit)
     if problem := _systemctl(unit, "reload", timeout):
         return _failure(unit, problem)
     after = _wait_until_up(unit, timeout)
     if after["ActiveState"] != "active":
         return _failure(unit, f"it was not up and stable after systemctl reload ({after['ActiveState']})")
-    stamp = _read_stamp(unit)
+    # All that it reads: its port may show another file's certificate than the one that is new.
+    if problem := _not_in_force(unit, [*inputs, *(stamp["digests"] if stamp else [])], was):
+        return _failure(unit, problem)
     if not stamp or stamp["invocation"] != after["InvocationID"]:
         stamp = _stamp(after["InvocationID"], {}, [])
     stamp["digests"] |= {path: digest for path, (digest, _) in prints.items()}
@@ -593,8 +600,23 @@ def reread(unit: str, inputs: list[str], timeout: float = 60) -> str:
     return ""
 
 
-def act(name: str, action: str, inputs: list[str] | None = None, timeout: float = 60, by: str | None = None) -> str:
+def _not_in_force(unit: str, paths: list[str], was: dict[str, Any]) -> str:
+    problem: str = inforce.problem(unit, paths, was, IN_FORCE_SECONDS)
+    return problem
+
+
+def act(
+    name: str,
+    action: str,
+    inputs: list[str] | None = None,
+    timeout: float = 60,
+    by: str | None = None,
+    proof: str | None = None,
+) -> str:
     """Start, restart or reload a daemon, wait until it is up and stays up, and record what it has read.
+
+    After a reload it is asked: it must show the certificates that are on disk, and have new workers if it is one that
+    starts such. A reload that says yes and does nothing is a failure, and leaves no record.
 
     Args:
         name: The unit; ``.service`` may be left out.
@@ -603,6 +625,7 @@ def act(name: str, action: str, inputs: list[str] | None = None, timeout: float 
         timeout: How long the daemon may take, in seconds.
         by: An execution function that restarts it in a way of its own, given the unit and the timeout; it answers what
             went wrong, or nothing.
+        proof: An execution function that says what a daemon which was reloaded has not taken, or nothing.
 
     Returns:
         An empty string when it worked, otherwise what went wrong with the last lines of its journal.
@@ -622,6 +645,7 @@ def act(name: str, action: str, inputs: list[str] | None = None, timeout: float 
     if before["ActiveState"] == "failed":
         # Otherwise a unit that has hit its start limit could not be started.
         _run(["systemctl", "reset-failed", unit])
+    was = inforce.before(unit) if action == "reload" else {}
     problem = __salt__[by](unit, timeout) if by and action == "restart" else _systemctl(unit, action, timeout)
     if problem:
         return _failure(unit, problem)
@@ -629,6 +653,10 @@ def act(name: str, action: str, inputs: list[str] | None = None, timeout: float 
     if after["ActiveState"] != "active":
         state = f"{after['ActiveState']}/{after['SubState']}, result {after['Result']}"
         return _failure(unit, f"it was not up and stable after systemctl {action} ({state})")
+    if action == "reload":
+        problem = _not_in_force(unit, inputs or [], was) or (__salt__[proof]() if proof else "")
+        if problem:
+            return _failure(unit, problem)
     _write_stamp(after["Id"], _stamp(after["InvocationID"], prints, unit_files))
     return ""
 

@@ -59,8 +59,11 @@ def listen() -> list[str]:
     return [":%s", *([":::%s v6only"] if IPV6.exists() else [])]
 
 
-def limits() -> dict[str, int]:
+def limits(settings: dict[str, Any]) -> dict[str, int]:
     """Answers the limits of role edge, those that follow from the host's memory and processors worked out.
+
+    Args:
+        settings: the pillar's `edge`.
 
     Raises:
         CommandExecutionError: the site wants more connections than the host lets a process have; it would not start.
@@ -68,9 +71,9 @@ def limits() -> dict[str, int]:
     Example:
         .. code-block:: bash
 
-            salt-call edge.limits
+            salt-call edge.limits '{max_connections: 900, connections_per_address: 9, memory_share: 0.2, threads: 1}'
     """
-    told = dict(__pillar__["edge"])
+    told = dict(settings)
     files = _open_files()
     if (told["max_connections"] or 0) > edgelimits.most_by_files(files):
         most = edgelimits.most_by_files(files)
@@ -140,22 +143,26 @@ def _run(command: list[str]) -> str:
     return "" if done.returncode == 0 else f"{' '.join(command[:2])}: {(done.stdout + done.stderr).strip()}"
 
 
-def takes_plain_http() -> bool:
+def takes_plain_http(port: int, host: str, hosts: dict[str, Any]) -> bool:
     """Answers whether nginx, on a web host, has to take plain HTTP from edges beside TLS: saltern/edge/plainhttp.py.
+
+    Args:
+        port: the port of role web.
+        host: the host's id.
+        hosts: the fleet's hosts with their `roles`.
 
     Example:
         .. code-block:: bash
 
-            salt-call edge.takes_plain_http
+            salt-call edge.takes_plain_http 8080 app1 '{app1: {roles: [web, edge]}}'
     """
     try:
         config = NGINX.read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
     asked = PLAIN_LOG.stat().st_mtime if PLAIN_LOG.exists() else 0.0
-    edges = [name for name, host in __pillar__["fleet"]["hosts"].items() if "edge" in host["roles"]]
-    alone = edges == [__pillar__["host"]["id"]]
-    return plainhttp.is_to_stay(config, __pillar__["web"]["port"], alone, time.time() - asked)
+    alone = [name for name, one in hosts.items() if "edge" in one["roles"]] == [host]
+    return plainhttp.is_to_stay(config, port, alone, time.time() - asked)
 
 
 def client_headers(proxy: str) -> list[Any]:
@@ -194,28 +201,31 @@ def pages() -> list[dict[str, Any]]:
     return errorpages.pages()
 
 
-def app_pages() -> dict[str, Any]:
+def app_pages(apps: dict[str, Any]) -> dict[str, Any]:
     """Answers what visitors of each app see in its place: its own pages, and ours with its name.
+
+    Args:
+        apps: for each app its own `pages` by name, without their texts: those may be more than a command line holds.
 
     Returns:
         By app ``errors`` (a list, before those of all apps) and ``maintenance``, as HAProxy takes them; under ``files``
-        the text of each file that they need, by path, and under ``strays`` files beside them that nobody needs.
+        app, name and what is ``replaced`` in the text of each page that has a file, by path, and under ``strays``
+        files beside them that nobody needs.
 
     Example:
         .. code-block:: bash
 
-            salt-call edge.app_pages
+            salt-call edge.app_pages '{demo: {pages: [down, maintenance]}}'
     """
-    own = __pillar__["wiring"]["edge"]["pages"]
-    apps = {
+    found = {
         app: {
-            "errors": errorpages.of_app(app, own.get(app, {})),
-            "maintenance": errorpages.maintenance(app, own.get(app, {})),
+            "errors": errorpages.of_app(app, told["pages"]),
+            "maintenance": errorpages.maintenance(app, told["pages"]),
         }
-        for app in sorted(__pillar__["apps"])
+        for app, told in sorted(apps.items())
     }
-    files = errorpages.page_files(own)
-    return {"apps": apps, "files": files, "strays": sorted({str(path) for path in PAGES.glob("*")} - set(files))}
+    files = errorpages.page_files({app: told["pages"] for app, told in apps.items()})
+    return {"apps": found, "files": files, "strays": sorted({str(path) for path in PAGES.glob("*")} - set(files))}
 
 
 def hosts_map(apps: dict[str, Any]) -> str:

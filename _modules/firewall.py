@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import pwd
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import fetchplaces
 from saltern.firewall import egressrules
 
 TABLE = "inet saltern"
@@ -150,7 +152,64 @@ def loaded() -> str | None:
         return None
     command = ["nft", "list", "table", *TABLE.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout.strip() if done.returncode == 0 else None
+    if done.returncode:
+        return None
+    table: str = egressrules.without_indexes(done.stdout)
+    return table.strip()
+
+
+def reach(urls: list[str]) -> None:
+    """Lets those who fetch builds reach for an hour what these URLs name and is not public.
+
+    Nothing of it is written down, and no rule changes: it is not part of what an apply compares. What is closed to them
+    in any case, metadata and the fleet's hosts, stays closed.
+
+    Args:
+        urls: of an index, a proxy or a Git repository.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call firewall.reach '[https://index.example.org/simple]'
+    """
+    elements: dict[str, list[str]] = {"index4": [], "index6": []}
+    for host, port in fetchplaces.places(urls):
+        for address in _addresses(host, port):
+            if not address.is_global:
+                elements[f"index{address.version}"].append(f"{address} . {port} timeout 1h")
+    for name, some in elements.items():
+        for element in some:
+            # Taken out first: another hour is not given to what is there. Without our rules nothing is closed either.
+            plain = element.removesuffix(" timeout 1h")
+            subprocess.run(["nft", "delete", "element", *TABLE.split(), name, f"{{ {plain} }}"], capture_output=True)
+            subprocess.run(["nft", "add", "element", *TABLE.split(), name, f"{{ {element} }}"], capture_output=True)
+
+
+def _addresses(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # who fetches will say so
+        return []
+    return sorted({ipaddress.ip_address(str(where[4][0]).partition("%")[0]) for where in found}, key=str)
+
+
+def unknown_addresses(known: list[str]) -> list[str]:
+    """Answers the public addresses of this host that the site does not know, and so closes to no app of other hosts.
+
+    Args:
+        known: those that fleet.yaml has.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call firewall.unknown_addresses '[192.0.2.7]'
+    """
+    here = [
+        one for key in ("ip4_interfaces", "ip6_interfaces") for own in __grains__.get(key, {}).values() for one in own
+    ]
+    there = {ipaddress.ip_address(one) for one in known}
+    found = {ipaddress.ip_address(str(one).partition("%")[0]) for one in here if one}
+    return sorted(str(one) for one in found - there if one.is_global)
 
 
 def understood(rules: str) -> str | None:

@@ -105,6 +105,85 @@ def install(app: str) -> str:
     return release
 
 
+def serves(app: str) -> dict[str, Any]:
+    """Answers what this host serves now, and what it served before the last deploy.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        ``now`` and ``before``, each with ``release`` and its ``build``; what there is none of is left out.
+        ``unconfirmed``: True while nobody has said that all hosts have switched; ``begun`` as well when that brought
+        other code, not only other settings.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call fleet.serves demo
+    """
+    told = _told(app) if __pillar__["wiring"]["together"] else {}
+    found = {
+        "now": __salt__["release.active"](app) if _serves_pages() else told.get("release"),
+        "before": told.get("previous"),
+        "switched_from": told.get("before", {}).get("release"),
+    }
+    about: dict[str, Any] = {
+        when: {"release": release, "build": __salt__["release.manifest"](app, release)["build"]}
+        for when, release in found.items()
+        if release and __salt__["release.is_staged"](app, release)
+    }
+    before = about.pop("switched_from", None)
+    if "before" in told:
+        about["unconfirmed"] = True
+    if before and about.get("now", {}).get("build") != before["build"]:
+        about["begun"] = True
+    return about
+
+
+def waiting() -> list[str]:
+    """Answers the apps that serve with settings of before: no apply changes those where hosts switch together.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call fleet.waiting
+    """
+    if not __pillar__["wiring"]["together"]:
+        return []
+    found = []
+    for app in sorted(__pillar__["apps"]):
+        served = _told(app).get("release")
+        if not served or __salt__["release.pinned"](app) or not __salt__["release.is_staged"](app, served):
+            continue
+        asked = __salt__["release.asked_for"](app)
+        build = __salt__["release.manifest"](app, served)["build"]
+        if asked["id"] != served and asked["build"] == build:
+            found.append(app)
+    return found
+
+
+def at_rest(seconds: int = 300) -> bool:
+    """Waits until nothing applies states on this host: what a killed orchestration has asked for goes on without it.
+
+    Args:
+        seconds: how long it waits at most.
+
+    Raises:
+        CommandExecutionError: it is at work still; by which job.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call fleet.at_rest
+    """
+    deadline = time.monotonic() + seconds
+    while jobs := __salt__["saltutil.is_running"]("state.*"):
+        if time.monotonic() >= deadline:
+            raise CommandExecutionError(f"states are being applied here for {seconds} s and more: job {jobs[0]['jid']}")
+        time.sleep(1)
+    return True
+
+
 def take_back(app: str) -> str:
     """Makes the release ready that the fleet served before; it is installed still. Nothing of what is served changes.
 

@@ -44,8 +44,8 @@ def remembered() -> dict[str, Any]:
     Example:
         salt-call needs.remembered
     """
-    grants, _ = _record()
-    return in_force() if grants is None else grants
+    there, _ = _record()
+    return in_force() if there is None else there
 
 
 def damage() -> str:
@@ -75,21 +75,28 @@ def in_force() -> dict[str, Any]:
     Example:
         salt-call needs.in_force
     """
+    wiring = __pillar__["wiring"]
+    known = wiring.get("postgres", {}).get("clients", [])
+    port = __pillar__["postgres"]["port"] if "postgres" in __pillar__ else None
+    return _by_files(wiring.get("base", {}).get("egress", {}).get("callers", []), known, port)
+
+
+def _by_files(callers: list[dict[str, Any]], known: list[dict[str, Any]], port: int | None) -> dict[str, Any]:
+    """What is granted by the host's own files, with the accounts, the databases' clients and the port of the site."""
     texts = {name: text for name, path in FILES.items() if (text := _text(Path(path)))}
     texts["hba"] = "".join(_text(path) for path in sorted(POSTGRES.glob("*/main/pg_hba.conf")))
-    known = __pillar__["wiring"].get("postgres", {}).get("clients", [])
-    found: dict[str, Any] = readback.grants(texts, _released(), known, grants.spoken)
+    found: dict[str, Any] = readback.grants(texts, _released(callers), known, grants.spoken)
     let_in = [one["let_in"] for one in found.values() if "limits" in one.get("let_in", {})]
-    allowed = _sessions([client[who] for client in let_in for who in client["limits"]])
+    allowed = _sessions([client[who] for client in let_in for who in client["limits"]], port)
     for client in let_in:
         client["limits"] = {who: allowed.get(client[who], number) for who, number in client["limits"].items()}
     return found
 
 
-def _sessions(names: list[str]) -> dict[str, int]:
+def _sessions(names: list[str], port: int | None) -> dict[str, int]:
     """How many sessions each role may have; none where Postgres does not say, or sets no limit."""
     try:
-        found = __salt__["pg.roles"](sorted({*names}), __pillar__["postgres"]["port"]) if names else {}
+        found = __salt__["pg.roles"](sorted({*names}), port) if names and port else {}
     except CommandExecutionError:
         return {}
     return {name: one["rolconnlimit"] for name, one in found.items() if one["rolconnlimit"] > 0}
@@ -102,19 +109,14 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _released() -> dict[str, dict[str, Any]]:
+def _released(callers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The apps of which there are releases here: what these were told, and whom their code runs as."""
-    callers = {one["name"]: one["users"] for one in _callers()}
+    users = {one["name"]: one["users"] for one in callers}
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(APPS.glob("*/releases/*/env")):
         app = path.parts[-4]
-        about = found.setdefault(app, {"environments": [], "users": callers.get(app) or _owner(app)})
+        about = found.setdefault(app, {"environments": [], "users": users.get(app) or _owner(app)})
         about["environments"].append(envfile.values(_text(path)))
-    return found
-
-
-def _callers() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = __pillar__["wiring"].get("base", {}).get("egress", {}).get("callers", [])
     return found
 
 
@@ -178,24 +180,50 @@ def remember(grants: dict[str, Any]) -> None:
     appfiles.write(RECORD, json.dumps(grants, indent=1, sort_keys=True) + "\n", 0o600)
 
 
-def base(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
+def base(wiring: dict[str, Any], apps: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Return ``wiring:base`` of the pillar with all that is granted, for the firewall.
 
     Args:
-        wiring: What the pillar says; all that is known where salt-ssh renders, whose functions have no pillar.
+        wiring: ``wiring:base``.
+        apps: Names of the site's apps.
+        settings: The ports in the settings of the host's roles.
 
     Example:
-        salt-call needs.base
+        salt-call needs.base '{open_ports: [], egress: {callers: []}}' '[demo]' '{postgres: {port: 5432}}'
     """
-    if wiring is not None and "wiring" not in __pillar__:
-        return wiring
     # An app that is no more may have lost its account, too: then nothing of it runs.
     there = {
         name: one
-        for name, one in granted().items()
-        if one["part"] != "calls" or one["app"] in __pillar__["apps"] or all(map(_has_account, one["users"]))
+        for name, one in _with_before({"wiring": {"base": wiring}, "apps": {}, **settings}, None).items()
+        if one["part"] != "calls" or one["app"] in apps or all(map(_has_account, one["users"]))
     }
-    found: dict[str, Any] = grants.base(__pillar__["wiring"]["base"], there)
+    found: dict[str, Any] = grants.base(wiring, there)
+    return found
+
+
+def firewall() -> dict[str, Any]:
+    """Return what the firewall is told, as salt/base/granted.jinja works it out before a state runs.
+
+    Example:
+        salt-call needs.firewall
+    """
+    settings = {role: own for role, own in __pillar__.items() if isinstance(own, dict)}
+    ports = {role: {k: v for k, v in own.items() if str(k).endswith("port")} for role, own in settings.items()}
+    found = base(
+        __pillar__["wiring"]["base"], list(__pillar__["apps"]), {role: own for role, own in ports.items() if own}
+    )
+    given: dict[str, Any] = __salt__["redis_server.with_legacy"](found, list(ports.get("redis", {}).values()))
+    return given
+
+
+def _with_before(pillar: dict[str, Any], port: int | None) -> dict[str, Any]:
+    """What a part of the pillar grants, and all that was granted before."""
+    before, _ = _record()
+    if before is None:
+        wiring = pillar["wiring"]
+        callers = wiring.get("base", {}).get("egress", {}).get("callers", [])
+        before = _by_files(callers, wiring.get("postgres", {}).get("clients", []), port)
+    found: dict[str, Any] = grants.both(before, grants.wanted(pillar))
     return found
 
 
@@ -220,18 +248,19 @@ def users(server: str) -> list[dict[str, Any]]:
     return found
 
 
-def postgres(wiring: dict[str, Any] | None = None) -> dict[str, Any]:
+def postgres(wiring: dict[str, Any], apps: list[str], port: int) -> dict[str, Any]:
     """Return the clients of the databases, those that are ``leaving``, and the replicas.
 
     Args:
-        wiring: ``wiring:postgres`` of the pillar; as for :func:`base`.
+        wiring: ``wiring:postgres`` of the pillar.
+        apps: Names of the site's apps.
+        port: The server's port.
 
     Example:
-        salt-call needs.postgres
+        salt-call needs.postgres '{clients: [], replicas: []}' '[]' 5432
     """
-    if wiring is not None and "wiring" not in __pillar__:
-        return {"clients": wiring["clients"], "leaving": [], "replicas": wiring["replicas"]}
-    found: dict[str, Any] = grants.postgres(granted(), __pillar__["apps"])
+    granted_now = _with_before({"wiring": {"postgres": wiring}, "apps": {}}, port)
+    found: dict[str, Any] = grants.postgres(granted_now, apps)
     return found
 
 
@@ -517,8 +546,8 @@ def close_firewall() -> None:
 
 def _firewall() -> str:
     # As its state writes it: the same to the last line, so that the next apply finds nothing to do.
-    path = "salt://base/files/nftables.conf.jinja"
-    return str(__salt__["slsutil.renderer"](path=path, default_renderer="jinja"))
+    path, context = "salt://base/files/nftables.conf.jinja", {"granted": firewall()}
+    return str(__salt__["slsutil.renderer"](path=path, default_renderer="jinja", context=context))
 
 
 def close_redis() -> None:
@@ -547,7 +576,9 @@ def close_pages() -> None:
 
 
 def _nginx() -> str:
-    context = {"plain": __salt__["edge.takes_plain_http"]()}  # as its state has it
+    hosts, host = __pillar__["fleet"]["hosts"], __pillar__["host"]["id"]
+    plain = __salt__["edge.takes_plain_http"](__pillar__["web"]["port"], host, hosts)
+    context = {"plain": plain}  # as its state has it
     path = "salt://web/files/nginx.conf.jinja"
     return str(__salt__["slsutil.renderer"](path=path, default_renderer="jinja", context=context))
 
@@ -570,6 +601,7 @@ def close_databases() -> None:
             f"postgresql@{__salt__['pg.version']()}-main.service",
             "reload",
             __salt__["pg.inputs"](bool(__pillar__["wiring"]["postgres"]["primary"])),
+            proof="pg.not_taken",
         )
     )
 
@@ -579,7 +611,8 @@ def _hba_path() -> str:
 
 
 def _hba() -> str:
-    found = postgres()
+    wiring, port = __pillar__["wiring"]["postgres"], __pillar__["postgres"]["port"]
+    found = postgres(wiring, list(__pillar__["apps"]), port)
     return str(__salt__["pg.hba"](found["clients"] + found["leaving"], found["replicas"]))
 
 

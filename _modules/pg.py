@@ -314,6 +314,19 @@ def select(
         return _not_running(error, port)
 
 
+def not_taken() -> str:
+    """Return what a server has not taken of its files when it was reloaded, or nothing.
+
+    Example:
+        salt-call pg.not_taken
+    """
+    found = select("refused", __pillar__["postgres"]["port"], superuser=True)
+    if isinstance(found, str):
+        return f"the server is {found} after systemctl reload"
+    lines = [f"{row['file']} line {row['line']}: {row['error']}" for row in found]
+    return f"it goes on with what it had, for it refuses {'; '.join(lines)}" if lines else ""
+
+
 def roles(names: list[str], port: int) -> dict[str, dict[str, Any]]:
     """Return those of these roles that there are.
 

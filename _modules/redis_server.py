@@ -82,33 +82,52 @@ def legacy() -> dict[str, Any]:
     Example:
         salt-call redis_server.legacy
     """
+    settings = __pillar__.get("redis")
+    return _legacy([settings["broker_port"], settings["cache_port"]] if settings else [])
+
+
+def legacy_port(ports: list[int]) -> int:
+    """Return the port of the password that all apps once shared; 0 when there is none (:func:`legacy`).
+
+    Args:
+        ports: those of today's servers; none on a host without Redis.
+
+    Example:
+        salt-call redis_server.legacy_port '[6380, 6381]'
+    """
+    return int(_legacy(ports).get("port", 0))
+
+
+def _legacy(ports: list[int]) -> dict[str, Any]:
     try:
         password = re.search(r'^requirepass "(.*)"$', LEGACY.read_text(encoding="utf-8"), re.MULTILINE)
         port = re.search(r"^port (\d+)$", Path(files("broker")["config"]).read_text(encoding="utf-8"), re.MULTILINE)
     except FileNotFoundError:
         return {}
-    settings = __pillar__.get("redis")
-    if not settings or not password or not port:
-        return {}
-    if int(port[1]) in (0, settings["broker_port"], settings["cache_port"]):
+    if not ports or not password or not port or int(port[1]) in (0, *ports):
         return {}
     plain = re.sub(r"\\(.)", r"\1", password[1])
     return {"port": int(port[1]), "hash": redisfiles.hashed(plain)}
 
 
-def config(server: str) -> str:
+def config(server: str, settings: dict[str, Any], listen: list[str]) -> str:
     """Return the text of a server's configuration.
 
     Args:
         server: ``broker`` or ``cache``.
+        settings: The pillar's ``redis``.
+        listen: Its addresses (pillar ``wiring:redis``).
 
     Example:
-        salt-call redis_server.config broker
+        salt-call redis_server.config broker '{broker_port: 6380, cache_port: 6381, …}' '[127.0.0.1]'
     """
-    listen = __pillar__["wiring"]["redis"][server]["listen"]
-    port = legacy().get("port", 0) if server == "broker" else 0
-    text: str = redisfiles.config(server, __pillar__["redis"], listen, port)
+    port = legacy_port([settings["broker_port"], settings["cache_port"]]) if server == "broker" else 0
+    text: str = redisfiles.config(server, settings, listen, port)
     return text
+
+
+def _config(server: str) -> str:
+    return config(server, __pillar__["redis"], __pillar__["wiring"]["redis"][server]["listen"])
 
 
 def own_passwords() -> dict[str, str]:
@@ -343,7 +362,7 @@ def expected(server: str, keep: bool = True) -> dict[str, dict[str, str]]:
     Example:
         salt-call redis_server.expected broker
     """
-    texts = config(server), users(server)
+    texts = _config(server), users(server)
     program = Path(PROGRAM).stat()
     key = hashlib.sha256(json.dumps([FORM, *texts, program.st_size, program.st_mtime_ns]).encode()).hexdigest()
     path = EXPECTED / f"{server}.json"
@@ -428,6 +447,37 @@ def inputs(server: str) -> list[str]:
     return [files(server)["config"], TLS]
 
 
+def not_in_step(unit: str) -> str:
+    """Return why a server cannot be told anything at this moment, as ``redis_server.in_step`` will find it, or nothing.
+
+    Args:
+        unit: The unit of a server that runs.
+
+    Example:
+        salt-call redis_server.not_in_step redis-server.service
+    """
+    server = next(one for one in redisfiles.servers() if files(one)["unit"] == unit)
+    try:
+        found = drift(server, keep=False)
+    except (OSError, CommandExecutionError) as error:
+        return str(error)
+    names = [*found["settings"], *(f"user {user}" for user in found["users"])]
+    return f"it is not as its files say ({', '.join(names)})" if names else ""
+
+
+def stale(server: str) -> list[str]:
+    """Return what a server has not read yet of what it reads when it starts.
+
+    Args:
+        server: ``broker`` or ``cache``.
+
+    Example:
+        salt-call redis_server.stale cache
+    """
+    found: list[str] = __salt__["daemon.inspect"](files(server)["unit"], inputs(server))["stale"]
+    return found
+
+
 def will_start(server: str) -> bool:
     """Return whether an apply starts a server anew, so that a plan need not look at what it does now.
 
@@ -439,7 +489,7 @@ def will_start(server: str) -> bool:
     """
     named = files(server)
     path = Path(named["config"])
-    if not path.exists() or path.read_text(encoding="utf-8") != config(server):
+    if not path.exists() or path.read_text(encoding="utf-8") != _config(server):
         return True
     found = __salt__["daemon.inspect"](named["unit"], inputs(server))
     return not found["active"] or any(not path.startswith(TLS) for path in found["stale"])
@@ -541,16 +591,17 @@ def legacy_used_by(plan: bool = False) -> list[str]:
     return sorted((using | (others - moved)) - (here if plan else set()))
 
 
-def with_legacy(wiring: dict[str, Any]) -> dict[str, Any]:
+def with_legacy(wiring: dict[str, Any], ports: list[int]) -> dict[str, Any]:
     """Return what the firewall is told, with the old port for the apps on this host while it is still in use.
 
     Args:
         wiring: ``wiring:base`` of the pillar.
+        ports: As for :func:`legacy_port`.
 
     Example:
-        salt-call redis_server.with_legacy '{egress: {callers: []}}'
+        salt-call redis_server.with_legacy '{egress: {callers: []}}' '[]'
     """
-    port = legacy().get("port")
+    port = legacy_port(ports)
     if not port:
         return wiring
     here = {"to": "127.0.0.1", "ports": [port], "protocol": "tcp"}
@@ -581,7 +632,8 @@ def end_legacy() -> list[str]:
     write_users("broker")  # the configuration has no port for them any more, so they are none now
     __salt__["daemon.adopt"](broker["unit"], inputs("broker"))
     # As its state writes it: the same to the last line, so that the next apply finds nothing to do.
-    rules = __salt__["slsutil.renderer"](path="salt://base/files/nftables.conf.jinja", default_renderer="jinja")
+    path, context = "salt://base/files/nftables.conf.jinja", {"granted": __salt__["needs.firewall"]()}
+    rules = __salt__["slsutil.renderer"](path=path, default_renderer="jinja", context=context)
     __salt__["firewall.load"](rules)
     write(FIREWALL, rules, 0o644, "root")
     __salt__["daemon.adopt"]("nftables.service", [FIREWALL])

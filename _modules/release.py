@@ -56,6 +56,8 @@ def desired(app: str) -> dict[str, str]:
     asked = asked_for(app)
     if (given := __salt__["fleet.chosen"](app)) and given != asked["id"]:
         note = f"The site asks for {asked['id']}, which all hosts take together: salt-run state.orchestrate orch.deploy"
+        if manifest(app, given)["build"] == asked["build"]:  # settings alone: a new source is never asked for by them
+            note += f' pillar=\'{{"app": "{app}", "build": "same"}}\''
         return {"id": given, "build": manifest(app, given)["build"], "note": note}
     return asked
 

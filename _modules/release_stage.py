@@ -142,7 +142,7 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
         if __salt__["release.is_staged"](app, release):
             about: dict[str, Any] = __salt__["release.manifest"](app, release)
             return about
-        if not __salt__["build.exists"](app, wanted["build"]) and "builder" not in __pillar__["host"]["roles"]:
+        if "builder" not in __pillar__["host"]["roles"]:
             __salt__["builder.fetch"](app, wanted["build"])
         build = __salt__["build.verify"](app, wanted["build"])
         if not Path(f"/usr/bin/python{build['python']}").exists():

@@ -5,10 +5,13 @@ The pillar says what the old secret is, and only while it is good (``secrets: â€
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from salt.exceptions import CommandExecutionError
 
 from saltern.release import envfile
 
@@ -22,6 +25,7 @@ KEYS = {
 }
 REPLICATION = "replication"
 MEANT_TO_BE_OLD = "SECRET_KEY_FALLBACKS"
+WAIT_SECONDS = 90  # longer than an answer, or a worker's task, may take
 
 
 def __virtual__() -> str:
@@ -72,6 +76,37 @@ def old(kind: str, app: str | None = None) -> list[str]:
     if app and previous:
         found += _processes(app, __pillar__["apps"][app]["user"], previous)
     return found
+
+
+def gone(kind: str, app: str | None = None, force: bool = False, seconds: int = WAIT_SECONDS) -> list[str]:
+    """Waits until nobody on this host uses the old one of a secret that is being replaced. Changes nothing.
+
+    Args:
+        kind: as for ``secretuse.old``.
+        app: the same.
+        force: answer who uses it, instead of raising.
+        seconds: how long it waits at most.
+
+    Returns:
+        Who uses it still, when ``force`` says that this is no reason to stop; else nothing.
+
+    Raises:
+        CommandExecutionError: it is used still; by whom.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' secretuse.gone database demo
+    """
+    deadline = time.monotonic() + seconds
+    while users := old(kind, app):
+        if time.monotonic() >= deadline:
+            if force:
+                return users
+            raise CommandExecutionError(f"the old one stays good, because it is used: {'; '.join(users)}")
+        time.sleep(3)
+    return []
 
 
 def _held(app: str | None) -> dict[str, Any]:

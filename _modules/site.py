@@ -161,6 +161,7 @@ def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False
         what: an app and one of its secrets (`demo database`, `owner`, `redis`, `secret_key`); or `replication`,
             `build_key`, `ca` (the certificate authority), `tls` (all hosts' certificates), `edge` (of apps' names).
         step: for a site with several hosts: `begin` or `end` only writes the site's files; apply all hosts after each.
+            `both`, `sign`, `out` and `over` are those of orch.rotate, which may ask for each of them again.
         finish: end at once what is kept for some days, an old SECRET_KEY: sessions that only it has signed end, too.
         force: begin though an apply would change more, which it then does too, and end the old secret though somebody
             uses it after the wait: for one that was stolen, whose holder could else keep it good.
@@ -181,15 +182,48 @@ def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False
     """
     from salt.exceptions import CommandExecutionError
 
-    rotation = _saltern("rotation")
+    words = [str(word) for word in what]
+    rotation, fleet = _saltern("rotation"), _saltern("fleetrotation")
     site = _guarded("load", "load_site", None)
     deeds = rotation.Deeds(plan=_plan, apply=_apply, uses_old=_uses_old)
     try:
         with _alone(site.path / "secrets"):
-            done: list[str] = rotation.rotate(site, [str(word) for word in what], deeds, step, finish, force)
+            if step in fleet.MOVES:
+                return [fleet.move(site, words, step, finish)]
+            done: list[str] = rotation.rotate(site, words, deeds, step, finish, force)
     except (rotation.RotationError, _saltern("errors").SiteError) as error:
         raise CommandExecutionError(str(error)) from None
     return done
+
+
+def rotation(*what: str, finish: bool = False) -> dict[str, Any]:
+    """Answers how far a replacement of a secret is, and which hosts of the fleet it concerns; orch.rotate asks it.
+
+    Args:
+        what: as for ``site.rotate``.
+        finish: the same.
+
+    Returns:
+        ``state``, ``kind``, ``app``, ``moves`` that are still to be done, hosts that are ``applied`` after each, hosts
+        that are ``asked`` who uses the old one, and after which moves the app needs a release of its own.
+
+    Raises:
+        CommandExecutionError: there is no such secret; with all that there are.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call site.rotation demo database
+    """
+    from salt.exceptions import CommandExecutionError
+
+    fleet = _saltern("fleetrotation")
+    try:
+        found: dict[str, Any] = fleet.course(_guarded("load", "load_site", None), [str(word) for word in what], finish)
+    except (_saltern("rotation").RotationError, _saltern("errors").SiteError) as error:
+        raise CommandExecutionError(str(error)) from None
+    return found
 
 
 def secrets(verb: str, *words: str) -> Any:

@@ -27,7 +27,14 @@ __opts__: dict[str, Any] = {}
 # Salt gives the master itself this name when it runs an orchestration; no host can have it, for its `_`.
 ORCHESTRATION = "_master"
 # These execution functions check the site themselves and must work while it is broken or has no secrets yet.
-OWN_COMMANDS = ("site.check", "site.generate_secrets", "site.renew", "site.rotate", "site.secrets")
+OWN_COMMANDS = (
+    "site.check",
+    "site.generate_secrets",
+    "site.renew",
+    "site.rotate",
+    "site.rotation",
+    "site.secrets",
+)
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> dict[str, Any]:

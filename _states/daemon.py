@@ -20,6 +20,8 @@ def running(
     timeout: float = 60,
     after_job: bool = False,
     restart_by: str | None = None,
+    proof: str | None = None,
+    begins_anew_if: str | None = None,
 ) -> dict[str, Any]:
     """Keep a daemon running, started at boot, and restarted after a change of what it reads when it starts.
 
@@ -37,6 +39,9 @@ def running(
         after_job: When this very apply is a job of the minion daemon, restart only when the job has ended. For the
             daemons that carry the job: a minion never cuts off the branch that it sits on.
         restart_by: An execution function that restarts it in a way of its own; see ``daemon.act``.
+        proof: An execution function that says what it has not taken of a reload, or nothing.
+        begins_anew_if: An execution function that is given the unit when a reload has failed, and says why a later
+            state starts it anew in any case, or nothing. Then the failure is none, and nothing is recorded.
 
     Returns:
         Salt's result. ``changes`` has ``running`` (it was started), ``process`` (it was restarted or reloaded),
@@ -67,7 +72,8 @@ def running(
         return _result(name, None, changes, f"{name} would be changed: {'; '.join(reasons)}.")
     if after_job and action == "restart" and __salt__["daemon.in_job"]():
         return _after_job(name, "restart", changes, reasons)
-    return _carry_out(name, action, inputs, found, changes, reasons, timeout, restart_by)
+    ways = {"by": restart_by, "proof": proof}
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout, ways, begins_anew_if)
 
 
 def _inspect(name: str, inputs: list[str] | None = None) -> dict[str, Any]:
@@ -169,14 +175,19 @@ def _carry_out(
     changes: dict[str, Any],
     reasons: list[str],
     timeout: float,
-    restart_by: str | None,
+    ways: dict[str, str | None],
+    begins_anew_if: str | None,
 ) -> dict[str, Any]:
     # First, for it can give the unit another name, whose file is then among those that the process was started with.
     problem = __salt__["daemon.enable"](name) if "enabled" in changes else ""
     if not problem and action:
-        problem = __salt__["daemon.act"](name, action, inputs, timeout, restart_by)
+        problem = __salt__["daemon.act"](name, action, inputs, timeout, **ways)
     elif not problem and found["need_daemon_reload"]:
         problem = __salt__["daemon.reload_systemd"]()
+    if problem and action == "reload" and begins_anew_if and (reason := __salt__[begins_anew_if](name)):
+        return _result(
+            name, True, changes, f"{name} was not reloaded; it starts anew by the state that follows: {reason}."
+        )
     if problem:
         return _failed(name, problem)
     if not action:
@@ -233,6 +244,8 @@ def mod_watch(
     after_job: bool = False,
     paths: list[str] | None = None,
     restart_by: str | None = None,
+    proof: str | None = None,
+    begins_anew_if: str | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
     """Restart or reload a daemon because a watched state has changes. Salt calls it; do not write it in an SLS.
@@ -250,6 +263,8 @@ def mod_watch(
         after_job: As for ``running``.
         paths: As for ``reread``.
         restart_by: As for ``running``.
+        proof: As for ``running``.
+        begins_anew_if: As for ``running``.
         **kwargs: Salt's own arguments, and those of ``running`` that do not matter here.
 
     Returns:
@@ -275,7 +290,8 @@ def mod_watch(
         return _result(name, None, changes, f"{name} would be {changes['process']['new']}: {reasons[0]}.")
     if after_job and action == "restart" and __salt__["daemon.in_job"]():
         return _after_job(name, "restart", changes, reasons)
-    return _carry_out(name, action, inputs, found, changes, reasons, timeout, restart_by)
+    ways = {"by": restart_by, "proof": proof}
+    return _carry_out(name, action, inputs, found, changes, reasons, timeout, ways, begins_anew_if)
 
 
 def _changed_names() -> list[str]:

@@ -106,7 +106,8 @@ def _close(part: str) -> str:
         __salt__["needs.close_databases"]()
         if __pillar__["wiring"]["postgres"]["primary"]:  # databases and roles come from there
             return ""
-        found, settings = __salt__["needs.postgres"](), __pillar__["postgres"]
+        settings, wiring = __pillar__["postgres"], __pillar__["wiring"]["postgres"]
+        found = __salt__["needs.postgres"](wiring, list(__pillar__["apps"]), settings["port"])
         for function, arguments in (
             (
                 "pg.databases_present",

@@ -93,6 +93,8 @@ def in_step(name: str) -> dict[str, Any]:
         left = __salt__["redis_server.repair"](name, found)
     except (OSError, CommandExecutionError) as error:
         return _result(name, False, {}, f"{unit} could not be put right: {error}")
+    if stale := __salt__["redis_server.stale"](name):  # a reload was refused before this
+        return _restart(name, unit, f"it had not read {', '.join(stale)}", changes)
     if left:
         return _restart(name, unit, f"{', '.join(left)} can only be set at the start", changes)
     return _result(name, True, changes, f"{unit} was put right: {', '.join(changes)}.")

@@ -5,9 +5,10 @@
 
 The visitor opens a new connection for each page, from an address of its own, as tests/scenarios/test_abuse.py does.
 Calm and attack are measured in turn, kind by kind, so that a machine that does other things too slows both. The
-attackers run with nice 19; how much processor they took, and whose else it was, stands in the last column, in percent
-of a processor. `--burn` measures what of the delay is not the edge's at all: as many processes as the machine has
-processors, with the attackers' nice, that only count.
+attackers run with nice 19, or what `--nice` says: a machine with other work leaves nothing to 19. How much processor
+they took, and whose else it was, stands in the last column, in percent of a processor. `--burn` measures what of the
+delay is not the edge's at all: as many processes as the machine has processors, with the attackers' nice, that only
+count.
 """
 
 from __future__ import annotations
@@ -81,10 +82,12 @@ def p95(found: list[float]) -> float:
 
 
 @contextmanager
-def burning() -> Iterator[None]:
+def burning(nice: int) -> Iterator[None]:
     """Processes that take what is left of the processors, and touch nothing."""
     code = "while True: pass"
-    burners = [subprocess.Popen(["nice", "-n", "19", sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)]
+    burners = [
+        subprocess.Popen(["nice", "-n", str(nice), sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)
+    ]
     try:
         yield
     finally:
@@ -101,6 +104,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=400, help="of the attack, in all (400)")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement (8)")
     parser.add_argument("--rounds", type=int, default=1, help="(1)")
+    parser.add_argument("--nice", type=int, default=19, help="of the attackers (19)")
     parser.add_argument("--burn", action="store_true", help="also measure beside processes that only count")
     options = parser.parse_args()
     lab = Lab(options.lab)
@@ -118,13 +122,13 @@ def main() -> None:
         calm = waits(page, tls, options.seconds)
         before, began = processor(host.nspawn_pid() or 0), time.monotonic()
         if what == "(burn)":
-            with burning():
+            with burning(options.nice):
                 hot, held = waits(page, tls, options.seconds), ""
                 used = processor(host.nspawn_pid() or 0) - before
         else:
             own = tuple(str(lab.network.subnet[100 + number]) for number in range(sources))
             attack = Attack(what, target, own, options.connections, options.seconds + 2)
-            with addresses(lab.network.bridge, own), attacked(attack) as ended:
+            with addresses(lab.network.bridge, own), attacked(attack, options.nice) as ended:
                 time.sleep(1)
                 hot = waits(page, tls, options.seconds)
                 used = processor(host.nspawn_pid() or 0) - before

@@ -404,17 +404,17 @@ async def _attack(attack: Attack) -> Held:
 
 
 @contextmanager
-def attacked(attack: Attack) -> Iterator[Callable[[], Held]]:
+def attacked(attack: Attack, nice: int = 19) -> Iterator[Callable[[], Held]]:
     """Attack while the body runs.
 
     Args:
         attack: the attack.
+        nice: the attackers' place in the line for the processor: last, since real ones bring their own.
 
     Yields:
         A function that waits for the attack's end, and answers what became of it.
     """
-    # Last in line for the CPU: real attackers bring their own.
-    command = ["nice", "-n", "19", sys.executable, "-m", "lab.abuse", json.dumps(asdict(attack))]
+    command = ["nice", "-n", str(nice), sys.executable, "-m", "lab.abuse", json.dumps(asdict(attack))]
     environment = {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'bin'}", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=REPOSITORY

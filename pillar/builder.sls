@@ -7,3 +7,4 @@ builder:
   disk_max_mb: 4096
   build_seconds: 3600
   source_max_mb: 512
+  fetch_from: []

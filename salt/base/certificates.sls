@@ -12,6 +12,13 @@
     - context:
         site: {{ renewal['site'] | json }}
 
+/etc/systemd/system/saltern-certificates-again.timer:
+  file.managed:
+    - source: salt://base/files/saltern-certificates-again.timer
+    - user: root
+    - group: root
+    - mode: '0644'
+
 /etc/systemd/system/saltern-certificates.timer:
   file.managed:
     - source: salt://base/files/saltern-certificates.timer
@@ -20,6 +27,7 @@
     - mode: '0644'
     - require:
       - file: /etc/systemd/system/saltern-certificates.service
+      - file: /etc/systemd/system/saltern-certificates-again.timer
 
 saltern-certificates.timer:
   daemon.running:
@@ -27,6 +35,7 @@ saltern-certificates.timer:
       - file: /etc/systemd/system/saltern-certificates.timer
     - watch:
       - file: /etc/systemd/system/saltern-certificates.service
+      - file: /etc/systemd/system/saltern-certificates-again.timer
       - file: /etc/systemd/system/saltern-certificates.timer
 {%- for notice in renewal['notices'] %}
 

@@ -1,4 +1,4 @@
-{%- set wiring = salt['redis_server.with_legacy'](salt['needs.base'](pillar['wiring']['base'])) %}
+{%- from 'base/granted.jinja' import granted with context %}
 {%- set runs = pillar['wiring']['base']['egress']['callers'] | map(attribute='users') | sum(start=[]) %}
 {%- set builds = pillar['wiring']['base']['egress']['builds']['apps'] %}
 {#- Who runs and builds apps is known by number, so the accounts come first; nothing runs as one before the rules do. #}
@@ -20,6 +20,8 @@ nftables:
   file.managed:
     - source: salt://base/files/nftables.conf.jinja
     - template: jinja
+    - context:
+        granted: {{ granted | json }}
     - user: root
     - group: root
     - mode: '0644'
@@ -44,9 +46,22 @@ nftables:
 
 the firewall:
   firewall.enforced:
-    - wiring: {{ wiring | json }}
+    - wiring: {{ granted | json }}
     - require:
       - file: /etc/nftables.conf
+
+{#- Told, for only the fleet's file closes an address to apps of other hosts. -#}
+{%- set fleet = pillar['fleet'] %}
+{%- set own = fleet['hosts'][pillar['host']['id']] %}
+{%- set known = [own['address']] + own['other_addresses'] + ([fleet['virtual_address']] if fleet['virtual_address'] else []) %}
+{%- for address in salt['firewall.unknown_addresses'](known) %}
+
+notice of {{ address }}:
+  test.show_notification:
+    - text: >-
+        {{ pillar['host']['id'] }} has the address {{ address }}, which site/fleet.yaml does not name: apps of other hosts
+        take it for the internet. Add it to other_addresses of the host.
+{%- endfor %}
 
 nftables.service:
   daemon.running:

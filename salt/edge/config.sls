@@ -1,11 +1,12 @@
-{%- set app_pages = salt['edge.app_pages']() -%}
+{%- from 'edge/told.jinja' import apps with context %}
+{%- set app_pages = salt['edge.app_pages'](apps) -%}
 include:
   - edge.tls
 
 # Which app a host name is of. HAProxy reads it when it starts.
 /etc/haproxy/hosts.map:
   file.managed:
-    - contents: {{ salt['edge.hosts_map'](pillar['apps']) | json }}
+    - contents: {{ salt['edge.hosts_map'](apps) | json }}
     - user: root
     - group: root
     - mode: '0640'
@@ -15,7 +16,7 @@ include:
 # Which paths are files. HAProxy reads it when it starts.
 /etc/haproxy/files.map:
   file.managed:
-    - contents: {{ salt['edge.files_map'](pillar['apps']) | json }}
+    - contents: {{ salt['edge.files_map'](apps) | json }}
     - user: root
     - group: root
     - mode: '0640'
@@ -38,11 +39,16 @@ apps in maintenance:
   edge.maps_kept:
     - require:
       - pkg: haproxy
-{%- for path, text in app_pages['files'] | dictsort %}
+{%- for path, of in app_pages['files'] | dictsort %}
+{#- Here, and not on the host: a text does not come through salt-ssh as it is. #}
+{%- set page = namespace(text=pillar['wiring']['edge']['pages'][of['app']][of['page']]) %}
+{%- for plain, written in of['replaced'] %}
+{%- set page.text = page.text | replace(plain, written) %}
+{%- endfor %}
 
 {{ path }}:
   file.managed:
-    - contents: {{ text | json }}
+    - contents: {{ page.text | json }}
     - contents_newline: False
     - user: root
     - group: root
@@ -78,7 +84,7 @@ apps in maintenance:
     - mode: '0644'
     - check: /usr/sbin/haproxy -c -q -f
     - context:
-        edge: {{ salt['edge.limits']() | json }}
+        edge: {{ salt['edge.limits'](pillar['edge']) | json }}
         webs: {{ pillar['wiring']['edge']['webs'] | json }}
         apps: {{ pillar['apps'] | json }}
         listen: {{ salt['edge.listen']() | json }}

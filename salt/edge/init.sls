@@ -4,6 +4,7 @@ include:
   - edge.service
   - edge.sweep
   - edge.keepalived
-{%- if 'web' in pillar['host']['roles'] and pillar['wiring']['web']['edges'] and salt['edge.takes_plain_http']() %}
+{%- if 'web' in pillar['host']['roles'] and pillar['wiring']['web']['edges']
+      and salt['edge.takes_plain_http'](pillar['web']['port'], pillar['host']['id'], pillar['fleet']['hosts']) %}
   - edge.after_plain_http
 {%- endif %}

@@ -1,4 +1,5 @@
-{%- set pages = salt['edge.app_pages']()['files'] -%}
+{%- from 'edge/told.jinja' import apps with context %}
+{%- set pages = salt['edge.app_pages'](apps)['files'] -%}
 include:
   - edge.config
 

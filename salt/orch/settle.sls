@@ -2,7 +2,8 @@
       salt-run state.orchestrate orch.settle
       salt-run state.orchestrate orch.settle pillar='{"plan": true}'
     orch.apply, orch.deploy, orch.rollback and orch.remove_host end with it. A host that runs apps is asked what runs
-    there; one that does not answer is not taken for one that needs nothing. docs/fleets.md has more. #}
+    there; one that does not answer is not taken for one that needs nothing. It also names the apps whose new settings
+    wait for a release. docs/fleets.md has more. #}
 {%- set minions = pillar['ranks'] | sum(start=[]) %}
 {#- They would answer by the pillar that they have in memory. #}
 {%- do salt['saltutil.cmd'](minions, 'saltutil.refresh_pillar', tgt_type='list', kwarg={'wait': True}) %}
@@ -71,3 +72,15 @@ what nobody needs any more is taken away:
 nothing is granted that the site does not want:
   test.nop: []
 {%- endif %}
+{%- set waiting = [] %}
+{%- set asked = salt['saltutil.cmd'](pillar['app_hosts']['all'], 'fleet.waiting', tgt_type='list') if pillar['app_hosts']['all'] else {} %}
+{%- for said in asked.values() if said.get('retcode', 1) == 0 and said['ret'] is iterable and said['ret'] is not string %}
+{%- for app in said['ret'] if app in pillar['apps'] and app not in waiting %}
+{%- do waiting.append(app) %}
+{%- endfor %}
+{%- endfor %}
+{%- for app in waiting | sort %}
+
+{{ (app ~ ' serves with settings of before; the new ones: salt-run state.orchestrate orch.deploy pillar=\'{"app": "' ~ app ~ '", "build": "same"}\'') | json }}:
+  test.nop: []
+{%- endfor %}

@@ -1,7 +1,7 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set wiring = pillar['wiring']['postgres'] %}
-{%- set granted = salt['needs.postgres'](wiring) %}
+{%- set granted = salt['needs.postgres'](wiring, pillar['apps'] | list, pillar['postgres']['port']) %}
 {%- set replica = salt['pgreplica.settings'](wiring['primary'], directory) if wiring['primary'] else {} %}
 
 include:

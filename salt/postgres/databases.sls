@@ -1,6 +1,6 @@
 {%- set version = salt['pg.version']() %}
 {%- set wiring = pillar['wiring']['postgres'] %}
-{%- set granted = salt['needs.postgres'](wiring) %}
+{%- set granted = salt['needs.postgres'](wiring, pillar['apps'] | list, pillar['postgres']['port']) %}
 include:
   - postgres.service
 

@@ -22,6 +22,7 @@ include:
 postgresql@{{ version }}-main.service:
   daemon.running:
     - timeout: 600
+    - proof: pg.not_taken
     - inputs: {{ salt['pg.inputs'](primary is not none) | json }}
     - reload:
       - {{ directory }}/pg_hba.conf

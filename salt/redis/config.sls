@@ -20,14 +20,14 @@ users of Redis:
 
 {{ salt['redis_server.files'](server)['config'] }}:
   file.managed:
-    - contents: {{ salt['redis_server.config'](server) | json }}
+    - contents: {{ salt['redis_server.config'](server, pillar['redis'], pillar['wiring']['redis'][server]['listen']) | json }}
     - user: root
     - group: redis
     - mode: '0640'
     - require:
       - file: /etc/redis
 {%- endfor %}
-{%- if not salt['redis_server.legacy']() %}
+{%- if not salt['redis_server.legacy_port']([pillar['redis']['broker_port'], pillar['redis']['cache_port']]) %}
 
 # What all apps once shared.
 /etc/redis/password.conf:

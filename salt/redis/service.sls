@@ -22,6 +22,8 @@ include:
     - inputs: {{ (salt['redis_server.inputs'](server) + ['/etc/redis/openssl.cnf']) | json }}
     - reload:
       - /etc/redis/tls
+    # It does not let root in, or not do what root asks: the next state puts that right, and starts it anew.
+    - begins_anew_if: redis_server.not_in_step
     - require:
       - redis_server: users of Redis
     - watch:

@@ -1,4 +1,4 @@
-{%- set plain = 'web' in pillar['host']['roles'] and salt['edge.takes_plain_http']() %}
+{%- set plain = 'web' in pillar['host']['roles'] and salt['edge.takes_plain_http'](pillar['web']['port'], pillar['host']['id'], pillar['fleet']['hosts']) %}
 include:
   - base.tls
 

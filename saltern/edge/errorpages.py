@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 RETRY_SECONDS = 10
@@ -68,18 +69,18 @@ def pages() -> list[dict[str, Any]]:
     ]
 
 
-def of_app(app: str, own: dict[str, str]) -> list[dict[str, Any]]:
+def of_app(app: str, own: Collection[str]) -> list[dict[str, Any]]:
     """Answers the pages of one app, which go before those of all: its own, and ours with its name while it is down.
 
     Args:
         app: name of an app.
-        own: the texts that it brings, by status, `down` (for 502, 503 and 504) or `maintenance`.
+        own: the pages that it brings: a status, `down` (for 502, 503 and 504) or `maintenance`.
 
     Returns:
         `status`, `headers`, and either `file`, where the app's own page is, or our `text` (quoted).
 
     Example:
-        >>> [(page["status"], "file" in page) for page in of_app("demo", {"404": "<p>none", "503": "<p>down"})]
+        >>> [(page["status"], "file" in page) for page in of_app("demo", ["404", "503"])]
         [(404, True), (502, False), (503, True), (504, False)]
     """
     found: dict[int, dict[str, Any]] = {
@@ -112,34 +113,41 @@ def page_file(app: str, name: str) -> str:
     return f"{FOLDER}/{app}.{name}.html"
 
 
-def page_files(pages: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Answers the files that an edge needs for all apps' own pages, by path.
+def page_files(pages: Mapping[str, Collection[str]]) -> dict[str, dict[str, Any]]:
+    """Answers the files that an edge needs for all apps' own pages: of each path the app, the page, and what is
+    replaced in its text, in order.
 
     Args:
-        pages: the texts by app and by status or `maintenance`.
+        pages: what each app brings, as for `of_app`.
 
     Example:
-        >>> list(page_files({"demo": {"503": "<p>100 %", "maintenance": "<p>100 %: {message}"}}).values())
-        ['<p>100 %', '<p>100 %%: %[var(txn.message)]']
+        >>> page_files({"demo": ["503"]})
+        {'/etc/haproxy/pages/demo.503.html': {'app': 'demo', 'page': '503', 'replaced': []}}
     """
-    return {
-        page_file(app, name): as_format(text) if name == MAINTENANCE else text
+    found: dict[str, dict[str, Any]] = {
+        page_file(app, name): {"app": app, "page": name, "replaced": _replaced() if name == MAINTENANCE else []}
         for app, own in pages.items()
-        for name, text in own.items()
+        for name in own
     }
+    return found
 
 
-def maintenance(app: str, own: dict[str, str]) -> dict[str, Any]:
+def _replaced() -> list[list[str]]:
+    """What makes a text HAProxy's log-format."""
+    return [["%", "%%"], *([f"{{{name}}}", f"%[var(txn.{name})]"] for name in PLACEHOLDERS)]
+
+
+def maintenance(app: str, own: Collection[str]) -> dict[str, Any]:
     """Answers the page of an app that is in maintenance, as HAProxy takes it: `file` or `text`, and `headers`.
 
     HAProxy fills in `{message}` and `{until}` when it answers; how long to wait is a header then, too.
 
     Args:
         app: name of an app.
-        own: the texts that it brings.
+        own: the pages that it brings.
 
     Example:
-        >>> maintenance("demo", {"maintenance": "<p>{message}"})["file"]
+        >>> maintenance("demo", ["maintenance"])["file"]
         '/etc/haproxy/pages/demo.maintenance.html'
     """
     told = headers(503, MAINTENANCE in own) | {"Retry-After": "%[var(txn.retry)]"}
@@ -156,9 +164,8 @@ def as_format(text: str) -> str:
         >>> as_format("{until} %[env(HOME)]")
         '%[var(txn.until)] %%[env(HOME)]'
     """
-    text = text.replace("%", "%%")
-    for name in PLACEHOLDERS:
-        text = text.replace(f"{{{name}}}", f"%[var(txn.{name})]")
+    for plain, written in _replaced():
+        text = text.replace(plain, written)
     return text
 
 

@@ -7,6 +7,7 @@ once does not go on when the rules have changed. Only answers to others' calls p
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ COUNTED = """	ct timeout counted {
 ANSWERS = ("ct direction reply tcp flags & (syn | ack) != syn accept", "ct direction reply meta l4proto udp accept")
 
 BUILDS = "builds"
+# What pip's settings and Git's URLs name, for an hour after somebody has begun to fetch there (firewall.reach).
+INDEXES = {"index4": "ipv4_addr", "index6": "ipv6_addr"}
 
 
 def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[int], resolvers: Sequence[str]) -> str:
@@ -44,7 +47,7 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
         Nothing when there is no caller.
 
     Example:
-        >>> builds = {"users": [], "ports": []}
+        >>> builds = {"users": [], "ports": [], "private": [], "closed": []}
         >>> egress = {"callers": [], "builds": builds, "fleet": [], "metadata": [], "not_public": []}
         >>> chains(egress, {}, [], [])
         ''
@@ -68,7 +71,8 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
     owners = ", ".join(f"{uid} : goto {name}" for uid, name in sorted(numbers.items()))
     text = COUNTED + REFUSED + "".join(_chain(f"closed_{name}", rules) for name, rules in closed.items())
     text += "".join(_chain(chain_of(caller["name"]), _caller(caller, resolvers)) for caller in callers)
-    text += _chain(BUILDS, _builds(egress, resolvers)) if builds["users"] else ""
+    if builds["users"]:
+        text += "".join(_set(name, kind) for name, kind in INDEXES.items()) + _chain(BUILDS, _builds(egress, resolvers))
     head = "type filter hook output priority filter; policy accept;"
     return text + _chain("output", [head, f"meta skuid vmap {{ {owners} }}"])
 
@@ -90,13 +94,32 @@ def _chain(name: str, rules: Sequence[str]) -> str:
     return f"\tchain {name} {{\n" + "".join(f"\t\t{rule}\n" for rule in rules) + "\t}\n"
 
 
+def _set(name: str, kind: str) -> str:
+    return f"\tset {name} {{\n\t\ttype {kind} . inet_service\n\t\tflags timeout\n\t}}\n"
+
+
+def without_indexes(table: str) -> str:
+    """Answers a table as nft lists it, without who may be fetched from at this moment.
+
+    Args:
+        table: nft's words.
+
+    Example:
+        >>> without_indexes("\\tset index4 {\\n\\t\\tflags timeout\\n\\t\\telements = { 10.0.0.9 . 443 }\\n\\t}\\n")
+        '\\tset index4 {\\n\\t\\tflags timeout\\n\\t}\\n'
+    """
+    return re.sub(r"(\tset index[46] \{[^}]*?)\n\t\telements = \{[^}]*\}", r"\1", table)
+
+
 def _dns(resolvers: Sequence[str]) -> list[str]:
     asked = [{"to": address, "ports": [53], "protocol": None} for address in resolvers]
     return [rule for opening in asked for rule in _accept(opening)]
 
 
 def _builds(egress: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
-    """An index of packages may be anywhere, in a private network or on this host; it is no daemon of the fleet's."""
+    """An index of packages may be anywhere, on this host too; it is no daemon of the fleet's. What is private is closed
+    but for what is named.
+    """
     ports = ", ".join(map(str, egress["builds"]["ports"]))
     return [
         *ANSWERS,
@@ -104,6 +127,10 @@ def _builds(egress: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
         f'oif "lo" tcp dport {{ {ports} }} goto refused',
         *_to(egress["fleet"], "goto refused"),
         *_to(egress["metadata"], "goto refused"),
+        *_to(egress["builds"]["private"], "meta l4proto { tcp, udp } accept"),
+        "ip daddr . tcp dport @index4 accept",
+        "ip6 daddr . tcp dport @index6 accept",
+        *_to(egress["builds"]["closed"], "goto refused"),
         "meta l4proto { tcp, udp } accept",
         "goto refused",
     ]

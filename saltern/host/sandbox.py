@@ -56,6 +56,7 @@ WALLS = (
     "ProtectKernelModules=yes",
     "ProtectKernelTunables=yes",
     "ProtectControlGroups=yes",
+    "InaccessiblePaths=-/sys/fs/cgroup",
     "LockPersonality=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
@@ -63,6 +64,7 @@ WALLS = (
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources @debug @mount @module @raw-io @reboot @swap @keyring",
+    "SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register",  # it opens sockets past the filter of families
     "SystemCallFilter=@chown setpriority",  # to itself; cp and make do so
     "SystemCallErrorNumber=EPERM",
     "LimitCORE=0",
@@ -297,7 +299,7 @@ def run(
         root = ROOTS / name
         if root.exists():  # what a killed run has left; whoever ends in order takes it away
             _end(name)
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folder(root)
         printed: Any = out or stack.enter_context(tempfile.SpooledTemporaryFile(max_size=1 << 20))
         said = stack.enter_context(tempfile.TemporaryFile())
         given = stack.enter_context(tempfile.TemporaryFile())
@@ -449,7 +451,7 @@ def end(name: str) -> None:
 
 @contextlib.contextmanager
 def _environment_file(name: str, secrets: Mapping[str, str]) -> Any:
-    ROOTS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_folder(ROOTS)
     handle, path = tempfile.mkstemp(prefix=f".{name}.", dir=ROOTS)  # mode 0600, on a file system in memory
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -461,6 +463,14 @@ def _environment_file(name: str, secrets: Mapping[str, str]) -> Any:
         yield path
     finally:
         Path(path).unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder that others may enter, whatever the umask: that of salt-ssh is 077, and lets nobody in."""
+    for path in dict.fromkeys((ROOTS.parent, ROOTS, folder)):
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o755)
 
 
 def _remove_empty(root: Path) -> None:

@@ -466,6 +466,15 @@ LEFT JOIN pg_catalog.pg_stat_wal_receiver r ON true
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) r.pid
 """
 
+# Lines of which a reload takes nothing: the server goes on with what it had.
+REFUSED = """
+SELECT CAST('pg_hba.conf' AS pg_catalog.text) AS file, line_number AS line, error
+FROM pg_catalog.pg_hba_file_rules WHERE error IS NOT NULL
+UNION ALL
+SELECT CAST('pg_ident.conf' AS pg_catalog.text), line_number, error
+FROM pg_catalog.pg_ident_file_mappings WHERE error IS NOT NULL
+"""
+
 SESSIONS = """
 SELECT CAST(usename AS pg_catalog.text) AS role, pg_catalog.count(*) AS sessions
 FROM pg_catalog.pg_stat_activity WHERE usename OPERATOR(pg_catalog.=) ANY (%s) GROUP BY 1

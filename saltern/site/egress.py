@@ -62,6 +62,34 @@ NOT_PUBLIC = (*METADATA, *PRIVATE, *LOOPBACK, *RESERVED)
 MOST_OPENINGS, MOST_PORTS = 64, 32
 
 
+def _translated(ranges: tuple[str, ...]) -> tuple[str, ...]:
+    """The same addresses of IPv4 inside ones of IPv6, where a gateway would lead there: NAT64 (RFC 6052), 6to4."""
+    known = [network for text in ranges if isinstance(network := ipaddress.ip_network(text), ipaddress.IPv4Network)]
+    found = []
+    for prefix, behind in (("64:ff9b::", 32), ("2002::", 112)):
+        for network in known:
+            shifted = int(ipaddress.IPv6Address(prefix)) | int(network.network_address) << (behind - 32)
+            found.append(f"{ipaddress.IPv6Address(shifted)}/{network.prefixlen + 128 - behind}")
+    return tuple(found)
+
+
+# To who fetches for a build: an index may stand anywhere, but what is private is none of theirs unless it is the index.
+CLOSED_TO_BUILDS = (*PRIVATE, *_translated((*METADATA, *PRIVATE)))
+
+
+def fetched_from(value: list[str]) -> list[str]:
+    """Answers networks that builds may be fetched from, as they are; refuses those that nobody reaches.
+
+    Example:
+        >>> fetched_from(["10.0.5.0/24"])
+        ['10.0.5.0/24']
+    """
+    for text in value:
+        if inside(ipaddress.ip_network(text), METADATA):
+            raise ValueError(f"{text} is a metadata or link-local address; nothing is fetched there, take it out")
+    return value
+
+
 def _networks(ranges: tuple[str, ...], like: Network) -> list[Any]:
     found = [ipaddress.ip_network(text) for text in ranges]
     return [network for network in found if network.version == like.version]

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from .errors import nearest
-from .kinds import Address, Allowed, DnsName, HostId
+from .kinds import Address, Allowed, AnyAddress, DnsName, HostId
 from .layout import APP_ROLES, ROLES
 from .model import Model
 
@@ -34,6 +34,9 @@ class Host(Model):
     """One host, under its minion id."""
 
     address: Address = Field(description="The address other hosts reach it by.")
+    other_addresses: Annotated[list[AnyAddress], Field(max_length=32)] = Field(
+        [], description="Further addresses of the host, IPv6 too: no app and no build of another host calls them."
+    )
     roles: Annotated[list[Role], AfterValidator(_roles)] = Field(
         description="What the host is. Every host has `base`; the order does not matter."
     )
@@ -57,6 +60,14 @@ class Fleet(Model):
     def with_role(self, *roles: str) -> list[str]:
         """Answers the hosts that have any of the roles, by id, sorted."""
         return sorted(name for name, host in self.hosts.items() if set(roles) & set(host.roles))
+
+    def addresses(self, name: str) -> list[str]:
+        """Answers all addresses of a host that the site knows, the one that others reach it by first.
+
+        Args:
+            name: the host's id.
+        """
+        return [self.hosts[name].address, *self.hosts[name].other_addresses]
 
     @property
     def running_apps(self) -> list[str]:

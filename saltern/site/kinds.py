@@ -57,6 +57,15 @@ def _address(value: str) -> None:
         raise ValueError("other hosts cannot reach this address")
 
 
+def _any_address(value: str) -> None:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("not an address") from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError("other hosts cannot reach this address")
+
+
 def _network(value: str) -> None:
     try:
         ipaddress.ip_network(value)
@@ -100,6 +109,9 @@ DnsName = Annotated[
     str, _checked(_dns_name), Allowed("a DNS name in lower case, such as shop.example.org, without port or wildcard")
 ]
 Address = Annotated[str, _checked(_address), Allowed("an IPv4 address such as 10.77.0.11, not loopback")]
+AnyAddress = Annotated[
+    str, _checked(_any_address), Allowed("an address such as 198.51.100.7 or 2a01:db8::7, not loopback or link-local")
+]
 Network = Annotated[str, _checked(_network), Allowed("a network or an address, such as 192.0.2.0/24 or 2001:db8::1")]
 Timezone = Annotated[str, _checked(_timezone), Allowed("a name of the tz database, such as Europe/Berlin")]
 Clock = Annotated[str, _matches(r"([01]\d|2[0-3]):[0-5]\d"), Allowed('a time in quotes, such as "03:00"')]

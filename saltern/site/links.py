@@ -167,7 +167,8 @@ def for_anyone(site: Site) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for link in links(site):
         if link.client == ANYONE:
-            found.setdefault(site.fleet.hosts[link.server].address, set()).add(link.port)
+            for address in site.fleet.addresses(link.server):
+                found.setdefault(address, set()).add(link.port)
             if site.fleet.virtual_address and "edge" in site.fleet.hosts[link.server].roles:
                 found.setdefault(site.fleet.virtual_address, set()).add(link.port)
     return found

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from .egress import fetched_from
 from .kinds import (
     AbsolutePath,
     Account,
@@ -152,6 +153,9 @@ class Builder(Model):
     )
     build_seconds: int = Field(ge=60, le=86400, description="Longest time for building one package, in seconds.")
     source_max_mb: int = Field(ge=1, le=65536, description="Largest source of an app, in MiB.")
+    fetch_from: Annotated[list[Network], Field(max_length=64), AfterValidator(fetched_from)] = Field(
+        description="Private networks from which packages come, besides what pip's settings and Git's URLs name."
+    )
 
 
 class Postgres(Model):

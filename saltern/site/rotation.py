@@ -4,6 +4,7 @@ What has been done is in the site's secrets/ and nowhere else:
 
     a secret of shared.yaml     `previous` has the old one: both are good. `ending` names it: the old one goes.
     the certificate authority   ca.next: both are trusted, the old one signs. ca.previous: both are, the new one does.
+                                ca.ending: the old one is trusted no longer, and hosts are yet to be told.
 
 Between two of these states hosts are applied; what the site asks of them, and what they answer, comes in from outside
 (`Deeds`), so that all of it is tested without a host.
@@ -11,6 +12,7 @@ Between two of these states hosts are applied; what the site asks of them, and w
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -24,8 +26,10 @@ from . import overlap
 from .errors import Problem, SiteError
 from .overlap import Held
 from .secrets import (
+    CA_ENDING,
     CA_NEXT,
     CA_PREVIOUS,
+    forget_ca,
     generate_secrets,
     locked,
     make_authority,
@@ -51,6 +55,14 @@ STEPS = (
     "the new authority signs",
     "the old authority is trusted nowhere",
 )
+# What hosts come to when the authorities go on from a state.
+OF_AUTHORITY = {
+    "settled": "two authorities are trusted",
+    "trusted": "the new authority signs",
+    "signing": "the old authority is trusted nowhere",
+    "ending": "the old authority is trusted nowhere",
+}
+BY_HAND = "who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"
 VARIABLE = "SALTERN_KILL_AT"
 CERTIFICATES = ("tls", "edge")
 AUTHORITY = "ca"
@@ -121,15 +133,34 @@ def rotate(
         raise RotationError(f'step: "{step}" is none; allowed: begin, end, or leave it out for all of it')
     alone = len(site.fleet.hosts) == 1
     if not alone and not step:
+        text = f"this site has {len(site.fleet.hosts)} hosts, and each has to be applied between the steps: "
+        if site.fleet.with_role("master"):
+            raise RotationError(text + orchestration(words))
         raise RotationError(
-            f"this site has {len(site.fleet.hosts)} hosts, and each has to be applied between the steps: "
-            f"salt-call site.rotate {' '.join(words)} step=begin, apply all hosts, then step=end (docs/secrets.md)"
+            f"{text}salt-call site.rotate {' '.join(words)} step=begin, apply all hosts, then step=end "
+            "(docs/secrets.md)"
         )
     if words == [AUTHORITY]:
         return _authority(site, deeds, step, force)
     if len(words) == 1 and words[0] in CERTIFICATES:
         return _certificates(site, words[0], deeds, step, force)
     return _secret(site, words, deeds, step, finish, force)
+
+
+def orchestration(words: list[str], finish: bool = False) -> str:
+    """Answers the command that replaces a secret over a fleet with a master.
+
+    Args:
+        words: an app and a kind, or a kind that is no app's.
+        finish: end at once what is kept for some days.
+
+    Example:
+        >>> orchestration(["ca"])
+        'salt-run state.orchestrate orch.rotate pillar=\'{"secret": "ca"}\''
+    """
+    what: dict[str, Any] = {**({"app": words[0]} if len(words) > 1 else {}), "secret": words[-1] if words else "..."}
+    what |= {"finish": True} if finish else {}
+    return f"salt-run state.orchestrate orch.rotate pillar='{json.dumps(what)}'"
 
 
 def state_of(data: dict[str, Any], one: Held) -> str:
@@ -152,7 +183,7 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool,
     folder = site.path / "secrets"
     generate_secrets(site)  # what was changed by hand is an overlap from here on
     data, _ = read_shared(folder)
-    one = _named(data, words)
+    one = named(data, words)
     state = state_of(data, one)
     more = [] if step or state == "settled" else [f"{one.key}: {WENT_ON}"]
     if state == "settled" and step == END:
@@ -203,8 +234,21 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool,
     return [f"{one.key}: replaced; {rest}", *more]
 
 
-def _named(data: dict[str, Any], words: list[str]) -> Held:
-    app, name = (words[0], words[1]) if len(words) == 2 else (None, words[0] if len(words) == 1 else "")
+def named(data: dict[str, Any], words: list[str]) -> Held:
+    """Answers the secret of shared.yaml that an operator's words mean.
+
+    Args:
+        data: the content of shared.yaml.
+        words: an app and a kind, or a kind that is no app's.
+
+    Raises:
+        RotationError: there is none; with all that there are.
+
+    Example:
+        >>> named({"apps": {"demo": {"secret_key": "y"}}}, ["demo", "secret_key"]).key
+        'apps.demo.secret_key'
+    """
+    app, name = (words[0], words[1]) if len(words) == 2 else (None, " ".join(words))
     try:
         return overlap.find(data, name, app)
     except LookupError as error:
@@ -244,17 +288,32 @@ def _certificates(site: Site, what: str, deeds: Deeds, step: str, force: bool) -
         raise RotationError(f"{what}: has one step only; begin, then apply all hosts")
     if not step:
         _needs_peace(deeds, force)
-    done = generate_secrets(site, renew=[what])
-    if not any("asked for" in line for line in done):
-        raise RotationError(f"{what}: no host has one that the fleet's authority has signed")
+    done = renew_certificates(site, what)
     if step:
         return [*done, "apply all hosts"]
     deeds.apply()
     return done
 
 
+def renew_certificates(site: Site, what: str) -> list[str]:
+    """Makes certificates anew, in the site's files.
+
+    Args:
+        site: the site.
+        what: `tls` (of all hosts) or `edge` (of the apps' names).
+
+    Raises:
+        RotationError: no host has one that the fleet's authority has signed.
+    """
+    done = generate_secrets(site, renew=[what])
+    if not any("asked for" in line for line in done):
+        raise RotationError(f"{what}: no host has one that the fleet's authority has signed")
+    return done
+
+
 def authority_state(folder: Path) -> str:
-    """Answers how far the authority's replacement is: `settled`, `trusted` (the next one too) or `signing` (it does).
+    """Answers how far the authority's replacement is: `settled`, `trusted` (the next one too), `signing` (it does), or
+    `ending` (only it is trusted, and hosts are yet to be told).
 
     Args:
         folder: the site's secrets/.
@@ -265,6 +324,8 @@ def authority_state(folder: Path) -> str:
     following, old = (folder / CA_NEXT / "ca.crt").exists(), (folder / CA_PREVIOUS).exists()
     if following and old:
         raise SiteError([Problem(str(folder / CA_NEXT), 0, "", "stands beside ca.previous; take one of them away")])
+    if (folder / CA_ENDING).exists() and not (following or old):
+        return "ending"
     return "trusted" if following else "signing" if old else "settled"
 
 
@@ -274,9 +335,9 @@ def _authority(site: Site, deeds: Deeds, step: str, force: bool) -> list[str]:
         settle_ca(folder)
         state = authority_state(folder)
     more = [] if state == "settled" else [f"ca: {WENT_ON}"]
-    if step == END and state != "signing":
+    if step == END and state not in ("signing", "ending"):
         raise RotationError("ca: the old one signs still; step=begin, then apply all hosts, comes first")
-    if step == BEGIN and state == "signing":
+    if step == BEGIN and state in ("signing", "ending"):
         raise RotationError("ca: the new one signs already; apply all hosts, then step=end")
     if not step and state == "settled":
         _needs_peace(deeds, force)
@@ -284,26 +345,44 @@ def _authority(site: Site, deeds: Deeds, step: str, force: bool) -> list[str]:
         generate_secrets(site)
         deeds.apply()
     while True:
-        with locked(folder):
-            said = _advance(folder, state, site.fleet.name)
-        generate_secrets(site)
+        said = advance_authority(site, state)
         if step:
-            return [f"ca: {said}; apply all hosts{'' if state == 'signing' else ', then the next step'}"]
+            forget_authority(folder)
+            return [f"ca: {said}; apply all hosts{'' if state in ('signing', 'ending') else ', then the next step'}"]
         deeds.apply()
+        if state in ("signing", "ending"):
+            forget_authority(folder)
         reached(said)
-        if state == "signing":
-            by_hand = "who trusts it by hand, such as a browser, has to be given secrets/ca/ca.crt anew"
-            return [f"ca: replaced; {by_hand}", *more]
+        if state in ("signing", "ending"):
+            return [f"ca: replaced; {BY_HAND}", *more]
         state = authority_state(folder)
 
 
-def _advance(folder: Path, state: str, name: str) -> str:
-    """Brings the authorities one state further; answers the step of STEPS that hosts come to by an apply."""
-    if state == "settled":
-        make_authority(folder, CA_NEXT, name)
-        return "two authorities are trusted"
-    if state == "trusted":
-        promote_ca(folder)
-        return "the new authority signs"
-    retire_ca(folder)
-    return "the old authority is trusted nowhere"
+def advance_authority(site: Site, state: str) -> str:
+    """Brings the authorities one state further, in the site's files; answers the step that hosts come to by an apply.
+
+    Args:
+        site: the site.
+        state: where they are, as `authority_state` answers.
+    """
+    folder = site.path / "secrets"
+    with locked(folder):
+        if state == "settled":
+            forget_ca(folder)
+            make_authority(folder, CA_NEXT, site.fleet.name)
+        elif state == "trusted":
+            promote_ca(folder)
+        else:
+            retire_ca(folder)
+    generate_secrets(site)
+    return OF_AUTHORITY[state]
+
+
+def forget_authority(folder: Path) -> None:
+    """Forgets an authority that is trusted nowhere any more.
+
+    Args:
+        folder: the site's secrets/.
+    """
+    with locked(folder):
+        forget_ca(folder)

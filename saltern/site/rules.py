@@ -7,6 +7,7 @@ a host or an app does not hide that another key clashes.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -99,20 +100,42 @@ def _duplicates(values: Iterable[tuple[str, object]]) -> dict[str, list[str]]:
 
 
 def _addresses(files: Files) -> Iterator[Problem]:
-    claimed = [(str(host), files.fleet.at("hosts", host, "address")) for host in files.fleet.names("hosts")]
-    for address, hosts in _duplicates(claimed).items():
-        for host in hosts[1:]:
-            text = f"{address} is the address of {hosts[0]} too; each host needs its own"
-            yield files.fleet.problem(("hosts", host, "address"), text)
+    first: dict[str, str] = {}
+    for where, address in _all_addresses(files):
+        host = str(where[1])
+        if address in first:
+            text = f"{address} is the address of {first[address]} too; each host needs its own"
+            yield files.fleet.problem(where, text)
+        first.setdefault(address, host)
+
+
+def _all_addresses(files: Files) -> list[tuple[tuple[Any, ...], str]]:
+    """Each address of each host, in one spelling, and where it stands: those that others use before further ones."""
+    hosts = files.fleet.names("hosts")
+    found: list[tuple[tuple[Any, ...], Any]] = [
+        (("hosts", host, "address"), files.fleet.at("hosts", host, "address")) for host in hosts
+    ]
+    for host in hosts:
+        others = files.fleet.at("hosts", host, "other_addresses")
+        for number, address in enumerate(others if isinstance(others, list) else []):
+            found.append((("hosts", host, "other_addresses", number), address))
+    return [(where, _spelt(address)) for where, address in found if isinstance(address, str)]
+
+
+def _spelt(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
 
 
 def _virtual_address(files: Files) -> Iterator[Problem]:
     address = files.fleet.at("virtual_address")
     if not isinstance(address, str):
         return
-    for host in files.fleet.names("hosts"):
-        if files.fleet.at("hosts", host, "address") == address:
-            text = f"{address} is the address of {host}; take one that no host has"
+    for where, taken in _all_addresses(files):
+        if taken == address:
+            text = f"{address} is the address of {where[1]}; take one that no host has"
             yield files.fleet.problem(("virtual_address",), text)
     edges = [str(host) for host in files.fleet.names("hosts") if "edge" in files.roles(host)]
     if len(edges) < 2 and files.fleet_is_valid:
@@ -336,7 +359,7 @@ def _needed(files: Files) -> Iterator[Problem]:
 
 def _egress(files: Files) -> Iterator[Problem]:
     """What an app may call of the fleet follows from the fleet: its file opens only what is there for everybody."""
-    hosts = {str(files.fleet.at("hosts", host, "address")): str(host) for host in files.fleet.names("hosts")}
+    hosts = {address: str(where[1]) for where, address in _all_addresses(files)}
     edges = {address for address, host in hosts.items() if "edge" in files.roles(host)}
     shared = files.fleet.at("virtual_address")
     if isinstance(shared, str):
@@ -346,7 +369,7 @@ def _egress(files: Files) -> Iterator[Problem]:
     ports = {port: name for port, name in written if isinstance(port, int)}
     public = {port for port, name in ports.items() if name.startswith("edge.")}
     for app, number, opening in _openings(files):
-        address = opening.to.removesuffix("/32")
+        address = opening.to.removesuffix("/32").removesuffix("/128")
         asked = {*opening.ports} if opening.ports else None
         if address in hosts and not (address in edges and asked is not None and asked <= public):
             allowed = f"port {', '.join(map(str, sorted(public)))} of a host with role edge"

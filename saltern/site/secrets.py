@@ -43,6 +43,7 @@ from .vault import SHARED, Vault
 
 # Where the certificate authorities are: the one that signs, the one that will, the one that has; all are trusted.
 CA, CA_NEXT, CA_PREVIOUS = "ca", "ca.next", "ca.previous"
+CA_ENDING = "ca.ending"  # it is trusted no longer, and hosts have yet to be told
 SHARED_HEAD = """\
 # What the hosts of this site must know alike. Keep it safe, keep a copy, never commit it.
 # Replace a password by `salt-call site.rotate`: the old one then stays good until nobody uses it.
@@ -190,9 +191,15 @@ def promote_ca(folder: Path) -> None:
 
 
 def retire_ca(folder: Path) -> None:
-    """Lets the authority that has signed before be trusted no longer."""
+    """Lets the authority that has signed before be trusted no longer; that hosts have to be told so is remembered."""
     if (folder / CA_PREVIOUS).exists():
-        shutil.rmtree(folder / CA_PREVIOUS)
+        (folder / CA_PREVIOUS).rename(folder / CA_ENDING)
+
+
+def forget_ca(folder: Path) -> None:
+    """Forgets the authority that has signed before: all hosts have been told."""
+    if (folder / CA_ENDING).exists():
+        shutil.rmtree(folder / CA_ENDING)
 
 
 def settle_ca(folder: Path) -> None:

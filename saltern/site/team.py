@@ -20,7 +20,7 @@ from .errors import Problem, SiteError
 from .explain import explain
 from .files import replace_file
 from .overlap import held
-from .rotation import AUTHORITY, authority_state, state_of
+from .rotation import AUTHORITY, authority_state, orchestration, state_of
 from .secretfile import Shared
 from .secrets import generate_secrets, held_by_hosts, locked, read_shared, settle_ca
 from .site import Site
@@ -125,9 +125,10 @@ def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
     """
     lines = []
     for one in held(data):
-        ends = f"{one.command}{' finish=True' if one.kind.days else ''}"
-        lines += _replacing(one.command, ends, state_of(data, one) != "settled")
-    command = f"salt-call site.rotate {AUTHORITY}"
+        words = [one.app, one.kind.name] if one.app else [one.kind.name]
+        ends = _command(site, words, finish=bool(one.kind.days))
+        lines += _replacing(_command(site, words), ends, state_of(data, one) != "settled")
+    command = _command(site, [AUTHORITY])
     is_begun = authority_state(site.path / "secrets") != "settled"
     lines += _replacing(f"{command} (its key can sign for any host)", command, is_begun)
     lines.append(
@@ -144,6 +145,13 @@ def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
                 break
     lines.append("what was read before is in Git's history, encrypted to that key: only replacing it helps")
     return lines
+
+
+def _command(site: Site, words: list[str], finish: bool = False) -> str:
+    """What replaces a secret: over a fleet with a master the orchestration."""
+    if site.fleet.with_role("master"):
+        return orchestration(words, finish)
+    return f"salt-call site.rotate {' '.join(words)}{' finish=True' if finish else ''}"
 
 
 def _replacing(command: str, ends: str, is_begun: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import redisclients, sessions
-from .egress import METADATA, NOT_PUBLIC, parts
+from .egress import CLOSED_TO_BUILDS, METADATA, NOT_PUBLIC, parts
 from .layout import APP_ROLES, REPOSITORY, common_name
 from .links import SERVICES, SSH_PORT, called_by, clients_of, for_anyone, open_ports
 from .placeholders import fill
@@ -20,6 +20,7 @@ from .windows import calendar, slots
 
 LOOPBACK = "127.0.0.1"
 CA_FILE = "/etc/saltern/tls/ca.crt"
+NO_BUILDS: dict[str, list[Any]] = {"apps": [], "ports": [], "private": [], "closed": []}
 
 
 class WiringError(Exception):
@@ -88,12 +89,13 @@ def egress(site: Site, host: str) -> dict[str, Any]:
     Returns:
         `callers`: for each app, the accounts that its code runs as, the `links` of the fleet that it calls, and what
         its file opens, by the place among the rules (egress.py). `fleet`, `metadata` and `not_public`: what is closed
-        to all of them but for that. `builds`: the `apps` that are fetched here, as users of their own, and the `ports`
-        of the fleet's daemons on this host. All is empty on a host that neither runs nor builds apps.
+        to all of them but for that. `builds`: the `apps` that are fetched here, as users of their own, the `ports` of
+        the fleet's daemons on this host, what is `closed` to them, and what is open of that (`private`). All is empty
+        on a host that neither runs nor builds apps.
     """
     roles = site.fleet.hosts[host].roles
     if not site.apps or not {*roles} & {*APP_ROLES, "builder"}:
-        return {"callers": [], "builds": {"apps": [], "ports": []}, "fleet": [], "metadata": [], "not_public": []}
+        return {"callers": [], "builds": NO_BUILDS, "fleet": [], "metadata": [], "not_public": []}
     runs = host in site.fleet.running_apps
     anyone = for_anyone(site)
     # Each service that apps call has its bound: who only connects takes a place as well.
@@ -122,8 +124,10 @@ def egress(site: Site, host: str) -> dict[str, Any]:
         "builds": {
             "apps": sorted(site.apps) if "builder" in roles else [],
             "ports": sorted({SSH_PORT, *(s.port(site.settings) for s in SERVICES if s.role in roles)}),
+            "private": site.settings.builder.fetch_from if "builder" in roles else [],
+            "closed": list(CLOSED_TO_BUILDS) if "builder" in roles else [],
         },
-        "fleet": sorted({entry.address for entry in site.fleet.hosts.values()} | {*shared}),
+        "fleet": sorted({address for name in site.fleet.hosts for address in site.fleet.addresses(name)} | {*shared}),
         "metadata": list(METADATA),
         "not_public": list(NOT_PUBLIC),
     }

@@ -86,7 +86,9 @@ class Masterless:
         self.addresses = {name: host.address for name, host in site.fleet.hosts.items()}
         shutil.copytree(ROOT / "etc", self.root / "etc")
 
-    def call(self, *arguments: str, host: str, release: str, grains: dict | None = None) -> subprocess.CompletedProcess:
+    def call(
+        self, *arguments: str, host: str, release: str, grains: dict | None = None, by_ssh: bool = False
+    ) -> subprocess.CompletedProcess:
         """Run salt-call from the root, as the Saltfile has it, as a host that has another id and release."""
         conf = self.root / "etc/masterless/minion"
         settings = yaml.safe_load(conf.read_text())
@@ -97,14 +99,15 @@ class Masterless:
         out, err = self.root / "out", self.root / "err"
         asked = {"arguments": ["--out=json", "--log-level=warning", *arguments], "cwd": str(self.root)}
         asked["env"] = {"PATH": os.environ["PATH"], "HOME": str(self.root), "LANG": "C.UTF-8"}
+        asked["by_ssh"] = by_ssh
         code = _warm_salt(asked | {"out": str(out), "err": str(err)})
         done = subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
         out.unlink(), err.unlink()
         return done
 
-    def lowstate(self, host: str, release: str) -> list[dict]:
+    def lowstate(self, host: str, release: str, by_ssh: bool = False) -> list[dict]:
         """Return the host's compiled states; fails the test with Salt's words when they do not compile."""
-        done = self.call("state.show_lowstate", host=host, release=release)
+        done = self.call("state.show_lowstate", host=host, release=release, by_ssh=by_ssh)
         assert done.returncode == 0, done.stdout + done.stderr
         answer = json.loads(done.stdout)["local"]
         assert answer and all(isinstance(chunk, dict) for chunk in answer), answer
@@ -118,7 +121,14 @@ def masterless(tmp_path: Path) -> Masterless:
 
 
 @pytest.fixture(scope="session", params=targets(), ids=str)
-def lowstate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """The low state of one host."""
+def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Masterless, Target]:
+    """One host, and where it is compiled."""
     target: Target = request.param
-    return Masterless(tmp_path_factory.mktemp("compile"), target.fleet).lowstate(target.host, target.release)
+    return Masterless(tmp_path_factory.mktemp("compile"), target.fleet), target
+
+
+@pytest.fixture(scope="session")
+def lowstate(one: tuple[Masterless, Target]) -> list[dict]:
+    """The low state of one host."""
+    here, target = one
+    return here.lowstate(target.host, target.release)

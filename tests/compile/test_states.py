@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import salt.config
 import salt.loader
-from conftest import ROOT
+from conftest import ROOT, Masterless, Target, targets
 from rules import problems
 
 GOOD = {"state": "file", "fun": "managed", "__id__": "x", "__sls__": "s", "name": "/etc/x", "user": "root"}
@@ -61,3 +61,10 @@ def test_each_rule_can_fail(states, change: dict, words: str) -> None:
     assert not list(problems(GOOD, function_of(states, GOOD)))
     bad = {key: value for key, value in (GOOD | change).items() if value is not None}
     assert any(words in problem for problem in problems(bad, function_of(states, bad)))
+
+
+@pytest.mark.parametrize("one", [target for target in targets() if target.release == "trixie"], ids=str, indirect=True)
+def test_without_agents_a_host_gets_the_same_states(one: tuple[Masterless, Target], lowstate: list[dict]) -> None:
+    """As salt-ssh renders; the real one is asked for one host by tests/scenarios_fleet/test_same_states.py."""
+    here, target = one
+    assert here.lowstate(target.host, target.release, by_ssh=True) == lowstate

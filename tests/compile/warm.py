@@ -13,10 +13,13 @@ import pydantic  # noqa: F401  the pillar's models take their time too
 import salt.cli.call
 import salt.cli.caller
 import salt.scripts
+import without_pillar
 
 
-def call(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> NoReturn:
+def call(arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str, by_ssh: bool = False) -> NoReturn:
     """Be salt-call, with these arguments, in this directory and environment, and write to these files."""
+    if by_ssh:
+        without_pillar.begin()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -155,3 +155,42 @@ def test_nothing_of_an_app_starts_where_the_firewall_was_not_loaded(one: Host, d
     healed = apply(one)
     assert healed.ok, explain(healed)
     assert one.execute(["systemctl", "is-active", "-q", unit]).returncode == 0
+
+
+# What somebody reaches, by the numbers of a list of addresses and ports.
+REACHED = """
+import socket
+for number, (address, port) in enumerate({places!r}):
+    try:
+        socket.create_connection((address, port), 3).close()
+        print(number)
+    except OSError:
+        pass
+"""
+
+
+def test_who_fetches_for_a_build_reaches_nothing_private_but_what_is_named(one: Host, public: str, lab: Lab) -> None:
+    """Metadata and the fleet's hosts not even then; and what is named is no drift."""
+    machine, own = str(lab.network.gateway), str(one.address)
+    places = [(public, PORTS[0]), (machine, PORTS[0]), (machine, 22), ("169.254.169.254", 80), (own, 22), (own, 5432)]
+    become = ["setpriv", "--reuid=build-demo", "--regid=build-demo", "--clear-groups", "python3", "-c"]
+
+    def reached() -> list[int]:
+        done = one.execute([*become, REACHED.format(places=places)], capture=True)
+        assert done.returncode == 0, done.stderr
+        return [int(line) for line in done.stdout.split()]
+
+    listener = socket.create_server((machine, PORTS[0]))
+    threading.Thread(target=echo, args=(listener,), daemon=True).start()
+    with listener:
+        assert reached() == [0]
+        urls = json.dumps(
+            [f"http://me:x@{address}:{port}/simple" for address, port in places if address != machine or port != 22]
+        )
+        done = one.execute(["salt-call", "firewall.reach", urls], capture=True, cwd="/srv/saltern")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert reached() == [0, 1]
+        asked = ["salt-call", "state.test", "base.firewall", "--out=json"]
+        planned = one.execute(asked, capture=True, cwd="/srv/saltern")
+        assert planned.returncode == 0 and '"result": null' not in planned.stdout, planned.stdout[-2000:]
+    one.execute(["nft", "flush", "set", "inet", "saltern", "index4"])

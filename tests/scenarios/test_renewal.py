@@ -153,6 +153,45 @@ def by_an_apply_that_cannot_sign(lab: Lab, host: Host, must_work: bool = True) -
         away.rename(key)
 
 
+ROOT_OF_REDIS = "REDISCLI_AUTH=$(cat /etc/redis/admin.pass) redis-cli --no-auth-warning --user saltern-admin"
+LOST = "acl setuser saltern-admin resetpass '>another'"
+#: What each daemon is broken by, so that a reload does nothing, and mended by; those that are stopped cannot say no.
+BROKEN = {
+    "redis-server": (f"{ROOT_OF_REDIS} -s /run/redis/admin.sock {LOST}", "true"),
+    "redis-server@cache": (f"{ROOT_OF_REDIS} -s /run/redis-cache/admin.sock {LOST}", "true"),
+    **{
+        unit: tuple(f"kill -{signal} $(systemctl show -P MainPID '{unit}*')" for signal in ("STOP", "CONT"))
+        for unit in ("postgresql@", "nginx", "haproxy")
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param(unit, marks=pytest.mark.slow("trixie" if unit == "redis-server" else "no sample"))
+        for unit in BROKEN
+    ],
+)
+def test_a_daemon_that_has_not_read_its_certificate_is_told_and_healed(lab: Lab, host: Host, unit: str) -> None:
+    """The timer is red, nothing is recorded as read, and the next apply has it."""
+    age(lab, host, 65)
+    breaks, mends = BROKEN[unit]
+    sh(host, breaks)
+    try:
+        done = host.execute(["systemctl", "start", "saltern-certificates.service"], capture=True)
+    finally:
+        sh(host, mends)
+    assert done.returncode != 0 and sh(host, "systemctl show -P ActiveState saltern-certificates") == "failed\n"
+    assert sh(host, "systemctl is-active saltern-certificates-again.timer") == "active\n"
+    outcome = apply(host)
+    assert outcome.ok and any(unit in name for name in outcome.changed), explain(outcome)
+    assert on_disk(host) == served_until(lab, host) == {fresh()}
+    sh(host, "systemctl stop saltern-certificates-again.timer; systemctl reset-failed saltern-certificates.service")
+    settled = apply(host, plan=True)
+    assert settled.ok and settled.changed == [], explain(settled)
+
+
 @pytest.mark.slow("no sample")
 def test_a_host_that_was_off_for_a_hundred_days_heals_by_an_apply_and_one_that_nobody_renews_says_so(
     lab: Lab, host: Host

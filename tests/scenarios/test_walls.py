@@ -172,3 +172,19 @@ def test_a_socket_that_the_app_replaces_leads_nginx_nowhere(one: Host, deployed:
             as_app(one, f"cd /run/apps/demo && rm {socket} && mv kept {socket}")
     for folder in ("/run/web", "/run/web/demo"):
         assert on(one, f"stat -c %U {folder}") == "root"
+
+
+def test_what_is_no_file_leads_out_of_an_apps_sandbox_no_more_than_files_do(one: Host) -> None:
+    """Calls, families of sockets, buses, devices, terminals: by a one-off command, which has the units' sandbox."""
+    program = (Path(__file__).parent / "probes.py").read_text()
+    command = ["salt-call", "--out=json", "--", "django.manage", "demo", "shell", "-c", program]
+    done = one.execute(command, capture=True, cwd="/srv/saltern")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)["local"]["output"]
+    assert json.loads(said.rpartition("PROBED ")[2].splitlines()[0]) == []
+
+
+def test_what_an_app_logs_reaches_no_terminal(one: Host) -> None:
+    """As an emergency it would be written to each of them as it is, and could steer it."""
+    said = on(one, "systemd-analyze cat-config systemd/journald.conf | grep ^ForwardToWall= | tail -1")
+    assert said == "ForwardToWall=no"

@@ -38,6 +38,11 @@ def serving(with_role: WithRole) -> set[str]:
     return found
 
 
+def builds(with_role: WithRole) -> set[str]:
+    """Every build that some host serves, or runs background work of."""
+    return {release.partition("-")[0] for release in serving(with_role)}
+
+
 def test_all_hosts_get_a_change_of_code_together(demo: Demo, master: Host, with_role: WithRole, load: Load) -> None:
     before = serving(with_role)
     demo.change(migration=True)
@@ -46,6 +51,30 @@ def test_all_hosts_get_a_change_of_code_together(demo: Demo, master: Host, with_
     after = serving(with_role)
     assert len(after) == 1 and after.isdisjoint(before)
     assert all(call(edge, "edge.sees", "demo").count(*after) == 1 for edge in with_role("edge"))
+
+
+def test_settings_alone_come_into_force_and_a_newer_source_stays_out(
+    demo: Demo, master: Host, with_role: WithRole, load: Load
+) -> None:
+    before, build = serving(with_role), builds(with_role)
+    demo.change()
+    demo.change_environment()
+    done = orchestrate(master, "orch.deploy", app="demo", build="same")
+    assert done.exit_code == 0, done.text
+    after = serving(with_role)
+    assert len(after) == 1 and after.isdisjoint(before) and builds(with_role) == build
+
+
+def test_what_cannot_be_is_one_sentence_and_changes_nothing(lab: Lab, master: Host) -> None:
+    before = (lab.site / "secrets/shared.yaml").read_bytes()
+    for name, told, words in (
+        ("orch.rotate", {"app": "demo", "secret": "databas"}, "there is no secret demo databas; there are: "),
+        ("orch.deploy", {"app": "demo", "build": "last"}, 'build: "last" is none; allowed: newest'),
+    ):
+        done = orchestrate(master, name, **told)
+        assert done.exit_code != 0 and words in done.text, done.text
+        assert "Traceback" not in done.text, done.text
+    assert (lab.site / "secrets/shared.yaml").read_bytes() == before
 
 
 def test_one_host_that_fails_its_gate_keeps_all_on_the_old_release(

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import sourcestream as stream
-from saltern.build import sourcewalk as walk
+from saltern.build import sourcestream, sourcewalk
 from saltern.host import appfiles
 from saltern.site.certificates import build_public
 from tests.unit.contracts import load, swap
@@ -78,7 +77,8 @@ class Project:
         self.builder = module("_modules", "builder")
         self.builder.BUILDS = self.build.BUILDS
         self.pillar["wiring"] = {"together": False}
-        self.salt: dict[str, Any] = {}
+        self.reached: list[str] = []
+        self.salt: dict[str, Any] = {"firewall.reach": self.reached.extend}
         self.sources, self.wheels = module("_modules", "build_source"), module("_modules", "build_wheels")
         self.sources.BUILDS = self.build.BUILDS
         self.sources.WORKSHOPS = self.wheels.WORKSHOPS = home / "workshops"
@@ -160,6 +160,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 pure: Any = load("_modules", "build")
+stream: Any = sourcestream
+walk: Any = sourcewalk
 
 
 def test_id_is_a_pure_function_of_the_input() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.contracts import load
+from tests.unit.contracts import load, swap
 
 pure = load("_modules", "daemon")
 
@@ -81,6 +81,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     daemon = load("_modules", "daemon")
+    daemon.IN_FORCE_SECONDS = 0  # type: ignore[attr-defined]
     return Host(tmp_path, daemon)
 
 
@@ -375,3 +376,22 @@ def test_a_unit_that_was_just_starting_is_asked_for_again(host: Host) -> None:
     host.act("start")
     starting = {**host.daemon.show("web"), "ActiveState": "activating", "SubState": "start"}
     assert host.daemon.inspect("web", host.inputs, starting)["active"]
+
+
+def test_a_reload_that_says_yes_and_does_nothing_is_not_recorded(host: Host) -> None:
+    """By an apply and by the timer: the plan after it is not empty."""
+    folder = with_certificates(host)
+    (folder / "host.crt").write_text("new\n")
+    swap(host.daemon, "inforce", problem=lambda unit, paths, was, seconds: f"it shows another than {paths[0]}")
+    assert f"it shows another than {folder}" in host.daemon.reread("web.service", [str(folder)])
+    assert f"it shows another than {host.conf}" in host.act("reload")
+    assert host.daemon.unread([str(folder)]) == {"web.service": [str(folder)]}
+    assert host.inspect()["stale"] == [str(folder)]
+
+
+def test_what_a_daemon_has_not_taken_is_not_recorded(host: Host) -> None:
+    host.act("start")
+    host.conf.write_text("a = 2\n")
+    host.daemon.__salt__ = {"web.not_taken": lambda: "it refuses line 2"}  # type: ignore[attr-defined]
+    assert "it refuses line 2" in host.daemon.act("web", "reload", host.inputs, proof="web.not_taken")
+    assert host.inspect()["stale"] == [str(host.conf)]

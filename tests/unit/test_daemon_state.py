@@ -196,3 +196,12 @@ def test_systemd_is_asked_once_for_all_daemons_until_something_has_changed(
     getattr(module, function)("web")
     assert asked == ([("web", ["web", "db"], "7")] if together else [])
     assert given == ([{"Id": "web.service"}] if together else [None])
+
+
+@pytest.mark.parametrize(("reason", "result"), [("it lets nobody in", True), ("", False)])
+def test_a_reload_that_failed_is_none_where_a_later_state_starts_it_anew(reason: str, result: bool) -> None:
+    host = world("reload failed", **{**UP, "stale": [INPUTS[0]]})
+    host.salt["web.why"] = lambda name: reason
+    ret = call(host, reload=True, begins_anew_if="web.why")
+    assert ret["result"] is result and (reason or "reload failed") in ret["comment"]
+    assert host.state["stale"] == [INPUTS[0]], "nothing is recorded"

@@ -7,9 +7,10 @@ import random
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from saltern.edge import edgelimits as limits
+from saltern.edge import edgelimits
 from tests.unit.contracts import load
 
+limits = edgelimits
 PLENTY = 1048576
 
 
@@ -42,30 +43,25 @@ def edge(tmp_path, files: int, **settings: object):
     module.LIMITS.write_text(
         f"Limit  Soft  Hard  Units\nMax open files            1024                {files}   files\n"
     )
-    module.__pillar__ = {
-        "edge": {"memory_share": 0.125, "max_connections": None, "connections_per_address": None, "threads": None}
-        | settings
-    }
     module.__grains__ = {"mem_total": 24105, "num_cpus": 2}
-    return module
+    told = {"memory_share": 0.125, "max_connections": None, "connections_per_address": None, "threads": None}
+    return module.limits(told | settings)
 
 
 def test_what_the_host_does_not_allow_is_not_counted_on(tmp_path) -> None:
-    found = edge(tmp_path, 20000).limits()
+    found = edge(tmp_path, 20000)
     assert (found["max_connections"], found["connections_per_address"]) == (9500, 152)
-    assert (
-        edge(tmp_path, 20000, max_connections=200, connections_per_address=7).limits()["connections_per_address"] == 7
-    )
+    assert edge(tmp_path, 20000, max_connections=200, connections_per_address=7)["connections_per_address"] == 7
 
 
 def test_threads_are_half_of_the_processors_and_at_least_one(tmp_path) -> None:
     assert [limits.threads(number) for number in (1, 2, 3, 8)] == [1, 1, 1, 4]
-    assert edge(tmp_path, 20000).limits()["threads"] == 1
-    assert edge(tmp_path, 20000, threads=3).limits()["threads"] == 3
+    assert edge(tmp_path, 20000)["threads"] == 1
+    assert edge(tmp_path, 20000, threads=3)["threads"] == 3
 
 
 def test_more_connections_than_files_are_refused_before_haproxy_would_not_start(tmp_path) -> None:
     with pytest.raises(
         CommandExecutionError, match="max_connections is 9501; this host lets a process open 20000 files: 9500"
     ):
-        edge(tmp_path, 20000, max_connections=9501).limits()
+        edge(tmp_path, 20000, max_connections=9501)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from saltern.build import fetchplaces as places
 from saltern.firewall import egressrules as rules
 from saltern.release import appunits as units
-from saltern.site.egress import LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
+from saltern.site.egress import CLOSED_TO_BUILDS, LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
 from tests.unit.contracts import load
 
 firewall = load("_modules", "firewall")
@@ -27,7 +28,7 @@ CALLER = {
 }
 EGRESS = {
     "callers": [CALLER],
-    "builds": {"apps": [], "users": [], "ports": [22, 5432]},
+    "builds": {"apps": [], "users": [], "ports": [22, 5432], "private": ["10.1.0.0/16"], "closed": [*CLOSED_TO_BUILDS]},
     "fleet": ["10.0.0.1", "10.0.0.2"],
     "metadata": list(METADATA),
     "not_public": list(NOT_PUBLIC),
@@ -114,6 +115,64 @@ def test_an_apps_packets_pass_its_chain_in_this_order() -> None:
     assert "meta skuid vmap { 990 : goto calls_web_shop }" in text
 
 
+def test_who_fetches_reaches_nothing_private_but_what_is_named() -> None:
+    egress = EGRESS | {"builds": EGRESS["builds"] | {"users": ["build-shop"]}}
+    text = rules.chains(egress, {"build-shop": 991}, [], [])
+    lines = [line.strip() for line in text.partition("chain builds {\n")[2].partition("\t}")[0].splitlines()]
+    named = lines.index("ip daddr . tcp dport @index4 accept")
+    refused = [number for number, line in enumerate(lines) if line.endswith("goto refused")]
+    assert "169.254.0.0/16" in "".join(lines[:named]) and "10.0.0.1/32" in "".join(lines[:named]), "closed in any case"
+    assert lines[named - 1] == "ip daddr { 10.1.0.0/16 } meta l4proto { tcp, udp } accept"
+    assert "ip daddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } goto refused" in lines[named:]
+    assert lines[-2:] == ["meta l4proto { tcp, udp } accept", "goto refused"] and refused[-2] < len(lines) - 2
+    assert "64:ff9b::a9fe:0/112" in "".join(lines) and "2002:a00::/24" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("urls", "named"),
+    [
+        (["https://me:p@ss@a.test/simple/"], [("a.test", 443)]),
+        (["ssh://git@b.test:2222/x.git", "git@b.test:x.git", "b.test:x/y"], [("b.test", 2222), ("b.test", 22)]),
+        (["git+https://c.test/x", "http://[fd00::7]:3141/root"], [("c.test", 443), ("fd00::7", 3141)]),
+        (["p.test:3128", "http://p.test:3128/"], [("p.test", 3128)]),
+        (["file:///srv", "/srv/wheels", "", "https://x.test:port/"], []),
+    ],
+)
+def test_what_urls_name_is_a_host_and_a_port(urls: list[str], named: list[tuple[str, int]]) -> None:
+    assert places.places(urls) == named
+
+
+def test_pips_settings_and_proxies_name_places() -> None:
+    settings = {"index-url": "https://a.test/s", "extra-index-url": "https://b.test/s\nhttps://c.test/s", "cert": "/x"}
+    urls = places.of_settings(settings, {"HTTPS_PROXY": "http://p.test:1", "no_proxy": "x", "ssl_cert_file": "/y"})
+    assert [host for host, _ in places.places(urls)] == ["a.test", "b.test", "c.test", "p.test"]
+
+
+def test_only_what_is_not_public_is_let_in_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[list[str]] = []
+    monkeypatch.setattr(firewall.subprocess, "run", lambda command, **kwargs: said.append(command))
+    firewall.reach(["http://10.0.5.7:3141/simple", "https://1.1.1.1/simple", "http://[fd00::7]/simple", "https://%/"])
+    added = [command[5:] for command in said if command[1] == "add"]
+    assert added == [["index4", "{ 10.0.5.7 . 3141 timeout 1h }"], ["index6", "{ fd00::7 . 80 timeout 1h }"]]
+
+
+def test_what_is_let_in_for_an_hour_is_no_drift() -> None:
+    rest = "\t\tflags timeout\n\t}\n\tchain builds {\n\t\ttcp dport { 22, 80 } accept\n\t}\n"
+    listed = "\tset index4 {\n\t\ttype ipv4_addr . inet_service\n\t\tflags timeout\n"
+    elements = "\t\telements = { 10.0.0.9 . 3128 timeout 1h expires 59m58s,\n\t\t\t     10.0.0.9 . 443 timeout 1h }\n"
+    assert rules.without_indexes(listed + elements + "\t}\n" + rest) == listed + "\t}\n" + rest
+    assert rules.without_indexes(rest) == rest
+
+
+def test_public_addresses_that_the_site_does_not_name_are_told() -> None:
+    firewall.__grains__ = {
+        "ip4_interfaces": {"lo": ["127.0.0.1"], "eth0": ["10.0.0.1", "93.184.216.34"]},
+        "ip6_interfaces": {"eth0": ["fe80::1%eth0", "2a01:4f8::7"]},
+    }
+    assert firewall.unknown_addresses(["10.0.0.1"]) == ["2a01:4f8::7", "93.184.216.34"]
+    assert firewall.unknown_addresses(["10.0.0.1", "93.184.216.34", "2a01:04f8:0::7"]) == []
+
+
 def test_an_account_that_is_not_there_yet_has_no_rule_and_one_that_was_an_apps_calls_nobody() -> None:
     assert "skuid" not in rules.chains(EGRESS, {}, [], [])
     assert "meta skuid vmap { 991 : goto refused }" in rules.chains(EGRESS, {}, [991], [])
@@ -167,7 +226,10 @@ def test_a_place_is_not_kept_for_a_connection_that_is_dead() -> None:
 
 
 def test_who_fetches_for_builds_reaches_any_index_and_no_daemon_of_the_fleet() -> None:
-    egress = EGRESS | {"callers": [], "builds": {"apps": ["shop"], "users": ["build-shop"], "ports": [22, 5432]}}
+    egress = EGRESS | {
+        "callers": [],
+        "builds": {"apps": ["shop"], "users": ["build-shop"], "ports": [22, 5432], "private": [], "closed": []},
+    }
     text = rules.chains(egress, {"build-shop": 992}, [], ["10.0.0.53"])
     chain = text.partition("chain builds {\n")[2].partition("\t}")[0].split("\n\t\t")
     told = [line.strip() for line in chain]

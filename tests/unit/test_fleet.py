@@ -187,3 +187,80 @@ def test_a_deploy_names_the_pin_that_is_in_its_way(host: Host) -> None:
     host.module.__salt__["release.pinned"] = lambda app: {"release": OLD, "who": "ann", "when": "", "why": ""}
     with pytest.raises(CommandExecutionError, match=r"pinned here at old-1 by ann: salt-call release\.unpin demo"):
         host.module.install("demo")
+
+
+def with_manifests(host: Host) -> Any:
+    host.module.__salt__["release.manifest"] = lambda app, release: {"build": host.installed[release]}
+    return host.module.serves
+
+
+def test_a_host_says_what_it_serves_and_served(host: Host) -> None:
+    serves = with_manifests(host)
+    assert serves("demo") == {"now": {"release": OLD, "build": "b-old"}}
+    for step in ("install", "migrate", "start"):
+        getattr(host.module, step)("demo")
+        assert serves("demo")["now"]["release"] == OLD
+    host.module.switch("demo")
+    now = {"now": {"release": NEW, "build": "b-new"}}
+    assert serves("demo") == now | {"begun": True, "unconfirmed": True}, "nobody has said that all do"
+    host.module.confirm("demo")
+    before = {"release": OLD, "build": "b-old"}
+    assert serves("demo") == now | {"before": before}
+
+
+def test_settings_alone_that_were_killed_may_be_brought_again(host: Host) -> None:
+    serves, host.candidate = with_manifests(host), {"build": "b-old", "token": "t1"}
+    for step in ("install", "start", "switch"):
+        getattr(host.module, step)("demo")
+    assert serves("demo") == {"now": {"release": NEW, "build": "b-old"}, "unconfirmed": True}
+
+
+def test_the_same_deploy_twice_keeps_the_way_back(host: Host) -> None:
+    serves = with_manifests(host)
+    for token in ("t1", "t2"):
+        host.candidate = {"build": "b-new", "token": token}
+        for step in ("install", "start", "switch", "confirm"):
+            getattr(host.module, step)("demo")
+    assert serves("demo")["before"]["build"] == "b-old"
+    host.candidate = {"build": "b-old", "token": "t3"}  # as builder.propose_back is told by the hosts
+    for step in ("take_back", "start", "switch", "confirm"):
+        getattr(host.module, step)("demo")
+    assert serves("demo")["now"]["build"] == "b-old" and host.log[-1] == "remember b-old"
+
+
+def test_a_host_without_pages_says_what_it_works_with(host: Host) -> None:
+    serves = with_manifests(host)
+    host.module.__pillar__["host"]["roles"] = ["worker"]
+    host.module.__salt__["release.active"] = lambda app: None
+    assert serves("demo")["now"]["release"] == OLD
+    host.installed.clear()
+    assert serves("demo") == {}
+
+
+def test_a_host_says_whose_settings_wait_for_a_release(host: Host) -> None:
+    with_manifests(host)
+    host.module.__pillar__["apps"] = {"demo": {}}
+    host.installed[NEW] = "b-old"
+    asked = {"id": OLD, "build": "b-old"}
+    host.module.__salt__["release.asked_for"] = lambda app: asked
+    assert host.module.waiting() == []
+    asked["id"] = NEW
+    assert host.module.waiting() == ["demo"]
+    asked["build"] = "b-new"
+    assert host.module.waiting() == [], "another build is not a matter of settings"
+    asked["build"] = "b-old"
+    host.module.__salt__["release.pinned"] = lambda app: {"release": OLD}
+    assert host.module.waiting() == []
+    host.module.__salt__["release.pinned"] = lambda app: None
+    host.module.__pillar__["wiring"]["together"] = False
+    assert host.module.waiting() == [], "an apply brings them"
+
+
+def test_who_is_at_work_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [[{"jid": "1"}], [{"jid": "1"}], []]
+    host.module.__salt__["saltutil.is_running"] = lambda what: jobs.pop(0)
+    monkeypatch.setattr(host.module.time, "sleep", lambda seconds: None)
+    assert host.module.at_rest() is True
+    host.module.__salt__["saltutil.is_running"] = lambda what: [{"jid": "7"}]
+    with pytest.raises(CommandExecutionError, match="job 7"):
+        host.module.at_rest(seconds=0)

@@ -566,14 +566,6 @@ def test_systemd_that_does_not_answer_is_not_taken_for_a_host_on_which_nothing_r
         module.held()
 
 
-def test_where_salt_ssh_renders_what_the_site_says_is_all_that_is_known(tmp_path: Path) -> None:
-    """Its functions have no pillar there."""
-    module = host(tmp_path)
-    module.__pillar__ = {}
-    assert module.base({"open_ports": []}) == {"open_ports": []}
-    assert module.postgres({"clients": [1], "replicas": [2]}) == {"clients": [1], "leaving": [], "replicas": [2]}
-
-
 def state(test: bool = False, pillar: dict[str, Any] | None = None, **functions: Any) -> tuple[Any, list[str]]:
     """The state module, on a host that can lose one grant of nginx'; what it is told to do is listed."""
     module, done = load("_states", "needs"), []
@@ -615,9 +607,10 @@ def test_settling_changes_nothing_else(test: bool) -> None:
 def test_what_would_change_in_more_is_named(tmp_path: Path) -> None:
     module = host(tmp_path)
     module.__pillar__["host"]["roles"] = ["web", "redis"]
+    module.__pillar__["web"] = {"port": 8080}
     module.NGINX = str(tmp_path / "nginx.conf")
     module.__salt__ |= {
-        "edge.takes_plain_http": lambda: False,
+        "edge.takes_plain_http": lambda port, host, hosts: False,
         "slsutil.renderer": lambda **told: "as it is",
         "redis_server.users_differ": lambda server: {"old": "other"} if server == "cache" else {},
     }
@@ -637,6 +630,7 @@ def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
 def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any], **pillar: Any) -> dict[str, Any]:
     """orch.settle as the master renders it, with what the hosts answer; a host that is not there does not answer."""
     answers = {"needs.kept": kept, "needs.held": held, "needs.settling": settling, "saltutil.refresh_pillar": {}}
+    answers["fleet.waiting"] = {}
     asked = {}
 
     def cmd(hosts: list[str], function: str, **arguments: Any) -> dict[str, Any]:
@@ -647,7 +641,7 @@ def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any],
     environment.filters["json"] = json.dumps
     environment.tests["match"] = lambda text, pattern: bool(re.match(pattern, text))
     template = environment.from_string((ROOT / "salt/orch/settle.sls").read_text())
-    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, **pillar}
+    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, "apps": ["demo"], **pillar}
     return {"asked": asked, **yaml.safe_load(template.render(salt={"saltutil.cmd": cmd}, pillar=known))}
 
 
@@ -690,3 +684,27 @@ def test_settling_cuts_what_hosts_say() -> None:
         {"db1": {"going": [], "kept": many, "why": ["y" * 5000]}},
     )
     assert max(map(len, said)) < 1000
+
+
+THE_HOST = host  # whose name an argument has below
+
+
+@each_host
+def test_an_sls_gives_what_the_pillar_says_and_what_is_remembered(
+    pillars, tmp_path: Path, fleet: str, host: str
+) -> None:
+    """It is asked without the pillar, over salt-ssh too, with the parts that decide."""
+    pillar, module = pillars[fleet, host], THE_HOST(tmp_path)
+    wiring, ports = pillar["wiring"], {"postgres": {"port": 5432}, "redis": {"broker_port": 6380, "cache_port": 6381}}
+    module.__pillar__ = None
+    module.RECORD.write_text("{}")
+    assert module.base(wiring["base"], list(pillar["apps"]), ports) == wiring["base"]
+    module.RECORD.write_text(json.dumps(needs.wanted(pillar)))
+    bare = without_apps(pillar)["wiring"]
+    module._has_account = lambda user: True
+    given = module.base(bare["base"], [], {})
+    assert given["egress"]["callers"] == wiring["base"]["egress"]["callers"]
+    if "postgres" in wiring:
+        found = module.postgres(wiring["postgres"], list(pillar["apps"]), 5432)
+        assert (found["clients"], found["leaving"]) == (wiring["postgres"]["clients"], [])
+        assert module.postgres(bare["postgres"], [], 5432)["leaving"] == wiring["postgres"]["clients"]

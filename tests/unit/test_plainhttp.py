@@ -44,22 +44,22 @@ def test_the_host_is_asked(tmp_path: Path, edges: list[str], age: int, stays: bo
     module: Any = load("_modules", "edge")
     module.NGINX, module.PLAIN_LOG = tmp_path / "nginx.conf", tmp_path / "plain.log"
     hosts = {name: {"roles": ["edge"] if name in edges else ["web"]} for name in ("a", "b")}
-    module.__pillar__ = {"fleet": {"hosts": hosts}, "host": {"id": "a"}, "web": {"port": 8000}}
-    assert module.takes_plain_http() is False, "a bare host"
+    assert module.takes_plain_http(8000, "a", hosts) is False, "a bare host"
     module.NGINX.write_text(BOTH)
     module.PLAIN_LOG.write_text("a line\n")
     os.utime(module.PLAIN_LOG, (time.time() - age,) * 2)
-    assert module.takes_plain_http() is stays
+    assert module.takes_plain_http(8000, "a", hosts) is stays
 
 
 def rendered(path: str, plain: bool, *others: str) -> dict[str, Any]:
     hosts = {name: {"roles": ["edge"]} for name in others} | {"a": {"roles": ["base", "web", "edge"]}}
     pillar = {"fleet": {"hosts": hosts}, "host": {"id": "a", **hosts["a"]}, "wiring": {"web": {"edges": ["127.0.0.1"]}}}
+    pillar["web"] = {"port": 8000}
     environment = Environment(
         loader=FileSystemLoader(ROOT / "salt"), extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]
     )
     environment.filters["json"] = environment.filters["tojson"]
-    salt = {"edge.takes_plain_http": lambda: plain}
+    salt = {"edge.takes_plain_http": lambda *told: plain}
     return dict(yaml.safe_load(environment.get_template(path).render(pillar=pillar, salt=salt)))
 
 

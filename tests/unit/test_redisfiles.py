@@ -116,11 +116,11 @@ def test_the_old_port_is_open_only_while_the_old_password_is_there(tmp_path: Pat
     loaded.__pillar__ = {"redis": SETTINGS}
     swap(loaded, "redisfiles", files_of=lambda server: {"config": str(config)})
     wiring = {"egress": {"callers": [{"name": "demo", "links": []}]}}
-    assert loaded.legacy() == {} and loaded.with_legacy(wiring) is wiring, "a new host has none"
+    assert loaded.legacy() == {} and loaded.with_legacy(wiring, [6380, 6381]) is wiring, "a new host has none"
     password.write_text('requirepass "sl\\\\ash\\"quote"\n')
     config.write_text("port 6379\n")
     assert loaded.legacy() == {"port": 6379, "hash": files.hashed('sl\\ash"quote')}
-    opened = loaded.with_legacy(wiring)["egress"]["callers"][0]["links"]
+    opened = loaded.with_legacy(wiring, [6380, 6381])["egress"]["callers"][0]["links"]
     assert opened == [{"to": "127.0.0.1", "ports": [6379], "protocol": "tcp"}]
     for taken in (0, 6380, 6381):
         config.write_text(f"port {taken}\n")

@@ -59,7 +59,7 @@ class Systemd:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if host.behaviour == "hangs":
-                    time.sleep(1)
+                    time.sleep(10)  # a busy machine must have time to look at the workers meanwhile
                 assert self.headers["Host"] == "tiny.test" and self.headers["X-Forwarded-Proto"] == "https"
                 good = host.behaviour != "500" or self.path != "/healthz"
                 said = "wrong" if host.behaviour == "wrong version" else release

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -19,3 +21,34 @@ def test_id_names_the_build_and_changes_with_any_part() -> None:
 def test_an_app_that_this_host_has_not_is_an_error_with_those_it_has() -> None:
     with pytest.raises(CommandExecutionError, match='no app "dmeo" on this host; there are: demo, shop'):
         releases.settings({"apps": {"shop": {}, "demo": {}}}, "dmeo")
+
+
+WEB = {"now": {"release": "b-1", "build": "b"}, "before": {"release": "a-1", "build": "a"}}
+
+
+def test_in_force_is_the_one_build_that_all_hosts_serve() -> None:
+    other_settings = {"now": {"release": "b-2", "build": "b"}}
+    assert releases.in_force("demo", {"web1": WEB, "worker1": other_settings}) == "b"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "no release of demo is served, or told, by: any host"),
+        ({"web1": WEB, "web2": None}, "by: web2$"),
+        ({"web1": WEB, "web2": {}}, "by: web2$"),
+        ({"web1": WEB, "web2": "'fleet.serves' is not available."}, "by: web2$"),
+        ({"web1": WEB, "web2": {"now": {"release": "c-1", "build": "c"}}}, r"one build \(web1 b, web2 c\)"),
+        ({"web1": WEB | {"begun": True}, "web2": WEB}, "has begun on web1 and not ended"),
+    ],
+)
+def test_where_no_build_is_in_force_a_sentence_says_why(said: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        releases.in_force("demo", said)
+
+
+def test_what_served_before_is_the_word_of_all_hosts_or_of_none() -> None:
+    assert releases.served_before({"web1": WEB, "web2": WEB}) == "a"
+    for other in (None, {"now": WEB["now"]}, {"before": {"release": "c-1", "build": "c"}}):
+        assert releases.served_before({"web1": WEB, "web2": other or {}}) is None
+    assert releases.served_before({}) is None

@@ -124,3 +124,15 @@ def test_folders_in_folders_end_somewhere(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("text", ["https://me:pw@x/", "http://pw@x", "git+ssh://a:p@pw@x/", "https%3A%2F%2Fme:pw%40x"])
 def test_no_password_of_an_address_is_told(text: str) -> None:
     assert "pw" not in sandbox.redacted(f"failed: {text} and more") and "x" in sandbox.redacted(text)
+
+
+def test_a_sandbox_can_be_entered_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of salt-ssh is 077: nobody but root could begin in a sandbox's root directory."""
+    monkeypatch.setattr(sandbox, "ROOTS", tmp_path / "sandboxes")
+    before = os.umask(0o077)
+    try:
+        sandbox._make_folder(tmp_path / "sandboxes/one")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "sandboxes", tmp_path / "sandboxes/one")]
+    assert modes == [0o755, 0o755]

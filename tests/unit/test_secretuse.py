@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 from saltern.site.overlap import KINDS
 from saltern.site.wiring import login_of, owner_of
@@ -143,3 +144,17 @@ def test_a_server_that_cannot_be_asked_is_no_empty_answer(
     monkeypatch.setattr(secretuse, "__pillar__", pillar("database", "database_password"), raising=False)
     monkeypatch.setattr(secretuse, "__salt__", {"pg.select": lambda *_: "down"}, raising=False)
     assert any("cannot be asked" in line for line in secretuse.old("database", "demo"))
+
+
+def test_it_waits_until_nobody_uses_the_old_one(secretuse: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = [["process 7 has it"], ["process 7 has it"], []]
+    monkeypatch.setattr(secretuse, "old", lambda kind, app: users.pop(0))
+    monkeypatch.setattr(secretuse.time, "sleep", lambda seconds: None)
+    assert secretuse.gone("database", "demo") == [] and users == []
+
+
+def test_who_uses_it_still_is_told(secretuse: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secretuse, "old", lambda kind, app: ["process 7 has it"])
+    with pytest.raises(CommandExecutionError, match="the old one stays good, because it is used: process 7 has it"):
+        secretuse.gone("database", "demo", seconds=0)
+    assert secretuse.gone("database", "demo", force=True, seconds=0) == ["process 7 has it"]

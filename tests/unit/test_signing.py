@@ -255,6 +255,24 @@ def test_another_host_takes_what_the_builder_has_signed(
     assert f"/tiny/{word['build']}/manifest.sig" in served.asked
 
 
+def test_another_host_takes_the_same_build_anew_when_the_key_has_changed(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of it with other settings needs it once more, and the old key is good no more."""
+    served = _web(project, tmp_path, monkeypatch)
+    word = project.builder.released("tiny")
+    assert word
+    project.builder.fetch("tiny", word["build"])
+    manifest = served.folder / "tiny" / word["build"]
+    text = signing.build_text((manifest / "manifest.json").read_bytes())
+    (manifest / "manifest.sig").write_text(signing.sign(text, OTHER) + "\n")
+    project.pillar["secrets"]["build_keys"] = [build_public(OTHER)]
+    with pytest.raises(CommandExecutionError, match="its signature is not the builder's"):
+        project.build.verify("tiny", word["build"])
+    project.builder.fetch("tiny", word["build"])
+    project.build.verify("tiny", word["build"])
+
+
 @pytest.mark.parametrize("what", FORGED)
 def test_another_host_fetches_no_file_of_a_build_that_is_not_signed(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

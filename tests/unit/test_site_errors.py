@@ -145,6 +145,26 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "replica_of as a list": (
         replica(["data1"]), FLEET, "hosts.data2.replica_of", ["a list", "DNS label"],
     ),
+    "a further address that is another host's": (
+        put(FLEET, "hosts", "web1", "other_addresses", value=["2a01:4f8::7", "10.0.0.3"]),
+        FLEET, "hosts.web1.other_addresses.1", ["10.0.0.3 is the address of"],
+    ),
+    "a further address that is its own, spelt in another way": (
+        put(FLEET, "hosts", "web1", "other_addresses", value=["2a01:4f8::7", "2a01:4f8:0::7"]),
+        FLEET, "hosts.web1.other_addresses.1", ["is the address of web1 too"],
+    ),
+    "a further address of one link": (
+        put(FLEET, "hosts", "web1", "other_addresses", value=["fe80::1"]),
+        FLEET, "hosts.web1.other_addresses.0", ["cannot reach", "2a01:db8::7"],
+    ),
+    "packages from metadata": (
+        put(SETTINGS, "builder", "fetch_from", value=["169.254.169.254"]),
+        SETTINGS, "builder.fetch_from", ["metadata", "take it out"],
+    ),
+    "packages from a name": (
+        put(SETTINGS, "builder", "fetch_from", value=["index.example"]),
+        SETTINGS, "builder.fetch_from.0", ["192.0.2.0/24"],
+    ),
     "a virtual address for one edge": (
         put(FLEET, "virtual_address", value="10.0.0.10"),
         FLEET, "virtual_address", ["there are 1", "give the role to two"],

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from saltern.site.compiled import host_pillar
-from saltern.site.egress import METADATA, NOT_PUBLIC
+from saltern.site.egress import CLOSED_TO_BUILDS, METADATA, NOT_PUBLIC
 from saltern.site.errors import SiteError
 from saltern.site.layout import DEFAULTS
 from saltern.site.load import Site, load_site
@@ -154,6 +154,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "hosts": {
                 "app1": {
                     "address": "10.77.0.11",
+                    "other_addresses": [],
                     "roles": ALL_ROLES,
                     "purpose": "everything on one host",
                     "owner": "you",
@@ -192,6 +193,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "disk_max_mb": 4096,
             "build_seconds": 3600,
             "source_max_mb": 512,
+            "fetch_from": [],
         },
         "postgres": {
             "port": 5432,
@@ -294,7 +296,12 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                             "public": [{"to": "internet", "ports": None, "protocol": None}],
                         }
                     ],
-                    "builds": {"apps": ["demo"], "ports": [22, 80, 443, 5432, 6380, 6381, 8080, 8843]},
+                    "builds": {
+                        "apps": ["demo"],
+                        "ports": [22, 80, 443, 5432, 6380, 6381, 8080, 8843],
+                        "private": [],
+                        "closed": list(CLOSED_TO_BUILDS),
+                    },
                     "fleet": ["10.77.0.11"],
                     "metadata": list(METADATA),
                     "not_public": list(NOT_PUBLIC),

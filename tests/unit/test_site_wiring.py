@@ -75,7 +75,7 @@ def test_a_host_without_relations_gets_none(tmp_path: Path) -> None:
     files = good()
     files["fleet.yaml"]["hosts"]["log1"] = {"address": "10.0.0.9", "roles": ["base"]}
     ssh = {"port": 22, "sources": [], "why": "people and salt-ssh"}
-    builds: dict[str, list[Any]] = {"apps": [], "ports": []}
+    builds: dict[str, list[Any]] = {"apps": [], "ports": [], "private": [], "closed": []}
     egress = {"callers": [], "builds": builds, "fleet": [], "metadata": [], "not_public": []}
     assert pillar_of(load_written(tmp_path, files), "log1")["wiring"] == {
         "base": {"open_ports": [ssh], "vrrp_from": [], "egress": egress, "window": "*-*-* 03:00:00"},

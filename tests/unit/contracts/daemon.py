@@ -44,7 +44,9 @@ def world(broken: str = "", **status: Any) -> World:
         "daemon.inspect": inspect,
         "daemon.in_job": lambda: False,
         "daemon.adopt": lambda name, inputs=None: state.update(recorded=True),
-        "daemon.act": lambda name, action, inputs=None, timeout=60, by=None: change(action, active=True, **fresh),
+        "daemon.act": lambda name, action, inputs=None, timeout=60, by=None, proof=None: change(
+            action, active=True, **fresh
+        ),
         "daemon.reload_systemd": lambda: change("daemon-reload", need_daemon_reload=False),
         "daemon.enable": lambda name: change("enable", enabled=True),
         "daemon.unread": lambda paths: {"web.service": state["stale"]} if state["stale"] else {},

@@ -53,6 +53,7 @@ def world(problem: str = "", **found: Any) -> World:
         "redis_server.will_start": lambda server: False,
         "redis_server.shown": lambda values: values,
         "redis_server.repair": repair,
+        "redis_server.stale": lambda server: list(state.get("stale", [])),
         "redis_server.restart": lambda server: problem,
         "redis_server.legacy": lambda: dict(state["legacy"]),
         "redis_server.legacy_used_by": lambda plan: [],
