@@ -404,8 +404,9 @@ def _sign_anew(app: str, build: str) -> None:
 
 
 def _used(app: str) -> set[str | None]:
-    """The builds that releases are made of: the newest, and the one that the fleet serves."""
-    return {current(app), (__salt__["builder.released"](app) or {}).get("build")}
+    """The builds that releases are made of: the newest, the one that the fleet serves, and the one before that."""
+    released = __salt__["builder.released"](app) or {}
+    return {current(app), released.get("build"), released.get("before")}
 
 
 def _sign(home: Path) -> None:

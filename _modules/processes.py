@@ -27,7 +27,7 @@ UNITS = Path("/etc/systemd/system")
 PROC = Path("/proc")
 OWNER = "# Saltern's role worker writes this file for app "  # and the app's name: names alone are ambiguous
 HASH = "SALTERN_UNIT"
-KEEP_RELEASES = 3  # on a host without role web, whose engine prunes by its own ledger
+KEEP_RELEASES = 3  # as on a host with role web
 COLD_SECONDS = 10  # for Celery to give its tasks back, when they did not end in time
 # Asked in a release, as the app: how many tasks wait in some queues. Its own settings say where, and under which names.
 WAITING = """
@@ -491,6 +491,7 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> li
             if release is None:
                 __salt__["fleet.choose"](app, units[0]["release"])
             if not keep_old:
+                _remember(app, units[0]["release"])
                 _prune(app, units[0]["release"])
         return said
 
@@ -744,11 +745,20 @@ def _drain(app: str, worker: dict[str, Any], found: dict[str, Any]) -> list[str]
         time.sleep(1)
 
 
+def _remember(app: str, release: str) -> None:
+    """Writes into the ledger that this host has worked with a release; a host with role web does it when it serves."""
+    if releases.last_served(__salt__["release.log"](app, 0)) != release:
+        __salt__["release.record"](app, release, "activated")
+
+
 def _prune(app: str, keep: str) -> None:
-    """Removes releases that neither run nor are among the newest; a host with role web does it by its ledger."""
+    """Removes releases that neither run nor have worked last: the rule of web hosts, for a rollback is to both."""
     running = {_release_of(unit) for unit, about in _found(app)["units"].items() if about["ActiveState"] != "inactive"}
     ids = [one["id"] for one in __salt__["release.list"](app)]
-    for release in set(ids) - {keep, *running, *ids[:KEEP_RELEASES]}:
+    kept = releases.kept(keep, __salt__["release.log"](app, 0), KEEP_RELEASES)
+    if len(kept) == 1:  # nothing but this one is known to have worked: an older Saltern kept no ledger here
+        kept.update(ids[:KEEP_RELEASES])
+    for release in set(ids) - {*kept, *running}:
         directory = APPS / app / "releases" / release
         (directory / "manifest.json").unlink()  # first: what is half removed is no release
         shutil.rmtree(directory)

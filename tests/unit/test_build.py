@@ -314,6 +314,19 @@ def test_old_builds_go_but_never_the_current_one(project: Project) -> None:
     assert project.build.exists("tiny", ids[2])
 
 
+def test_what_the_fleet_served_before_stays_whatever_was_refused_since(project: Project) -> None:
+    project.pillar["builder"]["keep"] = 1
+    ids = []
+    for number in range(5):
+        (project.source / "manage.py").write_text(f"print({number})\n")
+        ids.append(project.make()["id"])
+        if number < 2:  # the other three are refused
+            note = {"build": ids[-1], "token": "t"} | ({"before": ids[0]} if number else {})
+            (project.path("") / "released.json").write_text(json.dumps(note))
+    left = {one for one in ids if project.build.exists("tiny", one)}
+    assert {ids[0], ids[1], ids[4]} <= left and ids[2] not in left
+
+
 def test_a_wrong_hash_stops_the_build_and_leaves_nothing(project: Project) -> None:
     (project.source / "requirements.txt").write_text(f"gunicorn==27.0.1 {HASH}\n")
     with pytest.raises(CommandExecutionError, match="DO NOT MATCH THE HASHES"):

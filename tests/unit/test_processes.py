@@ -376,6 +376,31 @@ def test_a_host_that_died_while_it_left_ends_the_rest_the_next_time(two: Host, d
     assert [path.name for path in two.units.glob("app-*")] == ["app-demo@.service"]
 
 
+@pytest.mark.parametrize("has_ledger", [True, False])
+def test_what_worked_last_stays_however_many_were_refused_since(host: Host, tmp_path: Path, has_ledger: bool) -> None:
+    """As on web hosts: where one switches alone to a release that was refused elsewhere, a rollback has a way back."""
+    worked, refused = ["r1", "r2", "r3"], ["bad1", "bad2", "bad3"]
+    lines = [{"id": one, "result": "activated"} for one in worked] if has_ledger else []
+    lines += [{"id": one, "result": "refused"} for one in refused]
+    host.pillar["host"]["roles"] = ["base", "worker"]
+    host.module.APPS = tmp_path / "apps"
+    installed = [*reversed(refused), *reversed(worked), "r0"]
+    for one in installed:
+        (tmp_path / "apps/demo/releases" / one).mkdir(parents=True)
+        (tmp_path / "apps/demo/releases" / one / "manifest.json").touch()
+    host.module.__salt__ |= {
+        "release.list": lambda app: [{"id": one} for one in installed],
+        "release.log": lambda app, count: lines,
+        "release.record": lambda app, release, result: lines.append({"id": release, "result": result}),
+        "fleet.choose": lambda app, release: None,
+    }
+    host.release = "r3"
+    host.converge()
+    left = {path.name for path in (tmp_path / "apps/demo/releases").iterdir()}
+    assert left == ({"r1", "r2", "r3"} if has_ledger else {"r3", *refused})
+    assert lines[-1]["id"] == ("bad3" if has_ledger else "r3"), "written down once"
+
+
 def test_on_another_host_nothing_single_runs(host: Host) -> None:
     host.converge()
     host.pillar["wiring"] = {"worker": {"single": False}}
