@@ -57,7 +57,7 @@ def build_id(tree: str, lock: str, python: str, debian: str) -> str:
 
     Example:
         >>> build_id("aa", "bb", "3.13", "13")
-        '6e7c4bb7ed6f'
+        '4b77cdc0703b'
     """
     text = json.dumps([FORMAT, tree, lock, python, debian])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -97,7 +97,7 @@ def unpack(archive: Path, directory: Path) -> None:
         directory: where to; it is made.
 
     Example:
-        >>> unpack(Path("/tmp/src.tar.gz"), Path("/tmp/src"))
+        >>> unpack(Path("src.tar.gz"), Path("src"))  # needs an archive  # doctest: +SKIP
     """
     directory.mkdir(parents=True, exist_ok=True)  # a requirement has no source, so the archive may be empty
     with tarfile.open(archive) as tar:

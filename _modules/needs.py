@@ -416,9 +416,9 @@ def going(plan: bool = False, elsewhere: dict[str, dict[str, list[str]]] | None 
     why = [sentence for app in sorted(said) for sentence in said[app]]
     why += [
         f"{host}: {sentence}"
-        for host in sorted(told or {})
-        for app in sorted(told[host])
-        for sentence in told[host][app]
+        for host, apps in sorted((told or {}).items())
+        for app in sorted(apps)
+        for sentence in apps[app]
     ]
     return {
         "left": left,

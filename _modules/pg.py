@@ -42,6 +42,12 @@ def version() -> int:
 def tuning(memory_mb: int, cpus: int, version: int, max_connections: int | None = None) -> dict[str, str]:
     """Return memory and parallelism settings for a host of any size; saltern/postgres/pgtuning.py has the rules.
 
+    Args:
+        memory_mb: Memory for PostgreSQL in MB, at least 256.
+        cpus: Number of CPUs.
+        version: PostgreSQL's major version.
+        max_connections: How many connections; None for as many as the memory carries, between 25 and 200.
+
     Example:
         salt-call pg.tuning 4096 2 17
     """
@@ -217,6 +223,12 @@ def plan(
 def logins(role: str, password: str, slot: int = 1, previous: str | None = None) -> dict[str, str | None]:
     """Return who can log in for a role: ``logins`` of saltern/postgres/pgroles.py.
 
+    Args:
+        role: The role.
+        password: The one in force.
+        slot: 1 when the role itself is in force, 2 when its double is.
+        previous: The password of the other one while that is still good.
+
     Example:
         salt-call pg.logins demo ...
     """
@@ -246,10 +258,10 @@ def plan_logins(
         found = there.get(name)
         if password is None and found is None:
             continue
-        right = password is None or scram.matches(password, found["rolpassword"] if found else None)
-        verifier = None if right else scram.verifier(password, salt)
-        own = {"replication": True, "login": password is not None}
-        steps += pgroles.plan_role(name, found, verifier, new, **own)
+        stored = found["rolpassword"] if found else None
+        right = password is None or scram.matches(password, stored)
+        verifier = None if password is None or right else scram.verifier(password, salt)
+        steps += pgroles.plan_role(name, found, verifier, new, replication=True, login=password is not None)
     return steps
 
 
@@ -498,7 +510,8 @@ def _reading(database: str, port: int, others: dict[str, Any]) -> Any:
 def _others(connection: Any) -> dict[str, Any]:
     """Return what others have set for databases and roles, and what it would be without them, for each of our roles."""
     rows = _rows(connection, _sql("role_settings"))
-    found = {"rows": [{**row, "name": row["setting"].partition("=")[0]} for row in rows], "postgres": {}}
+    found: dict[str, Any] = {"postgres": {}}
+    found["rows"] = [{**row, "name": row["setting"].partition("=")[0]} for row in rows]
     found[pgsession.reader()] = {}
     if rows:
         for row in _rows(connection, _sql("defaults")):

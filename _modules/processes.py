@@ -368,9 +368,9 @@ def _status(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> dic
     problems = {unit["name"]: said for unit in units if (said := faults(unit, found))}
     for one in _leaving(units, found) if problems else []:
         name = one["template"].partition("@")[0].removeprefix(f"app-{app}-")
-        said = f"nobody takes from {', '.join(one['queues'])} any more, when what waits there is done"
-        if said not in problems.setdefault(name, []):
-            problems[name].append(said)
+        ends = f"nobody takes from {', '.join(one['queues'])} any more, when what waits there is done"
+        if ends not in problems.setdefault(name, []):
+            problems[name].append(ends)
     for name in _leftovers(units, found):
         problems[name.removeprefix(f"app-{app}-")] = ["it is here, and shall not be"]
     return {

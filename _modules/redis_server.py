@@ -574,7 +574,9 @@ def legacy_used_by(plan: bool = False) -> list[str]:
     Example:
         salt-call redis_server.legacy_used_by
     """
-    here, using, moved = {"127.0.0.1"}, set(), set()
+    here = {"127.0.0.1"}
+    using: set[str] = set()
+    moved: set[str] = set()
     for server in redisfiles.servers():
         for client in _clients(server):
             address = client["addr"].rpartition(":")[0]

@@ -112,7 +112,9 @@ def pin(app: str, release: str | None = None, why: str = "") -> str:
         __salt__["release.refuse_migrations"](app, target)
     write_pin(app, target, why)
     record(app, target, "pinned", why)
-    note: str = releases.pin_note(app, pinned(app))
+    pin_now = pinned(app)
+    assert pin_now, "it was written a moment ago"
+    note: str = releases.pin_note(app, pin_now)
     return note
 
 

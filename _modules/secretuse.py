@@ -40,7 +40,7 @@ def has_old(environment: bytes, old: str) -> list[str]:
         old: the secret.
 
     Example:
-        >>> has_old(b"A=1\\\\0DATABASE_URL=postgres://x:s%2Bcret@h/x\\\\0SECRET_KEY_FALLBACKS=s+cret\\\\0", "s+cret")
+        >>> has_old(b"A=1\\0DATABASE_URL=postgres://x:s%2Bcret@h/x\\0SECRET_KEY_FALLBACKS=s+cret\\0", "s+cret")
         ['DATABASE_URL']
     """
     forms = {old.encode(), quote(old, safe="").encode()}

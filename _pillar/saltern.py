@@ -49,8 +49,8 @@ def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> di
         site: the site directory; a relative path counts from the current directory.
 
     Returns:
-        The sections fleet, host, one per role of the host, apps, wiring and secrets; or `_errors`, a list with one text
-        that has every error of the site on a line of its own.
+        The version, the sections fleet, host, one per role of the host, apps, wiring and secrets; or `_errors`, a list
+        with one text that has every error of the site on a line of its own.
 
     Example:
         In Salt's configuration: `ext_pillar: [{saltern: {site: site}}]`

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / part) for part in ("", "bin", "_pillar"))
 from lab import served
@@ -37,7 +38,9 @@ PATHS = ("/", "/-/version")
 
 def processor(within: int) -> Counter[str]:
     """Return the processor seconds so far by program: a lab host's by name, and this machine's attackers as one."""
-    found, parents, times = Counter[str](), {}, {}
+    found: Any = Counter()  # of seconds, with fractions
+    parents: dict[int, int] = {}
+    times: dict[int, tuple[str, float]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             head, _, rest = path.read_text().rpartition(")")
@@ -55,12 +58,13 @@ def processor(within: int) -> Counter[str]:
             found[name] += seconds
         elif parents[number] == os.getpid():
             found["(attackers)"] += seconds
-    return found
+    return Counter(found)
 
 
 def waits(page: served.Page, tls: ssl.SSLContext, seconds: float) -> list[float]:
     """Return how long a visitor waits for each page, in ms, from the connection to the last byte."""
-    found, until = [], time.monotonic() + seconds
+    found: list[float] = []
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()
         connection = served.Connection(page, tls, 30)

@@ -114,7 +114,8 @@ def until_served(load: Load, act: Callable[[], object]) -> float:
     def version() -> str:
         return served.get(load.page, load.ca, "/-/version")[1].decode()
 
-    before, found = version(), []
+    before = version()
+    found: list[float] = []
 
     def watch() -> None:
         while not found and not stop.is_set():

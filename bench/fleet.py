@@ -37,9 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--lab", required=True, help="a lab of fleet ha that is up")
     lab = Lab(parser.parse_args().lab)
-    assert lab.master, "these figures are of a fleet with a master"
+    master = lab.master
+    assert master, "these figures are of a fleet with a master"
     rows = [
-        ("no-change `salt '*' state.apply`", "≤ 15 s", several(lambda: apply_all(lab.master))),
+        ("no-change `salt '*' state.apply`", "≤ 15 s", several(lambda: apply_all(master))),
         ("`orch.deploy` of changed code", "≤ 20 s", deploys(lab)),
         ("a web host added from a committed image, to its first page", "≤ 30 s", [added(lab)]),
     ]
@@ -75,12 +76,13 @@ def must(master: Host, name: str, **pillar: str) -> None:
 
 def deploys(lab: Lab) -> list[float]:
     """Return the seconds of deploys of changed code."""
-    assert lab.master
+    master = lab.master
+    assert master
     found = []
     with demo_of(lab) as demo:
         for _ in range(TIMES):
             demo.change()
-            found.append(timed(lambda: must(lab.master, "orch.deploy", app="demo")))
+            found.append(timed(lambda: must(master, "orch.deploy", app="demo")))
     return found
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ def release() -> str:
         Refused: the machine is not Debian 12 or 13.
 
     Example:
-        >>> release()  # doctest: +SKIP
+        >>> release()  # needs Debian  # doctest: +SKIP
         'trixie'
     """
     path = Path("/etc/os-release")
@@ -35,6 +36,20 @@ def release() -> str:
     if name != "debian" or version not in SUPPORTED:
         raise Refused(f"this machine is {name} {version}; Debian 12 and Debian 13 are supported")
     return SUPPORTED[version]
+
+
+def version() -> str:
+    """Return Saltern's version as pyproject.toml has it, with the commit where Git knows one.
+
+    A server to which only bin/ was carried (docs/servers.md) has neither: "unknown".
+    """
+    project = REPOSITORY / "pyproject.toml"
+    found = tomllib.loads(project.read_text())["project"]["version"] if project.exists() else "unknown"
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short=12", "HEAD"]
+    if not (REPOSITORY / ".git").exists() or not shutil.which("git"):
+        return found
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{found} ({commit})" if commit else found
 
 
 def need_root(command: str) -> None:
@@ -112,7 +127,7 @@ class step:
     """Show one line for a piece of work: what, and how long it took.
 
     Example:
-        >>> with step("building"):  # doctest: +SKIP
+        >>> with step("building"):  # needs eyes  # doctest: +SKIP
         ...     pass
     """
 

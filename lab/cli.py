@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from debian import Refused
+from debian import Refused, version
 from lab import fleet, machine, served
 from lab.apply import Outcome, apply, explain
 from lab.host import Host
@@ -218,6 +220,18 @@ def audit(options: Options) -> None:
     sys.exit(0 if all(row.passed for row in rows) else 1)
 
 
+def tool(options: Options) -> None:
+    """Run a program of the lab's own environment: ruff, mypy, pytest, python bench/figures.py ..."""
+    words = [*options.words, *(["--", *options.command] if options.command else [])]
+    if not words:
+        raise Refused("which program?  bin/lab tool ruff check .")
+    folder = Path(sys.executable).parent
+    if words[0] not in {path.name for path in folder.iterdir()}:
+        raise Refused(f"there is no program {words[0]} in {folder}")
+    program = folder / words[0]
+    os.execv(program, [str(program), *words[1:]])  # noqa: S606  this is what was asked for
+
+
 def check(options: Options) -> None:
     """Run the linters and the tests that need no root."""
     from lab import tests
@@ -250,6 +264,7 @@ def parser() -> argparse.ArgumentParser:
         description="The whole platform on this machine: real Debian hosts with real systemd, to try and to prove.",
         epilog="Start with:  sudo bin/lab up     Caches: /var/cache/saltern     Labs: /var/lib/saltern/labs",
     )
+    top.add_argument("--version", action="version", version=f"saltern {version()}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[Options], None]) -> argparse.ArgumentParser:
@@ -317,6 +332,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the rows as JSON")
     sub.epilog = "Goals, and what is left with its reason: lab/audit/goals.yaml. Exit code 1: a goal is missed."
     command("check", check)
+    sub = command("tool", tool)
+    sub.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM ...", help="the program, and its arguments")
     return top
 
 

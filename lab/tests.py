@@ -284,7 +284,7 @@ def check() -> int:
     commands = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "lab", "bin/debian.py", "bin/joining.py", "saltern"],
+        ["mypy"],
         ["lint-imports", "--no-cache"],
         ["salt-lint", *sls],
         ["shellcheck", *shell],

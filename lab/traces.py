@@ -23,7 +23,7 @@ def traces(name: str) -> dict[str, str]:
         name: the lab's name, made or not.
 
     Example:
-        >>> any(traces("no-such").values())  # doctest: +SKIP
+        >>> any(traces("no-such").values())  # needs root  # doctest: +SKIP
         False
     """
     # nft has no '-' in names, and nspawn cuts those of long links: vb-lab-t-flXXXX.

@@ -17,6 +17,16 @@ hostname of the running system:
       - file: /etc/hostname
 {%- endif %}
 
+# Which Saltern has last applied this host: what a person, an inventory or a bug report asks for first.
+/etc/saltern/version:
+  file.managed:
+    - contents: {{ pillar['version'] | json }}
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+    - dir_mode: '0755'
+
 # Every host knows every host, so names work without DNS.
 /etc/hosts:
   file.managed:

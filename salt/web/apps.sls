@@ -5,6 +5,9 @@ include:
   - base.firewall
   - web.users
   - builder.folders
+{%- if 'builder' in pillar['host']['roles'] %}
+  - builder.builds
+{%- endif %}
 
 web packages:
   pkg.installed:

@@ -325,7 +325,7 @@ def unbuilt(said: str) -> list[tuple[str, str]]:
         said: what uv printed.
 
     Example:
-        >>> unbuilt("Because docopt==0.6.2 has no usable wheels ...\nhint: Wheels are required for `docopt` because")
+        >>> unbuilt("Because docopt==0.6.2 has no usable wheels ...\\nhint: Wheels are required for `docopt` because")
         [('docopt', '0.6.2')]
     """
     found = {}
@@ -343,8 +343,8 @@ def with_sources(text: str, sources: Mapping[str, tuple[str, str]]) -> str:
         sources: version and SHA-256 of the source by comparable name.
 
     Example:
-        >>> with_sources("a==1 --hash=sha256:ff\nb==1 --hash=sha256:aa", {"b": ("1", "cc")})
-        'a==1 --hash=sha256:ff\nb==1 --hash=sha256:cc\n'
+        >>> with_sources("a==1 --hash=sha256:ff\\nb==1 --hash=sha256:aa", {"b": ("1", "cc")})
+        'a==1 --hash=sha256:ff\\nb==1 --hash=sha256:cc\\n'
     """
     lines = []
     for _, line in logical_lines(text):

@@ -256,7 +256,7 @@ def examples() -> list[str]:
     """Answers names of headers that no app may ever see from a client, for tests: known ones, and ones nobody knows.
 
     Example:
-        >>> "X-Forwarded-Anything" in examples()
+        >>> "CloudFront-Anything" in examples()
         True
     """
     unknown = [f"{family.rstrip('-')}-Anything" for family in FAMILIES]

@@ -288,7 +288,7 @@ def run(
         ValueError: as for ``properties``.
 
     Example:
-        >>> run("example", ["/usr/bin/id", "--user", "--name"], user="nobody")
+        >>> run("example", ["/usr/bin/id", "--user", "--name"], user="nobody")  # needs systemd  # doctest: +SKIP
         b'nobody\\n'
     """
     what = what or " ".join(argv[:2])

@@ -60,8 +60,8 @@ def plan(databases: dict[str, dict[str, Any]], current: dict[str, Any]) -> list[
         Steps as ``pgplan.plan``. They come after those: what an app had by way of PUBLIC it then has by itself.
 
     Example:
-        >>> plan({}, {})
-        []
+        >>> [step["new"] for step in plan({}, {})]  # of a cluster as Debian makes it
+        ['none', 'open to saltern_reader']
     """
     steps = _plan_shared(current)
     for name, entry in databases.items():

@@ -24,7 +24,7 @@ def release_id(build: str, parts: dict[str, Any]) -> str:
 
     Example:
         >>> release_id("6f1d3c0a9b2e", {"environment": {}})
-        '6f1d3c0a9b2e-2fcc3ffb'
+        '6f1d3c0a9b2e-b2b45e64'
     """
     text = json.dumps(parts, sort_keys=True)
     return f"{build}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -203,7 +203,7 @@ def build_user(app: str) -> str:
 
     Example:
         >>> build_user("demo"), build_user("a-name-that-is-much-longer-than-32")
-        ('build-demo', 'build-a-name-that-is-muc-0c6a2bee')
+        ('build-demo', 'build-a-name-that-is-mu-34aef745')
     """
     name = f"build-{app}"
     return name if len(name) <= 32 else f"{name[:23]}-{hashlib.sha256(app.encode()).hexdigest()[:8]}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from saltern.version import version
+
 from .document import read_document
 from .errors import Problem, SiteError, nearest
 from .layout import STOPPABLE, ranks, secrets_file
@@ -26,7 +28,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
         SiteError: the id is not in the fleet, or the host's secrets are not what its roles need.
 
     Example:
-        >>> host_pillar(load_site("site"), "app1", secrets)["host"]["fqdn"]
+        >>> host_pillar(load_site("site"), "app1", secrets)["host"]["fqdn"]  # needs its secrets  # doctest: +SKIP
         'app1.saltern.test'
     """
     hosts = site.fleet.hosts
@@ -48,6 +50,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
         "notices": notices(minion_id, checked.model_dump(include={"tls", "edge"})),
     }
     return {
+        "version": version(),
         "fleet": site.fleet.model_dump(),
         "host": {
             "id": minion_id,

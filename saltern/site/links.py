@@ -96,8 +96,10 @@ def links(site: Site, only_needed: bool = True) -> list[Link]:
         only_needed: leave out what no app calls now.
 
     Example:
+        >>> from saltern.site.load import load_site
+        >>> site = load_site("lab/fleets/ha")
         >>> [link.client for link in links(site) if link.service == "pages"]
-        ['edge1', 'edge2']
+        ['edge1', 'edge2', 'edge1', 'edge2']
     """
     return [
         Link(client, server, service.name, service.port(site.settings), service.why)

@@ -23,8 +23,7 @@ PAGE = REPOSITORY / "docs" / "reference" / "settings.md"
 HEAD = """\
 # Settings
 
-Made from the models in `_pillar/saltern/`; do not edit it.
-`PYTHONPATH=_pillar python3 -m saltern.reference` makes it anew.
+Made from the models in `saltern/site/` by `make reference`; do not edit it.
 [The site](../site.md) explains the files by example.
 """
 

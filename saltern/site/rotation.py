@@ -126,7 +126,7 @@ def rotate(
         SiteError: a file in secrets/ has something wrong.
 
     Example:
-        >>> rotate(load_site("site"), ["demo", "database"], deeds)
+        >>> rotate(load_site("site"), ["demo", "database"], deeds)  # needs a site with secrets  # doctest: +SKIP
         ['apps.demo.database_password: replaced; the old one is good nowhere']
     """
     if step not in ("", BEGIN, END):

@@ -76,7 +76,7 @@ def generate_secrets(site: Site, group: int | None = None, renew: Collection[str
         SiteError: a file in secrets/ cannot be read or has something wrong.
 
     Example:
-        >>> generate_secrets(load_site("site"))
+        >>> generate_secrets(load_site("site"))  # needs a site, and writes to it  # doctest: +SKIP
         ['ca/ca.crt: made', 'shared.yaml: apps.demo made', 'app1.sls: written (tls, edge made)']
     """
     with locked(site.path / "secrets"):

@@ -38,7 +38,7 @@ def generate(masterless: Masterless) -> list[str]:
 
 def test_a_host_gets_its_sections_from_all_files(masterless: Masterless) -> None:
     found = pillar(masterless)
-    assert sorted(found) == sorted([*ROLES, "fleet", "host", "apps", "wiring", "secrets"])
+    assert sorted(found) == sorted([*ROLES, "version", "fleet", "host", "apps", "wiring", "secrets"])
     assert found["host"]["roles"] == ROLES
     assert found["postgres"]["memory_mb"] == 1024, "settings.yaml lies over pillar/postgres.sls"
     assert found["postgres"]["port"] == 5432

@@ -18,6 +18,7 @@ from cryptography import x509
 from saltern.site.links import SERVICES, SSH_PORT, called_by, open_ports
 from saltern.site.load import Site, load_site
 from saltern.site.wiring import address_seen, window
+from saltern.version import version
 
 pytestmark = pytest.mark.role("base")
 BACK_WITHIN = 10  # seconds; the promise for every daemon
@@ -28,6 +29,12 @@ def test_it_knows_its_name_and_its_fleet(host, fleet: dict) -> None:
     for name, entry in fleet["hosts"].items():
         for wanted in (name, f"{name}.{fleet['domain']}"):
             assert entry["address"] in host.check_output(f"getent ahostsv4 {wanted}")
+
+
+def test_it_tells_which_saltern_applied_it(host) -> None:
+    told = host.file("/etc/saltern/version")
+    assert (told.user, told.mode) == ("root", 0o644)
+    assert told.content_string == f"{version()}\n", "applied by another version than this repository's: apply anew"
 
 
 def test_a_password_opens_nothing(host) -> None:

@@ -8,6 +8,7 @@ import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -98,7 +99,7 @@ def worker(host: Host) -> str:
 
 def results(rpc: xmlrpc.client.ServerProxy, notes: list[int], seconds: float) -> dict[int, dict]:
     """What workers found out about notes; those that have nothing after so many seconds are missing."""
-    found: dict[int, dict] = {}
+    found: dict[int, Any] = {}
     until = time.monotonic() + seconds
     while len(found) < len(notes) and time.monotonic() < until:
         found |= {note: said for note in notes if note not in found and (said := rpc.notes.words(note))}

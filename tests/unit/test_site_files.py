@@ -46,7 +46,7 @@ def test_every_key_is_described() -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    assert reference.PAGE.read_text() == reference.reference(), "make it anew: python3 -m saltern.site.reference"
+    assert reference.PAGE.read_text() == reference.reference(), "make it anew: make reference"
 
 
 def test_bounds_are_told_in_words() -> None:

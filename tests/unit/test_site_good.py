@@ -16,6 +16,7 @@ from saltern.site.layout import DEFAULTS
 from saltern.site.load import Site, load_site
 from saltern.site.secrets import generate_secrets
 from saltern.site.wiring import CELERY_BROADCASTS
+from saltern.version import version
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SINGLE = REPOSITORY / "lab" / "fleets" / "single"
@@ -148,6 +149,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
     keys = ["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]
     process = dict.fromkeys(keys) | {"single": False}
     assert pillar == {
+        "version": version(),
         "fleet": {
             "name": "single",
             "domain": "saltern.test",

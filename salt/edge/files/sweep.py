@@ -148,9 +148,9 @@ def follow(path):
     if shown.startswith("Unknown map") or wanted == re.findall(r"(?m)^0x[0-9a-f]+ (.*)$", shown):
         return False
     version = re.search(r"New version created: (\d+)", ask(f"prepare map {path}"))
-    for line in wanted if version else ():
-        ask(f"add map @{version[1]} {path} {line}")
     if version:
+        for line in wanted:
+            ask(f"add map @{version[1]} {path} {line}")
         ask(f"commit map @{version[1]} {path}")
     return bool(version)
 

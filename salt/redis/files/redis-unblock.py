@@ -25,7 +25,8 @@ class Server:
 
     def __init__(self, path, password):
         self.path, self.password = path, password
-        self.connection, self.rest, self.owed, self.signed_in = None, b"", None, False
+        self.connection: socket.socket = None  # type: ignore[assignment]  # look() opens it
+        self.rest, self.owed, self.signed_in = b"", None, False
         self.stuck = 0
 
     def say(self, *words):
@@ -54,7 +55,8 @@ class Server:
     def leave(self):
         if self.connection:
             self.connection.close()
-        self.connection, self.rest, self.owed, self.signed_in = None, b"", None, False
+        self.connection = None  # type: ignore[assignment]
+        self.rest, self.owed, self.signed_in = b"", None, False
 
     def look(self):
         """Answers what the server says: its answer to PING, or to the word that ends a script when it is busy."""

@@ -78,8 +78,8 @@ def load(folder: str, name: str) -> ModuleType:
         The module. Its dunders (``__salt__`` and so on) are not set.
 
     Example:
-        >>> load("_modules", "pg").server_version(13)
-        17
+        >>> load("_modules", "daemon").unit_name("nginx")
+        'nginx.service'
     """
     spec = importlib.util.spec_from_file_location(f"{folder}.{name}", ROOT / folder / f"{name}.py")
     assert spec and spec.loader
