@@ -1,4 +1,4 @@
-"""What bin/lab and bin/bootstrap both need of a bare Debian machine. Only Debian's own python3 is used here."""
+"""What bin/lab, bin/verify and bin/bootstrap need of a bare Debian machine. Only Debian's own python3 is used here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SUPPORTED = {"12": "bookworm", "13": "trixie"}
+TOOLS_LOCK = REPOSITORY / "requirements/lab.txt"
+# python3-dev and gcc: one of Salt's dependencies has no wheel.
+TOOLS_PACKAGES = ["python3-venv", "python3-dev", "gcc", "libc6-dev", "ca-certificates", "git"]
 
 
 class Refused(Exception):
@@ -176,3 +180,34 @@ def venv_from_lock(folder: Path, lock: Path, *pip_options: str) -> None:
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--require-hashes", *pip_options, "-r", str(lock)])
     mark.touch()
+
+
+def tools_python(gib: float, *packages: str) -> Path:
+    """Return the Python of the tools, in an environment made from the lock; with everything there this takes no time.
+
+    Args:
+        gib: free disk space that is needed where it is not made yet, in GiB.
+        *packages: Debian packages that the caller needs besides.
+
+    Raises:
+        Refused: no supported Debian, too little space, or a package or wheel that cannot be had.
+    """
+    codename = release()
+    cache = "/var/cache" if os.geteuid() == 0 else os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = f"{codename}-{digest(TOOLS_LOCK)}"
+    shared, own = Path("/var/cache/saltern/venv") / name, Path(cache) / "saltern/venv" / name
+    for folder in (shared, own):
+        if (folder / ".complete").exists():
+            install_packages(list(packages))
+            return folder / "bin/python"
+    need_disk(str(own), gib)
+    install_packages([*TOOLS_PACKAGES, *packages])
+    with step(f"a Python environment of our own, from {TOOLS_LOCK.relative_to(REPOSITORY)}"):
+        venv_from_lock(own, TOOLS_LOCK)
+    return own / "bin/python"
+
+
+def become(python: Path, module: str) -> NoReturn:
+    """Go on as a module of this repository, with the words that were typed."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "bin")])
+    os.execv(python, [str(python), "-m", module, *sys.argv[1:]])  # noqa: S606  no shell is wanted

@@ -233,10 +233,10 @@ def tool(options: Options) -> None:
 
 
 def check(options: Options) -> None:
-    """Run the linters and the tests that need no root."""
+    """Run the linters and the tests that need no root; or, for a site, check its files and compile its hosts."""
     from lab import tests
 
-    sys.exit(tests.check())
+    sys.exit(tests.check_site(Path(options.site)) if options.site else tests.check())
 
 
 def chosen(options: Options) -> Lab:
@@ -331,7 +331,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("host", nargs="?", help="only this host")
     sub.add_argument("--json", action="store_true", help="print the rows as JSON")
     sub.epilog = "Goals, and what is left with its reason: lab/audit/goals.yaml. Exit code 1: a goal is missed."
-    command("check", check)
+    sub = command("check", check)
+    sub.add_argument("site", nargs="?", help="a site's folder (default: this repository's own code)")
     sub = command("tool", tool)
     sub.add_argument("words", nargs=argparse.REMAINDER, metavar="PROGRAM ...", help="the program, and its arguments")
     return top

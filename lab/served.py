@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from debian import Refused
+from saltern.site.layout import DEFAULTS
 
 # What the platform answers when no app does: no such name, none that answers well, none up, none in time.
 NOT_SERVED = (421, 502, 503, 504)
@@ -42,10 +43,18 @@ def pages(site: Path) -> list[Page]:
     edges = [host["address"] for host in fleet["hosts"].values() if "edge" in host["roles"]]
     if not edges:
         return []
-    address = fleet.get("virtual_address") or edges[0]
+    address, port = fleet.get("virtual_address") or edges[0], https_port(site)
     apps = [yaml.safe_load(path.read_text()) for path in sorted((site / "apps").glob("*.yaml"))]
     own_first = sorted(apps, key=lambda app: "requirement" in app["source"])
-    return [Page(app["hostnames"][0], address, 443) for app in own_first]
+    return [Page(app["hostnames"][0], address, port) for app in own_first]
+
+
+def https_port(site: Path) -> int:
+    """Return the port of HTTPS by the site's settings, or by default."""
+    settings = site / "settings.yaml"
+    files = [DEFAULTS / "edge.sls", *([settings] if settings.exists() else [])]
+    found = [(yaml.safe_load(file.read_text()) or {}).get("edge") or {} for file in files]
+    return int({**found[0], **found[-1]}["https_port"])
 
 
 def ca_file(site: Path) -> Path:

@@ -23,9 +23,13 @@ from lab.apply import apply, explain
 from lab.lab import FLEETS, Lab
 from lab.output import say, stage
 from lab.traces import traces
+from saltern.site.errors import SiteError
+from saltern.site.load import load_site
 
 TIERS = ("unit", "compile", "hosts", "scenarios", "fleet")
 FIRST = "tests/scenarios/test_apply.py"
+HOUSE_RULES = "test_states_obey_the_house_rules"
+DEMO = "tests/scenarios/test_demo.py"  # what the demo shows of the whole stack: on every fleet
 AT_ONCE = 3  # labs; their hosts wait often enough that two cores serve all three
 COUNTED = "counted: "
 TOLD_LINES, TOLD_WIDTH = 12, 220  # of each failure, once more at the very end: where people and CI look first
@@ -178,7 +182,7 @@ def _fleet_tier(count: Count, lab: Lab, *, select: list[str]) -> None:
     bad = [explain(outcome) for outcome in fleet.apply_all(lab) if not outcome.ok]
     if bad:
         raise Refused("\n".join(bad))
-    for tests in ("tests/hosts", "tests/scenarios_fleet"):
+    for tests in ("tests/hosts", DEMO, "tests/scenarios_fleet"):
         _pytest(count, [tests, *where, *select])
 
 
@@ -302,6 +306,29 @@ def check() -> int:
     bad += _check_secrets()
     bad += _check_vagrantfile()
     return run(["unit", "compile"]) or bad
+
+
+def check_site(folder: Path) -> int:
+    """Check a site's files, and compile each of its hosts for both Debian releases, as Salt would; no root.
+
+    Args:
+        folder: the site; its secrets are not needed, for others are made up.
+
+    Raises:
+        Refused: the site has errors; the message has all of them.
+    """
+    try:
+        site = load_site(folder)
+    except SiteError as error:
+        raise Refused(str(error)) from None
+    hosts = f"{len(site.fleet.hosts)} host{'s' * (len(site.fleet.hosts) != 1)}"
+    say("  ", ("✓", "green"), f" {folder}: no errors in {hosts} and {len(site.apps)} app{'s' * (len(site.apps) != 1)}")
+    count = Count()
+    with stage(f"compiling {hosts} for Debian 12 and 13"):
+        _pytest(count, ["tests/compile/test_states.py", "-k", HOUSE_RULES, "--site", str(folder.resolve())])
+    for failure in count.failures:
+        print(f"\nFAILED {failure}")
+    return 1 if count.failed or not count.passed else 0
 
 
 def _check_secrets() -> int:

@@ -10,6 +10,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--read-only", action="store_true", help="leave out host tests that disturb the fleet (production)"
     )
+    parser.addoption("--host", dest="only", action="append", help="host tests of this host only; may be repeated")
+    parser.addoption("--ca", action="append", default=[], help="a file with CAs that signed certificates of the edges")
     parser.addoption("--sample", metavar="RELEASE", help="of what is slow only a part, and that on this Debian release")
     parser.addoption("--lab", help="the lab that scenarios may break and mend")
 

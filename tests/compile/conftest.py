@@ -40,11 +40,11 @@ class Target:
         return f"{self.fleet.name}-{self.host}-{self.release}"
 
 
-def targets() -> list[Target]:
+def targets(fleets: list[Path] = FLEETS) -> list[Target]:
     """Return every host of every fleet on every release."""
     return [
         Target(fleet, host, release)
-        for fleet in FLEETS
+        for fleet in fleets
         for host in yaml.safe_load((fleet / "fleet.yaml").read_text())["hosts"]
         for release in GRAINS
     ]
@@ -120,7 +120,16 @@ def masterless(tmp_path: Path) -> Masterless:
     return Masterless(tmp_path, ROOT / "lab/fleets/single")
 
 
-@pytest.fixture(scope="session", params=targets(), ids=str)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Of the example fleets, or of the one site that was given (`bin/lab check SITE`)."""
+    chosen = [marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")]
+    if "one" in metafunc.fixturenames and "one" not in chosen:
+        given = metafunc.config.getoption("--site")
+        hosts = targets([Path(given)] if given else FLEETS)
+        metafunc.parametrize("one", hosts, indirect=True, scope="session", ids=str)
+
+
+@pytest.fixture(scope="session")
 def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Masterless, Target]:
     """One host, and where it is compiled."""
     target: Target = request.param

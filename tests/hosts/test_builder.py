@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from saltern.release import releases
+from saltern.release.releases import build_user
+from saltern.site.apps import App
 
 pytestmark = pytest.mark.role("builder")
-build_user = releases.build_user
 BUILDS = "/var/lib/saltern/builds"
 
 
-def test_every_build_is_what_its_manifest_says(host, apps: dict) -> None:
+def test_every_build_is_what_its_manifest_says(host, apps: dict[str, App]) -> None:
     for app in apps:
         folder = host.check_output(f"readlink -f {BUILDS}/{app}/current")
         manifest = json.loads(host.file(f"{folder}/manifest.json").content_string)
@@ -22,7 +22,7 @@ def test_every_build_is_what_its_manifest_says(host, apps: dict) -> None:
             assert host.check_output(f"sha256sum {folder}/{name}").split()[0] == digest
 
 
-def test_every_wheel_is_locked_by_its_hash(host, apps: dict) -> None:
+def test_every_wheel_is_locked_by_its_hash(host, apps: dict[str, App]) -> None:
     for app in apps:
         wheels = host.check_output(f"ls {BUILDS}/{app}/current/wheels").split()
         lock = host.file(f"{BUILDS}/{app}/current/requirements.txt").content_string
@@ -31,7 +31,7 @@ def test_every_wheel_is_locked_by_its_hash(host, apps: dict) -> None:
         assert all(line.split()[0] in lock for line in digests.splitlines())
 
 
-def test_builds_are_closed_to_other_apps_and_signed(host, apps: dict) -> None:
+def test_builds_are_closed_to_other_apps_and_signed(host, apps: dict[str, App]) -> None:
     for app in apps:
         folder = host.file(f"{BUILDS}/{app}")
         assert (folder.user, folder.group, folder.mode) == ("root", "www-data", 0o750)
@@ -41,7 +41,7 @@ def test_builds_are_closed_to_other_apps_and_signed(host, apps: dict) -> None:
         assert "signature" in json.loads(host.file(f"{BUILDS}/{app}/released.json").content_string)
 
 
-def test_each_app_is_built_as_a_user_of_its_own_who_runs_nothing_else(host, apps: dict) -> None:
+def test_each_app_is_built_as_a_user_of_its_own_who_runs_nothing_else(host, apps: dict[str, App]) -> None:
     for app in apps:
         name = build_user(app)
         user = host.user(name)

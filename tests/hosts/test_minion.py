@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from saltern.site.site import Site
+
 pytestmark = pytest.mark.role("minion")
 
 
@@ -15,11 +17,11 @@ def test_its_private_key_is_roots_alone(host) -> None:
     assert host.check_output("stat -c '%U %a' /etc/salt/pki/minion/minion.pem") in ("root 400", "root 600")
 
 
-def test_it_has_no_secrets_of_others(host, fleet: dict) -> None:
+def test_it_has_no_secrets_of_others(host, site: Site) -> None:
     """Only the master has the site."""
-    if "master" not in fleet["hosts"][host.fleet_id]["roles"]:
-        assert not host.file("/srv/saltern/site").exists
-        assert not host.file("/srv/saltern/pillar").exists
+    if "master" not in host.roles:
+        for part in ("site", "pillar"):
+            assert not host.file(f"{site.settings.master.repository}/{part}").exists
 
 
 @pytest.mark.disturbs

@@ -9,13 +9,18 @@ import time
 import pytest
 from conftest import reached
 
+from saltern.site.apps import App
+from saltern.site.fleet import Fleet
+from saltern.site.site import Site
+from saltern.site.wiring import owner_of
+
 pytestmark = pytest.mark.role("postgres")
 
 
 @pytest.fixture
-def primary(host, fleet: dict, request: pytest.FixtureRequest):
+def primary(host, fleet: Fleet, request: pytest.FixtureRequest):
     """The server that this one copies, or None."""
-    named = fleet["hosts"][host.fleet_id].get("replica_of")
+    named = fleet.hosts[host.fleet_id].replica_of
     return reached(request.config, named) if named else None
 
 
@@ -31,13 +36,14 @@ def test_data_checksums_are_on(host) -> None:
     assert sql(host, "show data_checksums") == "on"
 
 
-def databases(apps: dict) -> list[str]:
-    return [settings.get("database", app.replace("-", "_")) for app, settings in apps.items()]
+def databases(apps: dict[str, App]) -> list[str]:
+    return [str(app.database) for app in apps.values()]
 
 
-def test_every_database_is_owned_by_a_role_of_its_own_and_closed_to_others(host, apps: dict) -> None:
+def test_every_database_is_owned_by_a_role_of_its_own_and_closed_to_others(host, apps: dict[str, App]) -> None:
     for name in databases(apps):
-        assert sql(host, f"select pg_get_userbyid(datdba) from pg_database where datname = '{name}'") == f"{name}_owner"
+        owner = f"select pg_get_userbyid(datdba) from pg_database where datname = '{name}'"
+        assert sql(host, owner) == owner_of(name)
         assert sql(host, f"select has_database_privilege('public', '{name}', 'connect')") == "f"
         rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls"
         pattern = f"'^{name}(_owner)?(__2)?$'"
@@ -49,16 +55,18 @@ def test_every_database_is_owned_by_a_role_of_its_own_and_closed_to_others(host,
         assert sql(host, f"{members} where {strange}") == "0"
 
 
-def test_the_apps_role_reads_and_writes_but_owns_and_makes_nothing(host, apps: dict) -> None:
+def test_the_apps_role_reads_and_writes_but_owns_and_makes_nothing(host, apps: dict[str, App]) -> None:
     for name in databases(apps):
         tables = "from pg_class c join pg_namespace n on n.oid = relnamespace where relkind in ('r', 'p')"
         tables += " and nspname !~ '^pg_' and nspname <> 'information_schema'"
+        # What an extension brings is its own.
+        tables += " and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'e')"
 
         def ask(query: str, name: str = name) -> str:
             return host.check_output(f"{PSQL} -d {name} -c {shlex.quote(query)}")
 
         assert int(ask(f"select count(*) {tables}")) > 0
-        assert ask(f"select distinct pg_get_userbyid(relowner) {tables}") == f"{name}_owner"
+        assert ask(f"select distinct pg_get_userbyid(relowner) {tables}") == owner_of(name)
         may = "bool_and(has_table_privilege('{0}', c.oid, 'select') and has_table_privilege('{0}', c.oid, 'insert'))"
         assert ask(f"select {may.format(name)} {tables}") == "t"
         assert ask(f"select bool_or(has_table_privilege('{name}', c.oid, 'truncate')) {tables}") == "f"
@@ -68,31 +76,36 @@ def test_the_apps_role_reads_and_writes_but_owns_and_makes_nothing(host, apps: d
         assert ask(f"{owned} and refobjid = '{name}'::regrole") == "0"
 
 
-def test_passwords_are_kept_as_scram_only(host) -> None:
+def test_passwords_are_kept_as_scram_only(host, apps: dict[str, App]) -> None:
     assert (
         sql(host, "select count(*) from pg_authid where rolcanlogin and rolpassword not like 'SCRAM-SHA-256$%'") == "0"
     )
-    assert int(sql(host, "select count(*) from pg_authid where rolpassword like 'SCRAM-SHA-256$%'")) > 0
+    assert int(sql(host, "select count(*) from pg_authid where rolpassword like 'SCRAM-SHA-256$%'")) >= len(apps)
 
 
-@pytest.mark.parametrize(
-    "how, said",
-    [
-        ("host=127.0.0.1 user=demo dbname=demo sslmode=require password=wrong", "password authentication failed"),
-        ("host=127.0.0.1 user=demo dbname=demo sslmode=disable password=wrong", "pg_hba.conf rejects|no encryption"),
-        ("host=127.0.0.1 user=demo dbname=postgres sslmode=require password=wrong", "pg_hba.conf rejects|no pg_hba"),
-        ("host=127.0.0.1 user=postgres dbname=postgres sslmode=require password=x", "pg_hba.conf rejects|no pg_hba"),
-    ],
-    ids=["a wrong password", "no TLS", "another database", "the superuser"],
-)
-def test_a_stranger_is_refused(host, fleet: dict, how: str, said: str) -> None:
-    if not {"web", "worker"} & set(fleet["hosts"][host.fleet_id]["roles"]):
-        said = "pg_hba.conf rejects|no pg_hba"  # no app connects from this very host
-    # After a rotation the app's second login role is in force.
-    login = sql(host, "select min(rolname) from pg_roles where rolname in ('demo', 'demo__2') and rolcanlogin")
-    tried = host.run(f"psql -X '{how.replace('user=demo', f'user={login}')}' -c 'select 1'")
-    assert tried.rc != 0
-    assert re.search(said, tried.stderr), tried.stderr
+NO_LINE = "pg_hba.conf rejects|no pg_hba"
+REFUSED = {
+    "a wrong password": ("user={login} dbname={name} sslmode=require password=wrong", "password authentication failed"),
+    "no TLS": ("user={login} dbname={name} sslmode=disable password=wrong", "pg_hba.conf rejects|no encryption"),
+    "another database": ("user={login} dbname=postgres sslmode=require password=wrong", NO_LINE),
+    "the superuser": ("user=postgres dbname=postgres sslmode=require password=x", NO_LINE),
+}
+
+
+@pytest.mark.parametrize("who", REFUSED)
+def test_a_stranger_is_refused(host, site: Site, who: str) -> None:
+    how, said = REFUSED[who]
+    if not site.apps:
+        pytest.skip("the site has no apps, so there is no database")
+    if not {"web", "worker"} & {*host.roles}:
+        said = NO_LINE  # no app connects from this very host
+    for name in databases(site.apps):
+        # After a rotation the app's second login role is in force.
+        logins = f"select min(rolname) from pg_roles where rolname in ('{name}', '{name}__2') and rolcanlogin"
+        words = how.format(login=sql(host, logins), name=name)
+        tried = host.run(f"psql -X 'host=127.0.0.1 port={site.settings.postgres.port} {words}' -c 'select 1'")
+        assert tried.rc != 0, name
+        assert re.search(said, tried.stderr), tried.stderr
 
 
 @pytest.mark.parametrize("role", ["postgres", "saltern_reader"])
@@ -103,7 +116,7 @@ def test_our_own_sessions_take_no_names_from_others(host, role: str) -> None:
     )
 
 
-def test_who_looks_into_the_apps_databases_can_do_nothing(host, apps: dict) -> None:
+def test_who_looks_into_the_apps_databases_can_do_nothing(host, apps: dict[str, App]) -> None:
     rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls or rolpassword is not null"
     assert sql(host, f"select {rights} from pg_authid where rolname = 'saltern_reader'") == "f"
     for name in databases(apps):
@@ -111,8 +124,9 @@ def test_who_looks_into_the_apps_databases_can_do_nothing(host, apps: dict) -> N
         assert tried.rc != 0 and "permission denied" in tried.stderr
 
 
-def test_another_user_of_the_host_is_refused(host) -> None:
-    psql = '$(ls /usr/lib/postgresql/*/bin/psql) -X -h /run/postgresql -U postgres -d postgres -c "select 1"'
+def test_another_user_of_the_host_is_refused(host, site: Site) -> None:
+    port = site.settings.postgres.port
+    psql = f'/usr/lib/postgresql/*/bin/psql -X -h /run/postgresql -p {port} -U postgres -d postgres -c "select 1"'
     tried = host.run(f"setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '{psql}'")
     assert tried.rc != 0 and "Permission denied" in tried.stderr, tried.stderr
 
@@ -153,16 +167,12 @@ def test_its_memory_fits_its_share(host) -> None:
     connections, workers = (int(sql(host, f"show {name}")) for name in ("max_connections", "autovacuum_max_workers"))
     total = int(re.findall(r"MemTotal:\s+(\d+)", host.file("/proc/meminfo").content_string)[0]) / 1024
     assert shared + connections * work + workers * maintenance < total
-    assert shared >= 64
+    assert shared >= 16
 
 
 def test_the_sandbox_holds(host) -> None:
-    unit = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1")
-    assert (
-        float(
-            re.findall(
-                r"exposure level for .*: ([\d.]+)", host.check_output(f"systemd-analyze security {unit} --no-pager")
-            )[0]
-        )
-        <= 3
-    )
+    units = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").split()
+    assert units
+    for unit in units:
+        told = host.check_output(f"systemd-analyze security {unit} --no-pager")
+        assert float(re.findall(r"exposure level for .*: ([\d.]+)", told)[0]) <= 3, unit

@@ -7,13 +7,27 @@ import re
 
 import pytest
 
+from saltern.site.apps import App
+from saltern.site.site import Site
+from saltern.site.wiring import redis_user
+
 pytestmark = pytest.mark.role("redis")
 SERVERS = {
     "broker": ("redis-server", "/run/redis/admin.sock"),
     "cache": ("redis-server@cache", "/run/redis-cache/admin.sock"),
 }
-TLS_PORT = {"broker": 6380, "cache": 6381}
 each_server = pytest.mark.parametrize("server", SERVERS)
+
+
+@pytest.fixture(scope="session")
+def ports(site: Site) -> dict[str, int]:
+    """Where each server listens."""
+    return {"broker": site.settings.redis.broker_port, "cache": site.settings.redis.cache_port}
+
+
+def needing(server: str, apps: dict[str, App]) -> set[str]:
+    """The apps that have a need of a server."""
+    return {name for name, app in apps.items() if (app.cache if server == "cache" else app.uses_broker)}
 
 
 def ask(
@@ -28,8 +42,8 @@ def test_neither_runs_as_root(host) -> None:
 
 
 @each_server
-def test_only_tls_is_offered_and_its_certificate_is_the_hosts(host, server: str) -> None:
-    port = TLS_PORT[server]
+def test_only_tls_is_offered_and_its_certificate_is_the_hosts(host, server: str, ports: dict[str, int]) -> None:
+    port = ports[server]
     tls = "openssl s_client -CAfile /etc/saltern/tls/ca.crt -verify_return_error -brief </dev/null 2>&1"
     good = host.check_output(f"{tls.replace('s_client', f's_client -connect 127.0.0.1:{port} -verify_ip 127.0.0.1')}")
     assert "TLSv1.3" in good and "Verification: OK" in good
@@ -37,27 +51,27 @@ def test_only_tls_is_offered_and_its_certificate_is_the_hosts(host, server: str)
     assert "TLSv1.2" not in old.stdout.replace("-tls1_2", "")
     assert ask(host, server, "config get port").split() == ["port", "0"]
     listening = host.check_output("ss -Hltnp | grep redis-server | awk '{print $4}'").split()
-    assert {address.rpartition(":")[2] for address in listening} == {str(port) for port in TLS_PORT.values()}
+    assert {address.rpartition(":")[2] for address in listening} == {str(port) for port in ports.values()}
 
 
 @each_server
-def test_without_a_user_nothing_is_answered(host, server: str) -> None:
-    call = f"redis-cli --tls --cacert /etc/saltern/tls/ca.crt -p {TLS_PORT[server]}"
+def test_without_a_user_nothing_is_answered(host, server: str, ports: dict[str, int], apps: dict[str, App]) -> None:
+    call = f"redis-cli --tls --cacert /etc/saltern/tls/ca.crt -p {ports[server]}"
     assert "NOAUTH" in host.check_output(f"{call} get x 2>&1")
-    for user in ("default", "saltern-admin", "saltern-health", "app-demo"):
+    for user in ("default", "saltern-admin", "saltern-health", *map(redis_user, apps)):
         assert "WRONGPASS" in host.check_output(f"{call} --no-auth-warning --user {user} --pass wrong get x 2>&1")
 
 
 @each_server
-def test_no_user_knows_more_than_it_needs(host, server: str, apps: dict[str, dict]) -> None:
+def test_no_user_knows_more_than_it_needs(host, server: str, apps: dict[str, App]) -> None:
     """The default user is off, without a password; root's and the health check's are there; an app's has its prefix."""
     users = dict(line.split(" ", 2)[1:] for line in ask(host, server, "acl list").splitlines())
-    needing = {app for app, about in apps.items() if about.get("cache" if server == "cache" else "processes")}
-    assert set(users) == {"default", "saltern-admin", "saltern-health", *(f"app-{app}" for app in needing)}
+    own = needing(server, apps)
+    assert set(users) == {"default", "saltern-admin", "saltern-health", *map(redis_user, own)}
     nobody = users["default"].split()  # it may do everything, for Redis itself: nobody must get in as it
     assert nobody[0] == "off" and "nopass" not in nobody and not any(word.startswith("#") for word in nobody)
-    for app in needing:
-        words = users[f"app-{app}"].split()
+    for app in own:
+        words = users[redis_user(app)].split()
         assert [word for word in words if word.startswith(("~", "%"))] == [f"~{app}:*"]
         channels = [word for word in words if word.startswith("&")]
         assert channels and all(channel.startswith(f"&{app}:") for channel in channels)
@@ -65,15 +79,11 @@ def test_no_user_knows_more_than_it_needs(host, server: str, apps: dict[str, dic
 
 
 @each_server
-def test_an_app_may_say_what_is_declared_and_nothing_else(host, server: str, apps: dict[str, dict]) -> None:
+def test_an_app_may_say_what_is_declared_and_nothing_else(host, server: str, apps: dict[str, App]) -> None:
     """Every command that this Redis has, tried as each app's user on its own keys."""
-    users = [line.split()[1] for line in ask(host, server, "acl list").splitlines()]
-    own = [user for user in users if user.startswith("app-")]
-    assert own
     declared = set(DECLARED.split())
-    for user in own:
-        prefix = user.removeprefix("app-") + ":"
-        allowed, known = said(host, server, user, prefix)
+    for app in needing(server, apps):
+        allowed, known = said(host, server, redis_user(app), f"{app}:")
         assert len(known) > 300
         assert allowed - declared == set(), "may say more than is declared"
         assert (declared & known) - allowed == set(), "may not say what it needs"
@@ -149,7 +159,7 @@ def test_the_health_checks_user_sees_figures_and_no_keys(host, server: str) -> N
     password = "$(cat /etc/redis/health.pass)"
     assert ask(host, server, "ping", "saltern-health", password) == "PONG"
     assert "used_memory:" in ask(host, server, "info memory", "saltern-health", password)
-    for words in ("get demo:1:x", "config get maxmemory", "acl list", "client list", "keys '*'"):
+    for words in ("get some:1:x", "config get maxmemory", "acl list", "client list", "keys '*'"):
         assert "NOPERM" in ask(host, server, words, "saltern-health", password)
 
 
