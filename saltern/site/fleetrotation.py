@@ -72,7 +72,7 @@ def course(site: Site, words: list[str], finish: bool = False) -> dict[str, Any]
         SiteError: a file in secrets/ has something wrong.
 
     Example:
-        >>> course(load_site("lab/fleets/ha"), ["demo", "redis"])["applied"]
+        >>> course(load_site("lab/fleets/ha"), ["demo", "redis"])["applied"]  # needs secrets  # doctest: +SKIP
         ['redis1']
     """
     folder, minions = site.path / "secrets", site.fleet.with_role("minion")
@@ -165,7 +165,7 @@ def move(site: Site, words: list[str], to: str, finish: bool = False) -> str:
         SiteError: a file in secrets/ has something wrong.
 
     Example:
-        >>> move(load_site("site"), ["demo", "database"], "both")
+        >>> move(load_site("site"), ["demo", "database"], "both")  # needs secrets  # doctest: +SKIP
         'apps.demo.database_password: old and new are written down'
     """
     if to not in MOVES:

@@ -155,8 +155,8 @@ def orchestration(words: list[str], finish: bool = False) -> str:
         finish: end at once what is kept for some days.
 
     Example:
-        >>> orchestration(["ca"])
-        'salt-run state.orchestrate orch.rotate pillar=\'{"secret": "ca"}\''
+        >>> print(orchestration(["ca"]))
+        salt-run state.orchestrate orch.rotate pillar='{"secret": "ca"}'
     """
     what: dict[str, Any] = {**({"app": words[0]} if len(words) > 1 else {}), "secret": words[-1] if words else "..."}
     what |= {"finish": True} if finish else {}

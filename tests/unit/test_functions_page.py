@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from saltern.site import functions
@@ -31,3 +34,18 @@ def test_a_function_says_what_it_does_takes_and_how_it_is_called(folder: str, fu
     told = {name.lstrip("*") for name, _ in functions.named(found.get("Args", ""))}
     assert arguments <= told, f"Args lacks {', '.join(arguments - told)}"
     assert found.get("Example"), "an example of a call"
+
+
+NAMES = {param.values[1].module: set() for param in ALL if param.values[0] != "_states"}
+for param in ALL:
+    if param.values[0] != "_states":
+        NAMES[param.values[1].module].add(param.values[1].name)
+TARGET = r"(?: +(?:-L +)?(?:'[^']*'|[A-Z]+|[a-z]+[0-9]|--[a-z-]+(?:=\S+)?))*"
+CALLS = re.compile(rf"\bsalt(?:-call|-run|-ssh)?{TARGET} +([a-z_]+)\.([a-z_]+)\b")
+PAGES = [*functions.REPOSITORY.glob("*.md"), *(functions.REPOSITORY / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(functions.REPOSITORY)))
+def test_what_a_page_tells_to_call_is_there(page: Path) -> None:
+    called = set(CALLS.findall(page.read_text()))
+    assert {f"{module}.{name}" for module, name in called if module in NAMES and name not in NAMES[module]} == set()
