@@ -13,6 +13,8 @@ from lab.lab import Lab
 
 @pytest.mark.slow("trixie")
 def test_the_auditors_find_what_the_goals_say_and_leave_nothing_behind(lab: Lab, one: Host) -> None:
+    # What Debian has mended since the image was made comes in a host's window. Here it comes now, as in the window.
+    one.execute(["systemctl", "start", "apt-daily-upgrade.service"])
     done = bin_lab("audit", "--lab", lab.name, "--json")
     rows = json.loads(done.stdout)
     missed = {row["test"]: [row["today"], *row["notes"]] for row in rows if not row["passed"]}
