@@ -239,10 +239,11 @@ CONNECTS_OUTSIDE = (*CONNECTS, r"/run/(dbus|systemd|postgresql|ssh-unix-local|ud
 
 def links(site: Site, host: str, app: str) -> list[str]:
     """What the links declare and the app's file opens; the rest of the network is the business of egress."""
-    ports = [str(service.port(site.settings)) for _, service in called_by(site, host, site.apps[app])]
-    private = [one for one in site.apps[app].egress if one.network is not None]
-    opened = [port for one in private for port in (map(str, one.ports) if one.ports else [r"\d+"])]
-    return [rf"[0-9a-f.:]+:{port}" for port in (*ports, *opened)]
+    ports = [service.port(site.settings) for _, service in called_by(site, host, site.apps[app])]
+    openings = [one for one in site.apps[app].egress if one.network is not None]
+    opened = [port for one in openings for port in one.ports or []]
+    every = [r"\d+"] if any(one.ports is None for one in openings) else []
+    return [rf"[0-9a-f.:]+:{port}" for port in (*ports, *opened, *every)]
 
 
 CANARIES = {"/etc/walk-secret": "echo", "/var/lib/walk/secret": "echo", "/srv/apps/{other}/walk.lock": "echo"}
