@@ -1,10 +1,12 @@
 """bin/verify on a site that has nothing of the lab's example: other apps, names, ports, time zone, and another login.
 
 First all is as the site says. Then one thing is broken for each role, and each is found, told and nothing else is.
+Last, what docs/ci.md has for CI is typed on the lab's own hosts.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -147,3 +149,22 @@ def test_one_thing_broken_for_each_role_is_found_with_its_reason(lab: Lab, one: 
         assert re.search(rf"^  ✗ {re.escape(test.rstrip(']'))}.*: \S", done.stdout, re.MULTILINE), test
     done, _ = verified(lab, foreign, "-k", " or ".join(tests.values()))
     assert done.returncode == 0, f"not mended by the apply: {done.stdout}"
+
+
+@pytest.mark.slow("alone")
+def test_what_ci_types_works_on_a_lab(lab: Lab, tmp_path: Path) -> None:
+    """The plan and the apply of a change, then the job that looks at servers, as docs/ci/gitlab.yml has them."""
+    jobs = yaml.safe_load((ROOT / "docs/ci/gitlab.yml").read_text())
+    plan = [line.replace("--lab ci", f"--lab {lab.name}") for line in jobs["lab"]["script"] if "lab apply" in line]
+    assert len(plan) == 2
+    config, key = tmp_path / "ssh_config", tmp_path / "key"
+    shutil.copy(lab.folder / "ssh/id_ed25519", key)
+    servers = "\n".join(jobs["servers"]["script"]).replace("/tmp/ssh_config", str(config))
+    servers = servers.replace("--junit verify.xml", f"--junit {tmp_path}/verify.xml")
+    known = {"SSH_KEY": str(key), "SSH_KNOWN_HOSTS": str(lab.folder / "ssh/known_hosts"), "SITE": str(lab.site)}
+    for script in ("\n".join(plan), servers):
+        command = ["bash", "-ec", script]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | known, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert config.read_text().startswith("Host *\n"), "the job has written its own way to the servers"
+    assert ElementTree.parse(tmp_path / "verify.xml").getroot().find("testsuite") is not None
