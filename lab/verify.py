@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -25,6 +26,11 @@ from saltern.site.site import Site
 
 USAGE = 2  # the exit code of what was asked wrongly, as argparse has it
 REASON_LINES, REASON_WIDTH = 3, 300
+# testinfra's words for it.
+COMMAND_FAILED = re.compile(
+    r"Unexpected exit code (\d+) for CommandResult\(.*?"
+    r"command=b(['\"])(.*?)\2, _stdout=b(['\"])(.*?)\4, _stderr=b(['\"])(.*?)\6\)"
+)
 EXAMPLES = """\
 examples:
   sudo bin/verify /var/lib/saltern/labs/single/site     a lab's hosts; its ssh configuration is found beside the site
@@ -82,8 +88,24 @@ def reason(report: Any) -> str:
         return str(text[2]).removeprefix("Skipped: ")
     crash = getattr(text, "reprcrash", None)
     lines = str(crash.message if crash else text).strip().splitlines()[:REASON_LINES]
-    line = CONTROL.sub("", " ".join(part.strip() for part in lines)).removeprefix("Failed: ")
+    line = CONTROL.sub("", plain(" ".join(part.strip() for part in lines)).removeprefix("Failed: "))
     return line if len(line) <= REASON_WIDTH else f"{line[:REASON_WIDTH]} ..."
+
+
+def plain(text: str) -> str:
+    """Return a failure of a command on a host as people would say it; any other text as it is.
+
+    Example:
+        >>> plain("AssertionError: Unexpected exit code 2 for CommandResult(backend=<x>, exit_status=2, "
+        ...       "command=b'cat /x', _stdout=b'', _stderr=b'no such file\\\\n') assert 2 == 0")
+        'exit code 2 of `cat /x`: no such file'
+    """
+    found = COMMAND_FAILED.search(text)
+    if found is None:
+        return text
+    code, _, command, _, out, _, err = found.groups()
+    said = (err or out).replace("\\n", " ").strip()
+    return f"exit code {code} of `{command}`" + (f": {said}" if said else "")
 
 
 class Watcher:

@@ -114,14 +114,20 @@ def _connected(config: pytest.Config, host_id: str):
     return found
 
 
-def reached(config: pytest.Config, host_id: str):
-    """A host of the fleet by its id, over ssh; one that is not reached is asked once and fails each test at once."""
+def asked_once(config: pytest.Config, host_id: str):
+    """A host of the fleet by its id, over ssh; or, as text, why it is not reached."""
     known = config.stash[REACHED]
     if host_id not in known:
         known[host_id] = _connected(config, host_id)
-    if isinstance(known[host_id], str):
-        pytest.fail(f"not reached: {known[host_id]}", pytrace=False)
     return known[host_id]
+
+
+def reached(config: pytest.Config, host_id: str):
+    """A host of the fleet by its id, over ssh; one that is not reached is asked once and fails each test at once."""
+    found = asked_once(config, host_id)
+    if isinstance(found, str):
+        pytest.fail(f"not reached: {found}", pytrace=False)
+    return found
 
 
 @pytest.fixture(scope="session")
