@@ -252,14 +252,12 @@ def ssh_config_of(options: argparse.Namespace) -> Path | None:
     """
     if options.ssh_config:
         return Path(options.ssh_config).resolve()
-    beside = Path(options.site).resolve().parent / "ssh/config"
-    try:
-        there = beside.exists()
-    except PermissionError:
-        there = True
-    if there and not os.access(beside, os.R_OK):
-        raise Refused(f"{beside} is the lab's and for root: type  sudo bin/verify {options.site}")
-    return beside if there else None
+    beside = Path(options.site).resolve().parent / "ssh"
+    if not (beside / "config").is_file():
+        return None
+    if not os.access(beside / "id_ed25519", os.R_OK):
+        raise Refused(f"{beside} is the lab's and its key for root: type  sudo bin/verify {options.site}")
+    return beside / "config"
 
 
 def ssh_config(site: Site, given: Path | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from debian import REPOSITORY
+from debian import REPOSITORY, Refused
 from lab import verify
 from saltern.site.layout import DEFAULTS
 from saltern.site.load import load_site
@@ -160,3 +160,14 @@ def test_the_command_prepares_itself_as_the_lab_does() -> None:
     helped = subprocess.run([REPOSITORY / "bin/verify", "--help"], capture_output=True, text=True, check=True)
     options = {flag for action in verify.parser()._actions for flag in action.option_strings}
     assert all(option in helped.stdout for option in options) and "Exit code" in helped.stdout
+
+
+def test_a_labs_way_is_found_beside_its_site_and_refused_to_who_may_not_read_its_key(tmp_path: Path) -> None:
+    options = verify.parser().parse_args([str(site_at(tmp_path / "site"))])
+    assert verify.ssh_config_of(options) is None
+    (tmp_path / "ssh").mkdir()
+    (tmp_path / "ssh/config").write_text("Host one\n")
+    with pytest.raises(Refused, match="sudo bin/verify"):
+        verify.ssh_config_of(options)
+    (tmp_path / "ssh/id_ed25519").write_text("a key\n")
+    assert verify.ssh_config_of(options) == tmp_path / "ssh/config"
