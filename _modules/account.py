@@ -29,7 +29,7 @@ OUTSIDE = (Path("/var/lib/systemd/linger"), Path("/var/spool/cron/crontabs"))
 
 
 def differences(has: dict[str, str] | None, name: str, outside: list[str]) -> dict[str, dict[str, Any]]:
-    """Compares an account with that of a service.
+    """Compare an account with that of a service.
 
     Args:
         has: its group, home and shell; None: there is no such account.
@@ -51,7 +51,7 @@ def differences(has: dict[str, str] | None, name: str, outside: list[str]) -> di
 
 
 def kept_out(config: str, admins: dict[str, list[str]]) -> str:
-    """Says what of sshd's settings keeps admins out that ours let in: sshd lets in whom all of its lists let in.
+    """Say what of sshd's settings keeps admins out that ours let in: sshd lets in whom all of its lists let in.
 
     Args:
         config: what ``sshd -T -o Port=22`` writes: one setting a line, its name in small letters.
@@ -94,7 +94,7 @@ def _matches(names: list[str], pattern: str) -> bool:
 
 
 def service_differences(name: str) -> dict[str, dict[str, Any]]:
-    """Compares an account of this host with that of a service. Changes nothing.
+    """Compare an account of this host with that of a service. Changes nothing.
 
     Args:
         name: the account's name.
@@ -108,7 +108,7 @@ def service_differences(name: str) -> dict[str, dict[str, Any]]:
 
 
 def make_service(name: str) -> None:
-    """Makes an account, with a group of its own, for a service, or makes one that is there a service's.
+    """Make an account, with a group of its own, for a service, or make one that is there a service's.
 
     Args:
         name: the account's name.
@@ -142,7 +142,7 @@ def make_service(name: str) -> None:
 
 
 def locked_out(admins: list[str] | None = None) -> str:
-    """Says that nobody could log in over ssh any more, when somebody could.
+    """Say that nobody could log in over ssh any more, when somebody could.
 
     Args:
         admins: those whom the site names.
@@ -176,7 +176,7 @@ def _sshd_config() -> str:
 
 
 def _groups(name: str) -> list[str]:
-    """The groups of an account; one that will be made has one of its own name."""
+    """Return the groups of an account; one that will be made has one of its own name."""
     try:
         account = pwd.getpwnam(name)
     except KeyError:

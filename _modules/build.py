@@ -44,7 +44,7 @@ WHEEL = re.compile(r"^(?P<name>[^-]+)-(?P<version>[^-]+)(-\d[^-]*)?-[^-]+-[^-]+-
 
 
 def build_id(tree: str, lock: str, python: str, debian: str) -> str:
-    """Answers the id of the build that such input makes.
+    """Return the id of the build that such input makes.
 
     Args:
         tree: hash of the source tree.
@@ -64,7 +64,7 @@ def build_id(tree: str, lock: str, python: str, debian: str) -> str:
 
 
 def requirements(hashes: dict[str, str]) -> str:
-    """Writes the requirements file that installs exactly the given wheels.
+    """Write the requirements file that installs exactly the given wheels.
 
     Args:
         hashes: SHA-256 of each wheel, by file name.
@@ -90,7 +90,7 @@ def requirements(hashes: dict[str, str]) -> str:
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpacks a source that ``build.take_source`` packed, into a new directory.
+    """Unpack a source that ``build.take_source`` packed, into a new directory.
 
     Args:
         archive: the .tar.gz.
@@ -111,7 +111,7 @@ def unpack(archive: Path, directory: Path) -> None:
 
 
 def python(app: str) -> str:
-    """Answers the version of Python that an app runs on: what its file asks for, or Debian's own.
+    """Return the version of Python that an app runs on: what its file asks for, or Debian's own.
 
     Args:
         app: name of an app of this host.
@@ -133,7 +133,7 @@ def python(app: str) -> str:
 
 
 def python_missing(app: str, asked: str | None) -> str:
-    """Says that this host has not the Python that an app's file asks for; nothing when it has.
+    """Say that this host has not the Python that an app's file asks for; nothing when it has.
 
     Args:
         app: name of an app.
@@ -155,7 +155,7 @@ def python_missing(app: str, asked: str | None) -> str:
 
 
 def identify(app: str) -> dict[str, str]:
-    """Answers the build that the app's source would make now. Changes nothing.
+    """Return the build that the app's source would make now. Changes nothing.
 
     Args:
         app: name of an app of this host.
@@ -193,7 +193,7 @@ def _identify(app: str, source: dict[str, Any]) -> dict[str, str]:
 
 
 def current(app: str) -> str | None:
-    """Answers the id of the newest wanted build, or None. Releases are made of it.
+    """Return the id of the newest wanted build, or None. Releases are made of it.
 
     Args:
         app: name of an app.
@@ -208,7 +208,7 @@ def current(app: str) -> str | None:
 
 
 def exists(app: str, build: str) -> bool:
-    """Whether a build is here, whole and signed.
+    """Return whether a build is here, whole and signed.
 
     Args:
         app: name of an app.
@@ -230,7 +230,7 @@ def exists(app: str, build: str) -> bool:
 
 
 def discard(app: str, build: str) -> None:
-    """Removes a build, or what a killed run has left of one.
+    """Remove a build, or what a killed run has left of one.
 
     Args:
         app: name of an app.
@@ -248,7 +248,7 @@ def discard(app: str, build: str) -> None:
 
 
 def directory(app: str, build: str) -> str:
-    """Where a build is, or would be.
+    """Return where a build is, or would be.
 
     Args:
         app: name of an app.
@@ -263,7 +263,7 @@ def directory(app: str, build: str) -> str:
 
 
 def verify(app: str, build: str) -> dict[str, Any]:
-    """Compares every file of a build with the hashes of its manifest.
+    """Compare every file of a build with the hashes of its manifest.
 
     Args:
         app: name of an app.
@@ -299,7 +299,7 @@ def verify(app: str, build: str) -> dict[str, Any]:
 
 
 def unfit(app: str, build: str, home: str | Path) -> list[str]:
-    """Says what keeps a build's manifest from being the builder's word about this app and this build.
+    """Say what keeps a build's manifest from being the builder's word about this app and this build.
 
     Args:
         app: name of an app.
@@ -331,7 +331,7 @@ def unfit(app: str, build: str, home: str | Path) -> list[str]:
 
 
 def unsigned(app: str) -> list[str]:
-    """Answers the builds of an app that the builder's present key has not signed.
+    """Return the builds of an app that the builder's present key has not signed.
 
     Args:
         app: name of an app of this builder.
@@ -355,7 +355,7 @@ def unsigned(app: str) -> list[str]:
 
 
 def sign(app: str) -> list[str]:
-    """Signs the builds that are older than the key, as far as they are what their manifests say.
+    """Sign the builds that are older than the key, as far as they are what their manifests say.
 
     One that has no signature was made before there were any. One with another key's is signed anew if that key is
     still good. What cannot be verified is of no use to anybody, and removed.
@@ -404,7 +404,7 @@ def _sign_anew(app: str, build: str) -> None:
 
 
 def _used(app: str) -> set[str | None]:
-    """The builds that releases are made of: the newest, the one that the fleet serves, and the one before that."""
+    """Return the builds that releases are made of: the newest, the one in force, and the one before that."""
     released = __salt__["builder.released"](app) or {}
     return {current(app), released.get("build"), released.get("before")}
 
@@ -435,7 +435,7 @@ def _manifest_of(app: str, build: str, home: Path) -> tuple[bytes, dict[str, Any
 
 
 def make(app: str) -> dict[str, Any]:
-    """Builds the app's source as it is now, if that build is not here yet, and makes it the wanted one.
+    """Build the app's source as it is now, if that build is not here yet, and make it the wanted one.
 
     Which index the packages come from is the business of pip's own settings on this host (/etc/pip.conf). Every
     download must have a hash of the lock; what comes as source becomes a wheel here, once.
@@ -482,7 +482,7 @@ def make(app: str) -> dict[str, Any]:
 
 
 def close(app: str) -> None:
-    """Makes the directory of an app's builds, or closes it: to all but root and the web server, which hands them on.
+    """Make the directory of an app's builds, or close it: to all but root and the web server, which hands them on.
 
     Args:
         app: name of an app of this host.
@@ -529,7 +529,7 @@ def _build(app: str, wanted: dict[str, str], source: dict[str, Any], lock: str, 
 
 
 def _reuse_wheels(app: str, wanted: dict[str, str], work: Path) -> bool:
-    """Takes the wheels of an earlier build of the same lock, so that a change of code alone needs no index."""
+    """Take the wheels of an earlier build of the same lock, so that a change of code alone needs no index."""
     for manifest in _manifests(app):
         if all(manifest[key] == wanted[key] for key in ("lock", "python", "debian")):
             try:
@@ -542,7 +542,7 @@ def _reuse_wheels(app: str, wanted: dict[str, str], work: Path) -> bool:
 
 
 def _manifests(app: str) -> list[dict[str, Any]]:
-    """The manifests of all builds of an app, newest first."""
+    """Return the manifests of all builds of an app, newest first."""
     manifests = [
         json.loads((path / "manifest.json").read_text()) for path in _directories(app) if exists(app, path.name)
     ]
@@ -550,7 +550,7 @@ def _manifests(app: str) -> list[dict[str, Any]]:
 
 
 def _directories(app: str) -> list[Path]:
-    """The builds of an app; their names are all 12 hex digits, unlike ``current``."""
+    """Return the builds of an app; their names are all 12 hex digits, unlike ``current``."""
     return [path for path in (BUILDS / app).iterdir() if re.fullmatch(r"[0-9a-f]{12}", path.name)]
 
 
@@ -573,7 +573,7 @@ def _settings(app: str) -> dict[str, Any]:
 
 
 def _lock(app: str, source: dict[str, Any]) -> str | None:
-    """The app's lock: of the source, or as it was resolved before; None when nobody has resolved it yet."""
+    """Return the app's lock: of the source, or as it was resolved before; None when nobody has resolved it yet."""
     found = _look(app, source)
     if "text" in found:
         return str(found["text"])
@@ -591,7 +591,7 @@ def _record(app: str, found: dict[str, Any]) -> Path:
 
 
 def _resolve(app: str, source: dict[str, Any], archive: Path) -> str:
-    """Resolves the app's packages, records the lock for ever and answers it."""
+    """Resolve the app's packages, record the lock for ever and return it."""
     found = _look(app, source)
     text = __salt__["build.resolve"](app, found, source, archive, python(app))
     record = _record(app, found)

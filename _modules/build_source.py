@@ -45,7 +45,7 @@ def __virtual__() -> str:
 
 
 def source(app: str) -> dict[str, Any]:
-    """Answers what an app's source is now. Changes nothing; asked once per run of Salt, for all of its states.
+    """Return what an app's source is now. Changes nothing; asked once per run of Salt, for all of its states.
 
     Args:
         app: name of an app of this host.
@@ -69,7 +69,7 @@ def source(app: str) -> dict[str, Any]:
 
 
 def take_source(app: str, archive: str | Path) -> dict[str, Any]:
-    """Packs an app's source as it is now; a Git revision is fetched first.
+    """Pack an app's source as it is now; a Git revision is fetched first.
 
     Args:
         app: name of an app of this host.
@@ -112,7 +112,7 @@ def _source(app: str, archive: Path | None) -> dict[str, Any]:
 
 
 def _read(app: str, directory: Path | None, archive: Path | None, checkout: bool = False) -> dict[str, Any]:
-    """What a reader tells of a directory, hashed or packed by root; None is a source without files."""
+    """Return what a reader tells of a directory, hashed or packed by root; None is a source without files."""
     stream, most = sourcestream.read, _most_bytes()
     with tempfile.TemporaryFile() as told:
         try:
@@ -186,7 +186,7 @@ _looked_up: dict[tuple[str, str], tuple[float, str]] = {}
 
 
 def _recorded(app: str, commit: str) -> dict[str, Any] | None:
-    """What is known of a commit that was fetched: it never changes."""
+    """Return what is known of a commit that was fetched: it never changes."""
     with contextlib.suppress(FileNotFoundError):
         record = (BUILDS / app / "commits" / f"{commit}.json").read_text(encoding="utf-8")
         return dict(sourcestream.decoded(record))
@@ -196,7 +196,7 @@ def _recorded(app: str, commit: str) -> dict[str, Any] | None:
 
 
 def _of_commit(about: dict[str, Any], commit: str) -> dict[str, Any]:
-    """The commit counts, too: the same files of another commit are another build."""
+    """Return what is known of a source with its commit: the same files of another one are another build."""
     return about | {"tree": hashlib.sha256(f"{about['tree']} {commit}".encode()).hexdigest(), "commit": commit}
 
 
@@ -218,7 +218,7 @@ def _check_out(app: str, url: str, commit: str, archive: Path) -> dict[str, Any]
 
 
 def _runner(app: str, url: str, reads: Any = (), writes: Any = ()) -> Callable[..., str]:
-    """A function that runs Git as the app's build user: with the network when there is a URL to reach."""
+    """Return a function that runs Git as the app's build user: with the network when there is a URL to reach."""
     local = url.startswith("file://")  # it sees what its user sees; the network is nothing to it
     user = build_user(app) if _is_user(build_user(app)) else ""
     home = WORKSHOPS / app / "home"
@@ -276,7 +276,7 @@ GIT_SETTINGS = (
 
 
 def _proxies() -> dict[str, str]:
-    """How this host reaches others, as whoever runs Salt has set it; a proxy's URL may hold a password."""
+    """Return how this host reaches others, as whoever runs Salt has set it; a proxy's URL may hold a password."""
     names = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
     return {name: value for name, value in os.environ.items() if name.lower() in names and value}
 
@@ -285,7 +285,7 @@ def _proxies() -> dict[str, str]:
 
 
 def build_user(app: str) -> str:
-    """Answers the system user that an app is built as.
+    """Return the system user that an app is built as.
 
     Args:
         app: the app's name.
@@ -307,7 +307,7 @@ def _is_user(name: str) -> bool:
 
 
 def others(apps: list[str]) -> list[str]:
-    """Answers the apps that have a workshop here and are not among the given ones.
+    """Return the apps that have a workshop here and are not among the given ones.
 
     Args:
         apps: names of apps.
@@ -323,7 +323,7 @@ def others(apps: list[str]) -> list[str]:
 
 
 def forget(app: str) -> None:
-    """Removes an app's workshop and build user. Its builds stay.
+    """Remove an app's workshop and build user. Its builds stay.
 
     Args:
         app: the app's name.
@@ -346,7 +346,7 @@ def forget(app: str) -> None:
 
 
 def open_workshop(app: str) -> str:
-    """Makes an app's workshop, where its build user fetches and builds, and clears what a killed run has left there.
+    """Make an app's workshop, where its build user fetches and builds, and clear what a killed run has left there.
 
     It and its ``home`` are root's, and the build user may look; ``git`` is his; ``in`` is what root puts before him.
 
@@ -374,7 +374,7 @@ def open_workshop(app: str) -> str:
 
 
 def close_workshop(app: str) -> None:
-    """Removes from an app's workshop all that the next build makes anew.
+    """Remove from an app's workshop all that the next build makes anew.
 
     Args:
         app: name of an app of this host.
@@ -390,7 +390,7 @@ def close_workshop(app: str) -> None:
 
 
 def empty(app: str, path: str | Path) -> None:
-    """Makes an empty directory of a build user's, in place of what is there.
+    """Make an empty directory of a build user's, in place of what is there.
 
     Args:
         app: name of an app of this host.
@@ -407,7 +407,7 @@ def empty(app: str, path: str | Path) -> None:
 
 
 def give(app: str, path: str | Path, mode: int, own: bool) -> None:
-    """Lets an app's build user have a directory, or look into it. Follows no link.
+    """Let an app's build user have a directory, or look into it. Follows no link.
 
     Args:
         app: name of an app of this host.
@@ -430,7 +430,7 @@ def give(app: str, path: str | Path, mode: int, own: bool) -> None:
 
 
 def bounds(app: str) -> dict[str, Any]:
-    """Answers what an app's build may use: the site's bounds, as arguments for a sandbox.
+    """Return what an app's build may use: the site's bounds, as arguments for a sandbox.
 
     Args:
         app: name of an app of this host.
@@ -448,6 +448,6 @@ def bounds(app: str) -> dict[str, Any]:
 
 
 def _repository() -> Path:
-    """The repository that this file is part of, or /srv/saltern when Salt has copied it to its cache."""
+    """Return the repository that this file is part of, or /srv/saltern when Salt has copied it to its cache."""
     here = Path(__file__).resolve().parent.parent
     return here if (here / "salt" / "top.sls").is_file() else Path("/srv/saltern")

@@ -42,7 +42,7 @@ def __virtual__() -> str:
 
 
 def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: str | Path, python: str) -> str:
-    """Resolves an app's packages by the index. Runs a package's code only where there is no network.
+    """Resolve an app's packages by the index. Runs a package's code only where there is no network.
 
     Args:
         app: name of an app of this host.
@@ -93,7 +93,7 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
 
 
 def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list[str]) -> str:
-    """What uv resolves. A package that comes as source only is built here first, so that uv can read what it needs."""
+    """Return what uv resolves. A package that comes as source only is built here first, for uv to read its needs."""
     own = home / "in"
     (own / "wanted.in").write_text("".join(f"{line}\n" for line in wanted))
     arguments = locks.compile_arguments(f"/usr/bin/python{python}", str(own), inputs)
@@ -111,7 +111,7 @@ def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list
 
 
 def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) -> dict[str, str]:
-    """Brings a wheel of every package of a lock into a directory of root's.
+    """Bring a wheel of every package of a lock into a directory of root's.
 
     Args:
         app: name of an app of this host.
@@ -186,7 +186,7 @@ def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | Non
 def _fetch(
     app: str, home: Path, python: str, arguments: list[str], into: Path
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Fetches packages into a directory of root's; answers their hashes, and what those need that come as source."""
+    """Fetch packages into a directory of root's; return their hashes, and what those need that come as source."""
     fetched, index = home / "fetched", _settings()
     _reach(index, _proxies())
     __salt__["build.empty"](app, fetched)
@@ -220,7 +220,7 @@ def _reach(index: dict[str, str], proxies: dict[str, str]) -> None:
 
 
 def _settings() -> dict[str, str]:
-    """Where packages come from: pip's settings on this host, as root reads them."""
+    """Return where packages come from: pip's settings on this host, as root reads them."""
     found: dict[str, str] = locks.pip_settings(locks.pip_files(), os.environ)
     return found
 
@@ -234,7 +234,7 @@ def _proxies() -> dict[str, str]:
 
 
 def _build(app: str, home: Path, python: str, source: Path, needs: list[str]) -> Path:
-    """Makes the wheel of a source package, or of a project's folder; answers where root has it now."""
+    """Make the wheel of a source package, or of a project's folder; return where root has it now."""
     links = home / "in/needs" / source.name
     links.mkdir(parents=True)
     if needs:
@@ -289,7 +289,7 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
 
 
 def _own_copy(app: str, source: Path, work: Path) -> Path:
-    """Copies a project to where its build user may write: setuptools and others put their notes beside the code."""
+    """Copy a project to where its build user may write: setuptools and others put their notes beside the code."""
     _run(
         app,
         ["/bin/cp", "--recursive", "--no-target-directory", "--", str(source), str(work / "src")],
@@ -301,7 +301,7 @@ def _own_copy(app: str, source: Path, work: Path) -> Path:
 
 
 def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> tuple[str, str]:
-    """Builds a package that comes as source only, so that uv can read what it needs; its version and its hash."""
+    """Build a package that comes as source only, so that uv can read what it needs; its version and its hash."""
     into = home / "in/sources" / name
     wanted = f"{name}=={version}" if version else name
     got, needs = _fetch(app, home, python, ["--no-deps", wanted], into)
@@ -314,7 +314,7 @@ def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> 
 
 
 def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str]:
-    """Answers what a project needs where only its own code can tell: built without network, its wheel is read."""
+    """Return what a project needs where only its own code can tell: built without network, its wheel is read."""
     needs = pipfetch.build_requirements(texts.get("pyproject.toml"))
     wheel = _build(app, home, python, home / "in/src", needs)
     told = bom.metadata(wheel).get_all("Requires-Dist") or []
@@ -325,7 +325,7 @@ def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str
 
 
 def _check(app: str, home: Path, python: str, target: Path, hashes: dict[str, str]) -> None:
-    """Looks whether wheels that were built here need something that the lock has forgotten."""
+    """Look whether wheels that were built here need something that the lock has forgotten."""
     (home / "in/all.txt").write_text(__salt__["build.requirements"](hashes))
     __salt__["build.empty"](app, home / "fetched")
     _run(
@@ -357,7 +357,7 @@ def _shop(app: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """The build user reads what root puts in front of him, whatever umask root has; the workshop is closed."""
+    """Let the build user read what root puts in front of him, whatever umask root has; the workshop is closed."""
     before = os.umask(0o022)
     try:
         yield
@@ -386,7 +386,7 @@ def _take(app: str, folder: Path, into: Path) -> dict[str, str]:
 
 
 def _pip_python(version: str) -> str:
-    """Answers the Python that has Debian's pip: a virtual environment of root's that all apps share and none changes.
+    """Return the Python that has Debian's pip: a virtual environment of root's that all apps share and none changes.
 
     Debian's python3 has no pip itself. It is made anew when Debian's pip or Python has changed.
     """

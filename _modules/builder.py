@@ -29,7 +29,7 @@ RELEASED, CANDIDATE = "released.json", "candidate.json"
 
 
 def released(app: str) -> dict[str, str] | None:
-    """Answers what the fleet serves: the builder's word, or, while the builder is away, its last one.
+    """Return what the fleet serves: the builder's word, or, while the builder is away, its last one.
 
     Args:
         app: name of an app of this host.
@@ -59,7 +59,7 @@ def released(app: str) -> dict[str, str] | None:
 
 
 def candidate(app: str) -> dict[str, str]:
-    """Answers what a deploy in progress is about: the builder's word.
+    """Return what a deploy in progress is about: the builder's word.
 
     Args:
         app: name of an app of this host.
@@ -83,7 +83,7 @@ def candidate(app: str) -> dict[str, str]:
 
 
 def propose(app: str) -> str:
-    """Builds the app as its source is now, and makes that build the candidate of a new deploy.
+    """Build the app as its source is now, and make that build the candidate of a new deploy.
 
     Args:
         app: name of an app of this builder.
@@ -103,7 +103,7 @@ def propose(app: str) -> str:
 
 
 def propose_same(app: str, said: dict[str, Any]) -> str:
-    """Makes the build that the fleet serves the candidate of a new deploy: it brings settings, and no new source.
+    """Make the build that the fleet serves the candidate of a new deploy: it brings settings, and no new source.
 
     Args:
         app: name of an app of this builder.
@@ -133,7 +133,7 @@ def propose_same(app: str, said: dict[str, Any]) -> str:
 
 
 def propose_back(app: str, said: dict[str, Any] | None = None) -> str:
-    """Makes the build that the fleet served before the candidate of a new deploy: a rollback. Builds nothing.
+    """Make the build that the fleet served before the candidate of a new deploy: a rollback. Builds nothing.
 
     Args:
         app: name of an app of this builder.
@@ -158,7 +158,7 @@ def propose_back(app: str, said: dict[str, Any] | None = None) -> str:
 
 
 def accept(app: str) -> str:
-    """Makes the candidate what the fleet serves: a deploy has come to its good end.
+    """Make the candidate what the fleet serves: a deploy has come to its good end.
 
     Args:
         app: name of an app of this builder.
@@ -181,7 +181,7 @@ def accept(app: str) -> str:
 
 
 def must_release(app: str, build: str) -> bool:
-    """Whether the newest build becomes the fleet's by itself: always, but where several hosts must switch together.
+    """Return whether the newest build becomes the fleet's by itself: always, where hosts need not switch together.
 
     Args:
         app: name of an app of this builder.
@@ -197,7 +197,7 @@ def must_release(app: str, build: str) -> bool:
 
 
 def release(app: str, build: str) -> None:
-    """Makes a build what the fleet serves, without a deploy.
+    """Make a build what the fleet serves, without a deploy.
 
     Args:
         app: name of an app of this builder.
@@ -217,7 +217,7 @@ def release(app: str, build: str) -> None:
 
 
 def remember(app: str, found: dict[str, str]) -> None:
-    """Keeps the builder's word on what the fleet serves, for when the builder is away; removes other builds' files.
+    """Keep the builder's word on what the fleet serves, for when the builder is away; remove other builds' files.
 
     Args:
         app: name of an app of this host.
@@ -236,7 +236,7 @@ def remember(app: str, found: dict[str, str]) -> None:
 
 
 def unsigned(app: str) -> list[str]:
-    """Answers which of the builder's words on an app its present key has not signed.
+    """Return which of the builder's words on an app its present key has not signed.
 
     Args:
         app: name of an app of this builder.
@@ -252,7 +252,7 @@ def unsigned(app: str) -> list[str]:
 
 
 def sign(app: str) -> None:
-    """Signs the builder's words on an app that are older than its key.
+    """Sign the builder's words on an app that are older than its key.
 
     Args:
         app: name of an app of this builder.
@@ -286,7 +286,7 @@ def _is_signed(app: str, name: str, word: dict[str, str], keys: list[str]) -> bo
 
 
 def _begin(app: str, name: str, build: str) -> str:
-    """Notes a build under a token of its own, and answers it."""
+    """Note a build under a token of its own, and return it."""
     _note(app, name, {"build": build, "token": uuid.uuid4().hex})
     return build
 
@@ -319,7 +319,7 @@ def _ask(app: str, name: str) -> dict[str, str] | None:
 
 
 def fetch(app: str, build: str) -> None:
-    """Brings a build here from the builder, whole and checked, or not at all; also one that an earlier key has signed.
+    """Bring a build here from the builder, whole and checked, or not at all; also one that an earlier key has signed.
 
     Args:
         app: name of an app of this host.

@@ -9,7 +9,7 @@ from saltern.host import codedigest
 
 
 def spare_sync(masters: str) -> bool:
-    """Spares the apply that is being compiled Salt's sync of extensions, when this minion has its master's very own.
+    """Spare the apply that is being compiled Salt's sync of extensions, when this minion has its master's very own.
 
     The sync asks the master about each of some twenty kinds, by a connection of its own: three seconds of a minion's
     processor, and on many minions at once ten times what the states take. Where anything differs, Salt syncs as always.
@@ -37,7 +37,7 @@ def spare_sync(masters: str) -> bool:
 
 
 def digest() -> str:
-    """Answers a word for the extensions that Salt has synced to this minion; its master has it as ``pillar['code']``.
+    """Return a word for the extensions that Salt has synced to this minion; its master has it as ``pillar['code']``.
 
     Example:
         .. code-block:: bash

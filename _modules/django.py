@@ -34,7 +34,7 @@ LOCK_SECONDS = 300  # another host may be migrating; the longest migration that 
 
 
 def pending_of(migrations: list[list[Any]], applied: set[tuple[str, str]]) -> list[str]:
-    """Answers what ``migrate`` would apply, by the rules of Django's MigrationLoader.build_graph.
+    """Return what ``migrate`` would apply, by the rules of Django's MigrationLoader.build_graph.
 
     A squashed migration counts as applied when all that it replaces are; it takes their place unless only some
     of them are applied, in which case it is left out and they stay.
@@ -68,7 +68,7 @@ def pending_of(migrations: list[list[Any]], applied: set[tuple[str, str]]) -> li
 
 
 def lock_key(app: str) -> int:
-    """Answers the number of the Postgres advisory lock under which an app's database is migrated.
+    """Return the number of the Postgres advisory lock under which an app's database is migrated.
 
     Args:
         app: the app's name.
@@ -85,7 +85,7 @@ def lock_key(app: str) -> int:
 
 
 def told(words: list[str]) -> str:
-    """Answers a management command as it may be written down: any value could be a secret.
+    """Return a management command as it may be written down: any value could be a secret.
 
     Args:
         words: the command and its arguments.
@@ -103,7 +103,7 @@ def told(words: list[str]) -> str:
 
 
 def static_missing(app: str, release: str) -> list[str] | None:
-    """Compares a release's static files with those that nginx serves.
+    """Compare a release's static files with those that nginx serves.
 
     Args:
         app: name of an app.
@@ -126,7 +126,7 @@ def static_missing(app: str, release: str) -> list[str] | None:
 
 
 def collect_static(app: str, release: str) -> None:
-    """Collects a release's static files, once, and lets nginx serve them beside those of earlier releases.
+    """Collect a release's static files, once, and let nginx serve them beside those of earlier releases.
 
     Args:
         app: name of an app of this host.
@@ -161,7 +161,7 @@ def collect_static(app: str, release: str) -> None:
 
 
 def publish_static(app: str, release: str) -> None:
-    """Gives each collected file of a release a second name where nginx serves it; files of other releases stay.
+    """Give each collected file of a release a second name where nginx serves it; files of other releases stay.
 
     A second name costs no space, cannot be half written, and tells by its inode which release a file is of.
 
@@ -195,7 +195,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def missing(app: str, release: str) -> list[str] | None:
-    """Compares an app's database with what a release needs.
+    """Compare an app's database with what a release needs.
 
     Django has told, when the release was installed, which migrations the release holds; that cannot change any
     more. What the database has is asked of the database, each time: one query. So this gives the answer of
@@ -221,7 +221,7 @@ def missing(app: str, release: str) -> list[str] | None:
 
 
 def pending(app: str, release: str) -> list[str]:
-    """Lists the migrations that a release holds and its database has not.
+    """List the migrations that a release holds and its database has not.
 
     Args:
         app: name of an app of this host.
@@ -243,7 +243,7 @@ def pending(app: str, release: str) -> list[str]:
 
 
 def applied_since(app: str, release: str) -> list[str]:
-    """Lists the migrations that the database got after a release was installed, and that it does not know.
+    """List the migrations that the database got after a release was installed, and that it does not know.
 
     Args:
         app: name of an app of this host.
@@ -270,7 +270,7 @@ def applied_since(app: str, release: str) -> list[str]:
 
 
 def migrate(app: str, release: str) -> list[str]:
-    """Brings an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
+    """Bring an app's database to a release, by the release's own code in the app's sandbox, once in the fleet.
 
     It runs with the database role that owns the database, which no web process knows; how it waits for locks and
     when it tries again stands in saltern/migrate/migraterun.py. What would hurt the serving release is refused before.
@@ -311,7 +311,7 @@ def migrate(app: str, release: str) -> list[str]:
 
 
 def unsafe(app: str, release: str) -> list[dict[str, str]]:
-    """Lists what in a release's pending migrations would hurt the release that is serving; changes nothing.
+    """List what in a release's pending migrations would hurt the release that is serving; change nothing.
 
     On a database without migrations nothing can be hurt. What the app's file allows is left out.
 
@@ -355,7 +355,7 @@ def _printed_sql(app: str, release: str, migrations: list[str]) -> dict[str, dic
 
 
 def _columns_in_use(app: str) -> dict[str, list[str]] | None:
-    """The columns that the models of the serving release use; None when that is not known: then all are in use."""
+    """Return the columns that the models of the serving release use; None when that is not known: then all are."""
     serving = __salt__["release.active"](app)
     if serving is None or not __salt__["release.is_staged"](app, serving):
         return None
@@ -364,7 +364,7 @@ def _columns_in_use(app: str) -> dict[str, list[str]] | None:
 
 
 def _run_migrate(app: str, release: str) -> None:
-    """Runs migrate as the database's owner, whose password PID 1 reads from a file that is there for no longer."""
+    """Run migrate as the database's owner, whose password PID 1 reads from a file that is there for no longer."""
     settings = __pillar__["apps"][app]["migrations"]
     options = {
         "lock_key": lock_key(app),
@@ -385,7 +385,7 @@ def _run_migrate(app: str, release: str) -> None:
 
 @contextlib.contextmanager
 def _session(app: str, release: str) -> Iterator[Any]:
-    """A session on the app's database, with the release's own DATABASE_URL, but begun as pgsession.py says."""
+    """Return a session on the app's database, with the release's own DATABASE_URL, but begun as pgsession.py says."""
     import psycopg  # takes a moment, and not every command of this module needs it
 
     text = (_release(app, release) / "env").read_text()
@@ -414,7 +414,7 @@ def _applied(connection: Any) -> set[tuple[str, str]]:
 
 
 def manage(app: str, *arguments: Any) -> dict[str, Any]:
-    """Runs a management command of the release that is serving: as its user, in its environment and sandbox.
+    """Run a management command of the release that is serving: as its user, in its environment and sandbox.
 
     It waits for the end, and cannot be asked anything. The command runs with the app's database role, so it cannot
     change tables; that is what migrations are for. Arguments are seen by everybody on the host: no secrets.

@@ -47,7 +47,7 @@ ANSWER_SECONDS = 5
 
 
 def listen() -> list[str]:
-    """Answers how HAProxy listens on a port, with ``%s`` for it: by IPv4, and by IPv6 too when the host has it.
+    """Return how HAProxy listens on a port, with ``%s`` for it: by IPv4, and by IPv6 too when the host has it.
 
     By two sockets: at one for both, visitors of IPv4 would have addresses such as ``::ffff:192.0.2.7``.
 
@@ -60,7 +60,7 @@ def listen() -> list[str]:
 
 
 def limits(settings: dict[str, Any]) -> dict[str, int]:
-    """Answers the limits of role edge, those that follow from the host's memory and processors worked out.
+    """Return the limits of role edge, those that follow from the host's memory and processors worked out.
 
     Args:
         settings: the pillar's `edge`.
@@ -87,7 +87,7 @@ def limits(settings: dict[str, Any]) -> dict[str, int]:
 
 
 def restart(unit: str = "haproxy.service", timeout: float = 60) -> str:
-    """Restarts HAProxy while another one stands in, so that its ports are never closed and no answer is cut off.
+    """Restart HAProxy while another one stands in, so that its ports are never closed and no answer is cut off.
 
     Linux lets several processes of root listen on one port when all ask for it, and HAProxy does. The old one is told
     to end its last requests, which its hard-stop-after bounds; systemd then starts the new one.
@@ -138,13 +138,13 @@ def _shown(unit: str) -> dict[str, str]:
 
 
 def _run(command: list[str]) -> str:
-    """Runs a command; answers what it says when it fails."""
+    """Run a command; return what it says when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"{' '.join(command[:2])}: {(done.stdout + done.stderr).strip()}"
 
 
 def takes_plain_http(port: int, host: str, hosts: dict[str, Any]) -> bool:
-    """Answers whether nginx, on a web host, has to take plain HTTP from edges beside TLS: saltern/edge/plainhttp.py.
+    """Return whether nginx, on a web host, has to take plain HTTP from edges beside TLS: saltern/edge/plainhttp.py.
 
     Args:
         port: the port of role web.
@@ -166,7 +166,7 @@ def takes_plain_http(port: int, host: str, hosts: dict[str, Any]) -> bool:
 
 
 def client_headers(proxy: str) -> list[Any]:
-    """Answers what headers of clients a proxy takes away; see saltern/edge/clientheaders.py.
+    """Return what headers of clients a proxy takes away; see saltern/edge/clientheaders.py.
 
     Args:
         proxy: ``haproxy`` or ``nginx``.
@@ -180,7 +180,7 @@ def client_headers(proxy: str) -> list[Any]:
 
 
 def mark() -> str:
-    """Answers the header by which nginx tells an edge that an answer is its own, and no app's.
+    """Return the header by which nginx tells an edge that an answer is its own, and no app's.
 
     Example:
         .. code-block:: bash
@@ -191,7 +191,7 @@ def mark() -> str:
 
 
 def pages() -> list[dict[str, Any]]:
-    """Answers the pages for visitors whom no app answers, as HAProxy takes them.
+    """Return the pages for visitors whom no app answers, as HAProxy takes them.
 
     Example:
         .. code-block:: bash
@@ -202,7 +202,7 @@ def pages() -> list[dict[str, Any]]:
 
 
 def app_pages(apps: dict[str, Any]) -> dict[str, Any]:
-    """Answers what visitors of each app see in its place: its own pages, and ours with its name.
+    """Return what visitors of each app see in its place: its own pages, and ours with its name.
 
     Args:
         apps: for each app its own `pages` by name, without their texts: those may be more than a command line holds.
@@ -229,7 +229,7 @@ def app_pages(apps: dict[str, Any]) -> dict[str, Any]:
 
 
 def hosts_map(apps: dict[str, Any]) -> str:
-    """Answers HAProxy's map from host names to apps.
+    """Return HAProxy's map from host names to apps.
 
     Args:
         apps: the pillar's apps.
@@ -243,7 +243,7 @@ def hosts_map(apps: dict[str, Any]) -> str:
 
 
 def files_map(apps: dict[str, Any]) -> str:
-    """Answers HAProxy's map of what nginx serves from the disk: beginnings of an app and a path.
+    """Return HAProxy's map of what nginx serves from the disk: beginnings of an app and a path.
 
     Args:
         apps: the pillar's apps.
@@ -258,7 +258,7 @@ def files_map(apps: dict[str, Any]) -> str:
 
 
 def out() -> list[str]:
-    """Answers the web hosts that get no requests because somebody took them out, sorted.
+    """Return the web hosts that get no requests because somebody took them out, sorted.
 
     Example:
         .. code-block:: bash
@@ -272,7 +272,7 @@ def out() -> list[str]:
 
 
 def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = False) -> int:
-    """Sends no new requests to a web host, and waits until it has answered those that it has.
+    """Send no new requests to a web host, and wait until it has answered those that it has.
 
     It stays out, also after a restart of HAProxy, until ``edge.bring_in``.
 
@@ -311,7 +311,7 @@ def take_out(host: str, seconds: int = LONGEST_REQUEST, may_be_unknown: bool = F
 
 
 def bring_in(host: str) -> str:
-    """Sends requests to a web host again, as soon as it answers health checks.
+    """Send requests to a web host again, as soon as it answers health checks.
 
     Args:
         host: id of a web host.
@@ -347,7 +347,7 @@ def bring_in(host: str) -> str:
 
 
 def forget(host: str) -> None:
-    """Forgets that a host was taken out: it has left the fleet, and another one of that name may come.
+    """Forget that a host was taken out: it has left the fleet, and another one of that name may come.
 
     Args:
         host: id of a host that this edge sends no requests to any more.
@@ -367,7 +367,7 @@ def forget(host: str) -> None:
 
 
 def leave(seconds: int = LONGEST_REQUEST) -> str:
-    """Ends this host's work as an edge: it is leaving the fleet, and web hosts will refuse it.
+    """End this host's work as an edge: it is leaving the fleet, and web hosts will refuse it.
 
     The address that it may share with others goes first, so that they have it; then HAProxy ends what it was asked.
 
@@ -411,7 +411,7 @@ def _raise(problem: str) -> None:
 
 
 def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = None, allow: Any = None) -> str:
-    """Puts an app into maintenance at this edge, or ends it: each visitor is answered 503 with the page for it.
+    """Put an app into maintenance at this edge, or end it: each visitor is answered 503 with the page for it.
 
     At once, without a deploy or a reload, until ``off``: a restart and an apply leave it as it is. Each edge
     has its own: ``salt '*' edge.maintenance demo on``. Requests of this very host get through, as ``edge.sees`` needs.
@@ -454,7 +454,7 @@ def maintenance(app: str, to: Any = "status", message: Any = None, until: Any = 
 
 
 def status() -> dict[str, Any]:
-    """Answers how this edge serves each app: ``maintenance``, a sentence or None, and what it sees of each web host.
+    """Return how this edge serves each app: ``maintenance``, a sentence or None, and what it sees of each web host.
 
     Example:
         .. code-block:: bash
@@ -471,7 +471,7 @@ def status() -> dict[str, Any]:
 
 
 def resting(app: str) -> str | None:
-    """Answers what is told of an app in maintenance, as a sentence, by this edge's file; None of one that is not.
+    """Return what is told of an app in maintenance, as a sentence, by this edge's file; None of one that is not.
 
     Args:
         app: name of an app.
@@ -485,7 +485,7 @@ def resting(app: str) -> str | None:
 
 
 def maintenance_maps() -> dict[str, str]:
-    """Answers the two files that keep apps in maintenance, as they shall be: without apps that have gone.
+    """Return the two files that keep apps in maintenance, as they shall be: without apps that have gone.
 
     Example:
         .. code-block:: bash
@@ -496,7 +496,7 @@ def maintenance_maps() -> dict[str, str]:
 
 
 def lock() -> str:
-    """Answers the lock of the files in which stands what people say at run time: held from reading to writing.
+    """Return the lock of the files in which stands what people say at run time: held from reading to writing.
 
     Example:
         .. code-block:: bash
@@ -507,7 +507,7 @@ def lock() -> str:
 
 
 def maps_differ() -> dict[str, Any]:
-    """Answers how the files that keep apps in maintenance are other than they shall be, as the changes of a state.
+    """Return how the files that keep apps in maintenance are other than they shall be, as the changes of a state.
 
     Example:
         .. code-block:: bash
@@ -520,7 +520,7 @@ def maps_differ() -> dict[str, Any]:
 
 
 def keep_maps() -> None:
-    """Writes the files that keep apps in maintenance as they shall be; whoever calls it holds the lock.
+    """Write the files that keep apps in maintenance as they shall be; whoever calls it holds the lock.
 
     Raises:
         OSError: a file cannot be written.
@@ -535,7 +535,7 @@ def keep_maps() -> None:
 
 
 def sees(app: str) -> str:
-    """Asks for an app through this edge, and each web host that it may choose: all must give the same release.
+    """Ask for an app through this edge, and each web host that it may choose: all must give the same release.
 
     Args:
         app: name of an app.
@@ -566,7 +566,7 @@ def sees(app: str) -> str:
 
 
 def _open_files() -> int:
-    """What systemd can give a service: in a container, what it has itself."""
+    """Return what systemd can give a service: in a container, what it has itself."""
     found = re.search(r"(?m)^Max open files +\d+ +(\d+)", LIMITS.read_text())
     return min(int(found[1]), MOST_FILES) if found else MOST_FILES
 
@@ -599,7 +599,7 @@ def _told(message: Any, until: Any, allow: Any) -> dict[str, Any]:
 
 
 def _resting() -> dict[str, Any]:
-    """The apps in maintenance, by the file that HAProxy reads when it starts."""
+    """Return the apps in maintenance, by the file that HAProxy reads when it starts."""
     try:
         found: dict[str, Any] = rest.read(RESTING.read_text())
     except FileNotFoundError:
@@ -623,7 +623,7 @@ def _maps(apps: dict[str, Any]) -> dict[str, str]:
 
 
 def _rest(apps: dict[str, Any]) -> None:
-    """Has it so in the files, for a HAProxy that starts, and in the one that runs."""
+    """Have it so in the files, for a HAProxy that starts, and in the one that runs."""
     for name, text in _maps(apps).items():
         appfiles.write(name, text, 0o644)
     for name, text in _maps(apps).items():
@@ -635,7 +635,7 @@ def _rest(apps: dict[str, Any]) -> None:
 
 
 def _how(app: str) -> str:
-    """How it is by the file, and by the HAProxy that runs."""
+    """Return how it is by the file, and by the HAProxy that runs."""
     line = next((one for one in _maps(_resting())[str(RESTING)].splitlines() if one.startswith(f"{app} ")), None)
     runs = re.findall(rf"(?m)^0x[0-9a-f]+ ({re.escape(app)} \S+)$", _command(f"show map {RESTING}"))
     kept = resting(app)

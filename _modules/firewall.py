@@ -49,7 +49,7 @@ DATA = Path("/var/lib/apps")  # a directory for each app, and each is its accoun
 
 
 def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = (), calls: str = "") -> str:
-    """Writes the host's rules as a file for ``nft -f``, which replaces the old table in one step.
+    """Write the host's rules as a file for ``nft -f``, which replaces the old table in one step.
 
     Args:
         open_ports: ``port``, ``sources`` (addresses and networks; empty means anyone) and ``why`` of each.
@@ -69,7 +69,7 @@ def ruleset(open_ports: list[dict[str, Any]], vrrp_from: Sequence[str] = (), cal
 
 
 def name_servers(text: str) -> list[str]:
-    """Reads the addresses of the name servers from a resolv.conf(5), in order, each once.
+    """Read the addresses of the name servers from a resolv.conf(5), in order, each once.
 
     Args:
         text: the file.
@@ -102,7 +102,7 @@ def _rules(entry: dict[str, Any]) -> list[str]:
 
 
 def wanted(wiring: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers the rules that this host shall have, by what the fleet says and the accounts and name servers it has.
+    """Return the rules that this host shall have, by what the fleet says and the accounts and name servers it has.
 
     Accounts stand in them by number: with a name that is gone, the kernel would take none of the rules at boot.
 
@@ -141,7 +141,7 @@ def _uid(user: str) -> int | None:
 
 
 def loaded() -> str | None:
-    """Answers our table as the kernel has it, in nft's words; None when it is not there.
+    """Return our table as the kernel has it, in nft's words; None when it is not there.
 
     Example:
         .. code-block:: bash
@@ -159,7 +159,7 @@ def loaded() -> str | None:
 
 
 def reach(urls: list[str]) -> None:
-    """Lets those who fetch builds reach for an hour what these URLs name and is not public.
+    """Let those who fetch builds reach for an hour what these URLs name and is not public.
 
     Nothing of it is written down, and no rule changes: it is not part of what an apply compares. What is closed to them
     in any case, metadata and the fleet's hosts, stays closed.
@@ -194,7 +194,7 @@ def _addresses(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddress.I
 
 
 def unknown_addresses(known: list[str]) -> list[str]:
-    """Answers the public addresses of this host that the site does not know, and so closes to no app of other hosts.
+    """Return the public addresses of this host that the site does not know, and so closes to no app of other hosts.
 
     Args:
         known: those that fleet.yaml has.
@@ -213,7 +213,7 @@ def unknown_addresses(known: list[str]) -> list[str]:
 
 
 def understood(rules: str) -> str | None:
-    """Answers how the kernel would list a ruleset; loaded for a moment where nothing can reach it.
+    """Return how the kernel would list a ruleset; loaded for a moment where nothing can reach it.
 
     Args:
         rules: a file for ``nft -f``.
@@ -235,7 +235,7 @@ def understood(rules: str) -> str | None:
 
 
 def load(rules: str) -> None:
-    """Loads a ruleset in one step: there is no moment without rules.
+    """Load a ruleset in one step: there is no moment without rules.
 
     Args:
         rules: a file for ``nft -f``.

@@ -24,7 +24,7 @@ DEPLOY_SECONDS = 600
 
 
 def chosen(app: str) -> str | None:
-    """Answers the release that the fleet has given to this host; None where each host decides for itself.
+    """Return the release that the fleet has given to this host; None where each host decides for itself.
 
     Each deploy has a token. By the builder's word on which one came to a good end, a host that died in the middle of
     one knows on which side it belongs, and a host that missed one takes what the fleet serves now.
@@ -53,7 +53,7 @@ def chosen(app: str) -> str | None:
 
 
 def choose(app: str, release: str) -> None:
-    """Writes down that this host serves a release, where hosts switch together.
+    """Write down that this host serves a release, where hosts switch together.
 
     Args:
         app: name of an app of this host.
@@ -75,7 +75,7 @@ def choose(app: str, release: str) -> None:
 
 
 def install(app: str) -> str:
-    """Installs the builder's candidate beside what is served, static files too. Nothing of what is served changes.
+    """Install the builder's candidate beside what is served, static files too. Nothing of what is served changes.
 
     Args:
         app: name of an app of this host.
@@ -106,7 +106,7 @@ def install(app: str) -> str:
 
 
 def serves(app: str) -> dict[str, Any]:
-    """Answers what this host serves now, and what it served before the last deploy.
+    """Return what this host serves now, and what it served before the last deploy.
 
     Args:
         app: name of an app of this host.
@@ -141,7 +141,7 @@ def serves(app: str) -> dict[str, Any]:
 
 
 def waiting() -> list[str]:
-    """Answers the apps that serve with settings of before: no apply changes those where hosts switch together.
+    """Return the apps that serve with settings of before: no apply changes those where hosts switch together.
 
     Example:
         .. code-block:: bash
@@ -163,7 +163,7 @@ def waiting() -> list[str]:
 
 
 def at_rest(seconds: int = 300) -> bool:
-    """Waits until nothing applies states on this host: what a killed orchestration has asked for goes on without it.
+    """Wait until nothing applies states on this host: what a killed orchestration has asked for goes on without it.
 
     Args:
         seconds: how long it waits at most.
@@ -185,7 +185,7 @@ def at_rest(seconds: int = 300) -> bool:
 
 
 def take_back(app: str) -> str:
-    """Makes the release ready that the fleet served before; it is installed still. Nothing of what is served changes.
+    """Make the release ready that the fleet served before; it is installed still. Nothing of what is served changes.
 
     Args:
         app: name of an app of this host.
@@ -214,7 +214,7 @@ def take_back(app: str) -> str:
 
 
 def migrate(app: str) -> list[str]:
-    """Brings the database to the installed release. On the second host nothing is left to do.
+    """Bring the database to the installed release. On the second host nothing is left to do.
 
     Args:
         app: name of an app of this host.
@@ -235,7 +235,7 @@ def migrate(app: str) -> list[str]:
 
 
 def start(app: str) -> str:
-    """Starts the installed release and asks it until it has answered well. Nobody else asks it yet.
+    """Start the installed release and ask it until it has answered well. Nobody else asks it yet.
 
     Args:
         app: name of an app of this host.
@@ -258,7 +258,7 @@ def start(app: str) -> str:
 
 
 def switch(app: str) -> str:
-    """Gives this host's requests and background work to the installed release. The old processes run on.
+    """Give this host's requests and background work to the installed release. The old processes run on.
 
     Args:
         app: name of an app of this host.
@@ -284,7 +284,7 @@ def switch(app: str) -> str:
 
 
 def confirm(app: str) -> str:
-    """Ends a deploy: stops what served and worked before, when it has done what it was asked.
+    """End a deploy: stop what served and worked before, when it has done what it was asked.
 
     Args:
         app: name of an app of this host.
@@ -312,7 +312,7 @@ def confirm(app: str) -> str:
 
 
 def revert(app: str) -> str | None:
-    """Puts this host back to what it served before a deploy that failed, wherever that deploy had come to.
+    """Put this host back to what it served before a deploy that failed, wherever that deploy had come to.
 
     Args:
         app: name of an app of this host.
@@ -363,7 +363,7 @@ def _now(app: str) -> dict[str, Any]:
 
 
 def _served(told: dict[str, Any]) -> dict[str, Any]:
-    """What there is to go back to: without what a deploy in progress has added."""
+    """Return what there is to go back to: without what a deploy in progress has added."""
     return {key: told.get(key) for key in ("release", "token", "previous")}
 
 

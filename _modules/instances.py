@@ -15,7 +15,7 @@ UNITS = Path("/etc/systemd/system")
 
 
 def unit(app: str, release: str) -> str:
-    """Answers the name of a release's unit.
+    """Return the name of a release's unit.
 
     Args:
         app: name of an app.
@@ -29,7 +29,7 @@ def unit(app: str, release: str) -> str:
 
 
 def states(app: str) -> dict[str, str]:
-    """Answers ActiveState of every instance that systemd has in memory, by release.
+    """Return ActiveState of every instance that systemd has in memory, by release.
 
     Args:
         app: name of an app.
@@ -45,7 +45,7 @@ def states(app: str) -> dict[str, str]:
 
 
 def state(app: str, release: str) -> dict[str, str]:
-    """Answers what systemd knows about one release's unit.
+    """Return what systemd knows about one release's unit.
 
     Args:
         app: name of an app.
@@ -63,7 +63,7 @@ def state(app: str, release: str) -> dict[str, str]:
 
 
 def enabled(app: str) -> list[str]:
-    """Lists the releases that are started at boot.
+    """List the releases that are started at boot.
 
     Args:
         app: name of an app.
@@ -78,7 +78,7 @@ def enabled(app: str) -> list[str]:
 
 
 def start(app: str, release: str) -> None:
-    """Returns when gunicorn has said that it is ready, at once when it runs already.
+    """Return when gunicorn has said that it is ready, at once when it runs already.
 
     Args:
         app: name of an app of this host.
@@ -104,7 +104,7 @@ def start(app: str, release: str) -> None:
 
 
 def stop(app: str, release: str) -> None:
-    """Returns when a release has ended; gunicorn answers before what it was asked.
+    """Return when a release has ended; gunicorn answers before what it was asked.
 
     Args:
         app: name of an app.
@@ -124,7 +124,7 @@ def stop(app: str, release: str) -> None:
 
 
 def enable(app: str, release: str) -> None:
-    """Lets a release be started at boot. Systemd reads it later: call ``reload`` when all is done.
+    """Let a release be started at boot. Systemd reads it later: call ``reload`` when all is done.
 
     Args:
         app: name of an app.
@@ -139,7 +139,7 @@ def enable(app: str, release: str) -> None:
 
 
 def disable(app: str, release: str) -> None:
-    """Lets a release no longer be started at boot. Systemd reads it later: call ``reload`` when all is done.
+    """Let a release no longer be started at boot. Systemd reads it later: call ``reload`` when all is done.
 
     Args:
         app: name of an app.
@@ -154,7 +154,7 @@ def disable(app: str, release: str) -> None:
 
 
 def reload() -> None:
-    """Lets systemd read its units again.
+    """Let systemd read its units again.
 
     Example:
         .. code-block:: bash
@@ -165,7 +165,7 @@ def reload() -> None:
 
 
 def last_log_lines(app: str, release: str) -> str:
-    """Answers what a release's processes printed last. It may hold secrets: ``release.redact``.
+    """Return what a release's processes printed last. It may hold secrets: ``release.redact``.
 
     Args:
         app: name of an app.

@@ -82,7 +82,7 @@ def in_force() -> dict[str, Any]:
 
 
 def _by_files(callers: list[dict[str, Any]], known: list[dict[str, Any]], port: int | None) -> dict[str, Any]:
-    """What is granted by the host's own files, with the accounts, the databases' clients and the port of the site."""
+    """Return what is granted by the host's own files, with the site's accounts, databases' clients and port."""
     texts = {name: text for name, path in FILES.items() if (text := _text(Path(path)))}
     texts["hba"] = "".join(_text(path) for path in sorted(POSTGRES.glob("*/main/pg_hba.conf")))
     found: dict[str, Any] = readback.grants(texts, _released(callers), known, grants.spoken)
@@ -94,7 +94,7 @@ def _by_files(callers: list[dict[str, Any]], known: list[dict[str, Any]], port: 
 
 
 def _sessions(names: list[str], port: int | None) -> dict[str, int]:
-    """How many sessions each role may have; none where Postgres does not say, or sets no limit."""
+    """Return how many sessions each role may have; none where Postgres does not say, or sets no limit."""
     try:
         found = __salt__["pg.roles"](sorted({*names}), port) if names and port else {}
     except CommandExecutionError:
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
 
 
 def _released(callers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The apps of which there are releases here: what these were told, and whom their code runs as."""
+    """Return the apps of which there are releases here: what these were told, and whom their code runs as."""
     users = {one["name"]: one["users"] for one in callers}
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(APPS.glob("*/releases/*/env")):
@@ -121,7 +121,7 @@ def _released(callers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _owner(app: str) -> list[str]:
-    """The account of an app that the site has no more: its data are its own."""
+    """Return the account of an app that the site has no more: its data are its own."""
     try:
         uid = (DATA / app).lstat().st_uid
         return [pwd.getpwuid(uid).pw_name] if uid else []  # root calls whom it likes
@@ -217,7 +217,7 @@ def firewall() -> dict[str, Any]:
 
 
 def _with_before(pillar: dict[str, Any], port: int | None) -> dict[str, Any]:
-    """What a part of the pillar grants, and all that was granted before."""
+    """Return what a part of the pillar grants, and all that was granted before."""
     before, _ = _record()
     if before is None:
         wiring = pillar["wiring"]
@@ -277,7 +277,7 @@ def pages() -> dict[str, Any]:
 
 
 def _is_here(address: str) -> bool:
-    """Whether the host has an address; nginx starts on no other."""
+    """Return whether the host has an address; nginx starts on no other."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
         try:
             one.bind((address, 0))
@@ -373,14 +373,14 @@ def _held_by(app: str, units: list[dict[str, str]], plan: bool) -> list[str]:
 
 
 def _right(app: str) -> str:
-    """The release that the site asks for, on all hosts in the end; or the one that somebody has pinned."""
+    """Return the release that the site asks for, on all hosts in the end; or the one that somebody has pinned."""
     if pin := __salt__["release.pinned"](app):
         return str(pin["release"])
     return str(__salt__["release.asked_for"](app)["id"])
 
 
 def _environment(app: str, release: str) -> dict[str, str]:
-    """What a release was given: root's file."""
+    """Return what a release was given: root's file."""
     try:
         text = (APPS / app / "releases" / release / "env").read_text(encoding="utf-8")
     except OSError:
@@ -430,7 +430,7 @@ def going(plan: bool = False, elsewhere: dict[str, dict[str, list[str]]] | None 
 
 
 def _told() -> dict[str, Any] | None:
-    """What other hosts hold, by the pillar of this run; None when it does not say."""
+    """Return what other hosts hold, by the pillar of this run; None when it does not say."""
     if "held_elsewhere" in __pillar__:
         found: dict[str, Any] = __pillar__["held_elsewhere"]
         return found

@@ -54,7 +54,7 @@ STOP_LIMIT = 2 * (3600 + COLD_SECONDS) + 60  # systemd has ended every process b
 
 
 def quoted(argument: str) -> str:
-    """Writes one argument as systemd's ExecStart reads it.
+    """Write one argument as systemd's ExecStart reads it.
 
     Args:
         argument: text on one line.
@@ -68,7 +68,7 @@ def quoted(argument: str) -> str:
 
 
 def arguments(app: str, name: str, what: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-    """Answers what a process or a timer runs: a program in the virtual environment's bin/, and its arguments.
+    """Return what a process or a timer runs: a program in the virtual environment's bin/, and its arguments.
 
     Args:
         app: the app's name.
@@ -109,7 +109,7 @@ def arguments(app: str, name: str, what: dict[str, Any], settings: dict[str, Any
 def service_text(
     app: str, name: str, what: dict[str, Any], settings: dict[str, Any], sandbox: list[str], stop_seconds: int
 ) -> str:
-    """Writes the template unit of a process or of a timer's command; its instances are the releases.
+    """Write the template unit of a process or of a timer's command; its instances are the releases.
 
     Args:
         app: the app's name.
@@ -164,7 +164,7 @@ def service_text(
 
 
 def timer_text(app: str, name: str, timer: dict[str, Any], release: str) -> str:
-    """Writes the timer unit of a command; it names the release that runs it.
+    """Write the timer unit of a command; it names the release that runs it.
 
     Args:
         app: the app's name.
@@ -196,7 +196,7 @@ def timer_text(app: str, name: str, timer: dict[str, Any], release: str) -> str:
 
 
 def mark_of(text: str) -> str:
-    """Answers the hash that a unit's text gives to its processes.
+    """Return the hash that a unit's text gives to its processes.
 
     Args:
         text: the unit.
@@ -210,7 +210,7 @@ def mark_of(text: str) -> str:
 
 
 def faults(unit: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Compares one process or timer with what is on the host.
+    """Compare one process or timer with what is on the host.
 
     Args:
         unit: one of ``wanted``.
@@ -256,7 +256,7 @@ def _release_of(instance: str) -> str:
 
 
 def takes_from(command: str) -> tuple[str, list[str]]:
-    """Answers Celery's app and the queues of the worker that a command starts; no queues when it starts none.
+    """Return Celery's app and the queues of the worker that a command starts; no queues when it starts none.
 
     Args:
         command: a command line, or a unit's text.
@@ -270,7 +270,7 @@ def takes_from(command: str) -> tuple[str, list[str]]:
 
 
 def last_consumers(files: dict[str, str], going: list[str]) -> list[dict[str, Any]]:
-    """Answers the Celery workers that go and leave queues from which nobody takes tasks any more.
+    """Return the Celery workers that go and leave queues from which nobody takes tasks any more.
 
     Args:
         files: texts of the app's units by path, as they shall be, and those that go.
@@ -301,7 +301,7 @@ def last_consumers(files: dict[str, str], going: list[str]) -> list[dict[str, An
 
 
 def wanted(app: str, release: str | None = None) -> list[dict[str, Any]]:
-    """Answers the processes and timers that this host shall run for an app. Changes nothing.
+    """Return the processes and timers that this host shall run for an app. Changes nothing.
 
     Args:
         app: name of an app of this host.
@@ -347,7 +347,7 @@ def wanted(app: str, release: str | None = None) -> list[dict[str, Any]]:
 
 
 def status(app: str) -> dict[str, Any]:
-    """Compares the processes and timers of an app with what this host shall run. Changes nothing.
+    """Compare the processes and timers of an app with what this host shall run. Changes nothing.
 
     Args:
         app: name of an app of this host.
@@ -387,7 +387,7 @@ def _leftovers(units: list[dict[str, Any]], found: dict[str, Any]) -> list[str]:
 
 
 def orphans(apps: list[str]) -> list[str]:
-    """Lists apps that have processes or timers on this host though they are not among the given ones.
+    """List apps that have processes or timers on this host though they are not among the given ones.
 
     Args:
         apps: names of the apps that belong here.
@@ -413,7 +413,7 @@ def _own_files() -> dict[str, tuple[str, str]]:
 
 
 def _found(app: str) -> dict[str, Any]:
-    """What is on the host of an app's processes: files, units in systemd's memory, units started at boot."""
+    """Return what is on the host of an app's processes: files, units in systemd's memory, units started at boot."""
     files = {path: text for path, (first, text) in _own_files().items() if first == f"{OWNER}{app}."}
     names = sorted(Path(path).name for path in files)
     patterns = [name.replace("@.", "@*.") for name in names]
@@ -423,7 +423,7 @@ def _found(app: str) -> dict[str, Any]:
 
 
 def _beginnings(names: list[str]) -> tuple[str, ...]:
-    """How the instances of templates begin; a timer is its own."""
+    """Return how the instances of templates begin; a timer is its own."""
     return tuple(name.removesuffix(".service").removesuffix(".") if "@" in name else name for name in names)
 
 
@@ -440,7 +440,7 @@ def _units(patterns: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _mark(pid: str) -> str | None:
-    """The hash of the unit that a process was started with; None when it has just ended."""
+    """Return the hash of the unit that a process was started with; None when it has just ended."""
     with contextlib.suppress(OSError):
         for variable in (PROC / pid / "environ").read_bytes().split(b"\0"):
             name, _, value = variable.partition(b"=")
@@ -454,7 +454,7 @@ def _mark(pid: str) -> str | None:
 
 
 def converge(app: str, release: str | None = None, keep_old: bool = False) -> list[str]:
-    """Lets this host run an app's processes and timers, of the release that shall be served and of no other.
+    """Let this host run an app's processes and timers, of the release that shall be served and of no other.
 
     The new release's processes are started and must stay up for a while; then the old ones are told to stop and
     waited for. Of what may run only once the old one stops first. When a new one does not stay up, the new ones are
@@ -497,7 +497,7 @@ def converge(app: str, release: str | None = None, keep_old: bool = False) -> li
 
 
 def remove(app: str) -> None:
-    """Stops all processes and timers of an app, and takes them out of systemd.
+    """Stop all processes and timers of an app, and take them out of systemd.
 
     Args:
         app: the app's name; it need not be in the pillar any more.
@@ -512,7 +512,7 @@ def remove(app: str) -> None:
 
 
 def remove_all() -> list[str]:
-    """Stops the background work of all apps and takes it out of systemd: the host is leaving the fleet.
+    """Stop the background work of all apps and take it out of systemd: the host is leaving the fleet.
 
     Returns:
         The apps that had some.
@@ -537,7 +537,7 @@ def _systemctl(*words: str, timeout: int = 120) -> str:
 
 
 def _check(app: str, units: list[dict[str, Any]], found: dict[str, Any]) -> None:
-    """Stops before the first change when it cannot work."""
+    """Stop before the first change when it cannot work."""
     for unit in units:
         if "timer" in unit and faults(unit, found):
             try:
@@ -602,7 +602,7 @@ def _switch(app: str, units: list[dict[str, Any]], before: dict[str, Any], keep_
 
 
 def _leaving(units: list[dict[str, Any]], found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Workers that run, stay, and leave queues from which nobody here takes tasks any more; as ``last_consumers``.
+    """Return workers that run, stay, and leave queues from which nobody here takes any more; as ``last_consumers``.
 
     What a process takes from, its own command says: the units may be new ones already.
     """
@@ -630,7 +630,7 @@ def _is_good(unit: dict[str, Any], found: dict[str, Any]) -> bool:
 
 
 def _give_up(app: str, units: list[dict[str, Any]], bad: list[str], fresh: list[str], before: dict[str, Any]) -> None:
-    """Puts the old units back and lets what ran run on.
+    """Put the old units back and let what ran run on.
 
     New ones that nothing can stand in for go on trying: it may be the database's fault.
     """
@@ -682,7 +682,7 @@ def _unstable(instances: list[str]) -> list[str]:
 
 
 def _stop(instances: list[str]) -> None:
-    """Stops instances, all at once, and returns when they have."""
+    """Stop instances, all at once, and return when they have."""
     if not instances:
         return
     _systemctl("stop", *instances, timeout=STOP_LIMIT)
@@ -694,7 +694,7 @@ def _stop(instances: list[str]) -> None:
 def _remove(
     names: list[str], found: dict[str, Any], app: str | None = None, units: Sequence[dict[str, Any]] = ()
 ) -> list[str]:
-    """Stops, then forgets; the files go last, for as long as they are there this is found again."""
+    """Stop, then forget; the files go last, for as long as they are there this is found again."""
     if not names:
         return []
     own = [path for path in found["files"] if Path(path).name.removesuffix(".timer").partition("@")[0] in names]
@@ -722,7 +722,7 @@ def _is_beat(unit: str, found: dict[str, Any]) -> bool:
 
 
 def _drain(app: str, worker: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Lets the last worker of some queues do what waits there; answers what it has not done in time."""
+    """Let the last worker of some queues do what waits there; return what it has not done in time."""
     running = [
         name
         for name, about in found["units"].items()
@@ -746,13 +746,13 @@ def _drain(app: str, worker: dict[str, Any], found: dict[str, Any]) -> list[str]
 
 
 def _remember(app: str, release: str) -> None:
-    """Writes into the ledger that this host has worked with a release; a host with role web does it when it serves."""
+    """Write into the ledger that this host has worked with a release; a host with role web does it when it serves."""
     if releases.last_served(__salt__["release.log"](app, 0)) != release:
         __salt__["release.record"](app, release, "activated")
 
 
 def _prune(app: str, keep: str) -> None:
-    """Removes releases that neither run nor have worked last: the rule of web hosts, for a rollback is to both."""
+    """Remove releases that neither run nor have worked last: the rule of web hosts, for a rollback is to both."""
     running = {_release_of(unit) for unit, about in _found(app)["units"].items() if about["ActiveState"] != "inactive"}
     ids = [one["id"] for one in __salt__["release.list"](app)]
     kept = releases.kept(keep, __salt__["release.log"](app, 0), KEEP_RELEASES)

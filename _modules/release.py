@@ -31,7 +31,7 @@ def __virtual__() -> str:
 
 
 def desired(app: str) -> dict[str, str]:
-    """Answers the release that this host shall serve. Changes nothing.
+    """Return the release that this host shall serve. Changes nothing.
 
     On a builder it follows from the source as it is, so that a plan names it before it is built; elsewhere from
     the newest build that has been brought here.
@@ -63,7 +63,7 @@ def desired(app: str) -> dict[str, str]:
 
 
 def asked_for(app: str, build: str | None = None) -> dict[str, str]:
-    """Answers the release that the site asks for, whether one is pinned or not. Changes nothing.
+    """Return the release that the site asks for, whether one is pinned or not. Changes nothing.
 
     Args:
         app: name of an app of this host.
@@ -94,7 +94,7 @@ def asked_for(app: str, build: str | None = None) -> dict[str, str]:
 
 
 def _released(app: str) -> str | None:
-    """The build that this host shall serve; on a builder that decides alone, the one that is yet to be made."""
+    """Return the build that this host shall serve; on a builder that decides alone, the one that is yet to be made."""
     build: str | None = (__salt__["builder.released"](app) or {}).get("build")
     if "builder" in __pillar__["host"]["roles"]:
         newest: str = __salt__["build.identify"](app)["id"]
@@ -103,7 +103,7 @@ def _released(app: str) -> str | None:
 
 
 def active(app: str) -> str | None:
-    """Answers the release that nginx sends requests to, or None.
+    """Return the release that nginx sends requests to, or None.
 
     Args:
         app: name of an app.
@@ -120,7 +120,7 @@ def active(app: str) -> str | None:
 
 
 def directory(app: str, release: str) -> str:
-    """Answers where a release is, or would be, installed.
+    """Return where a release is, or would be, installed.
 
     Args:
         app: name of an app.
@@ -135,7 +135,7 @@ def directory(app: str, release: str) -> str:
 
 
 def is_staged(app: str, release: str) -> bool:
-    """Whether a release is installed on this host, whole.
+    """Return whether a release is installed on this host, whole.
 
     Args:
         app: name of an app.
@@ -150,7 +150,7 @@ def is_staged(app: str, release: str) -> bool:
 
 
 def manifest(app: str, release: str) -> dict[str, Any]:
-    """Answers what is known about an installed release.
+    """Return what is known about an installed release.
 
     Args:
         app: name of an app.
@@ -176,7 +176,7 @@ def manifest(app: str, release: str) -> dict[str, Any]:
 
 
 def manifests(app: str) -> list[dict[str, Any]]:
-    """Answers what is known about all installed releases of an app, in no order.
+    """Return what is known about all installed releases of an app, in no order.
 
     Args:
         app: name of an app.
@@ -190,7 +190,7 @@ def manifests(app: str) -> list[dict[str, Any]]:
 
 
 def list_(app: str) -> list[dict[str, Any]]:
-    """Lists the installed releases of an app, newest first.
+    """List the installed releases of an app, newest first.
 
     Args:
         app: name of an app.
@@ -215,7 +215,7 @@ def list_(app: str) -> list[dict[str, Any]]:
 
 
 def status(app: str) -> dict[str, Any]:
-    """Compares the release that shall be served with the one that is.
+    """Compare the release that shall be served with the one that is.
 
     Args:
         app: name of an app of this host.
@@ -249,14 +249,14 @@ def status(app: str) -> dict[str, Any]:
 
 
 def _unpublished(app: str, now: str | None) -> list[str]:
-    """Whether nginx is led to the app's own name of its socket, as it was on hosts that are older than ``publish``."""
+    """Return whether nginx is led to the app's own name of its socket, as on hosts that are older than ``publish``."""
     link = APPS / app / "current.sock"
     own = now is not None and link.readlink() != WEB / app / f"{now}.sock"
     return [f"{now} is reached by a path that the app may change"] if own else []
 
 
 def sandbox(app: str) -> list[str]:
-    """Answers the directives of systemd that every process of an app has: its user, and what it may do.
+    """Return the directives of systemd that every process of an app has: its user, and what it may do.
 
     Args:
         app: name of an app of this host.
@@ -271,7 +271,7 @@ def sandbox(app: str) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """Answers a text that came from an app as it may be shown: no secret of this host's pillar, nothing for a terminal.
+    """Return a text that came from an app as it may be shown: no secret of this host's pillar, nothing for a terminal.
 
     Args:
         text: such as an app's log lines.

@@ -21,7 +21,7 @@ def __virtual__() -> str:
 
 
 def log(app: str, count: int = 20) -> list[dict[str, Any]]:
-    """Answers an app's ledger: who deployed what, when, with which result; the newest last.
+    """Return an app's ledger: who deployed what, when, with which result; the newest last.
 
     Args:
         app: name of an app.
@@ -42,7 +42,7 @@ def log(app: str, count: int = 20) -> list[dict[str, Any]]:
 
 
 def record(app: str, release: str, result: str, why: str = "", command: str = "") -> None:
-    """Writes a line into the ledger: who did what with which release, when, with which result.
+    """Write a line into the ledger: who did what with which release, when, with which result.
 
     Args:
         app: name of an app.
@@ -67,7 +67,7 @@ def record(app: str, release: str, result: str, why: str = "", command: str = ""
 
 
 def record_command(app: str, release: str, command: str, exit_code: int) -> None:
-    """Writes a line into the ledger: who ran which command of a release, when, with which result.
+    """Write a line into the ledger: who ran which command of a release, when, with which result.
 
     Args:
         app: name of an app.
@@ -84,7 +84,7 @@ def record_command(app: str, release: str, command: str, exit_code: int) -> None
 
 
 def pin(app: str, release: str | None = None, why: str = "") -> str:
-    """Holds an app at an installed release, whatever the site asks for, until ``release.unpin``. Switches nothing.
+    """Hold an app at an installed release, whatever the site asks for, until ``release.unpin``. Switches nothing.
 
     Args:
         app: name of an app of this host.
@@ -119,7 +119,7 @@ def pin(app: str, release: str | None = None, why: str = "") -> str:
 
 
 def write_pin(app: str, release: str, why: str) -> None:
-    """Writes the pin itself, without asking whether the release can serve: ``release.pin`` asks.
+    """Write the pin itself, without asking whether the release can serve: ``release.pin`` asks.
 
     Args:
         app: name of an app.
@@ -136,7 +136,7 @@ def write_pin(app: str, release: str, why: str) -> None:
 
 
 def unpin(app: str) -> str:
-    """Lets the site choose the release again. Switches nothing: the next apply does.
+    """Let the site choose the release again. Switches nothing: the next apply does.
 
     Args:
         app: name of an app of this host.
@@ -161,7 +161,7 @@ def unpin(app: str) -> str:
 
 
 def pinned(app: str) -> dict[str, str] | None:
-    """Answers the pin of an app, or None.
+    """Return the pin of an app, or None.
 
     Args:
         app: name of an app.

@@ -37,7 +37,7 @@ def __virtual__() -> str:
 
 
 def activate(app: str) -> None:
-    """Gives the traffic to the desired release, if it deserves it, and puts right what a killed run left.
+    """Give the traffic to the desired release, if it deserves it, and put right what a killed run left.
 
     Start, ask until it has answered well several times in a row, switch, wait for what the old release has in
     flight, stop the old one. When the new release does not answer well it is stopped and the old one serves on.
@@ -58,7 +58,7 @@ def activate(app: str) -> None:
 
 
 def prepare(app: str, release: str) -> None:
-    """Starts an installed release and asks it until it has answered well; it gets no traffic yet.
+    """Start an installed release and ask it until it has answered well; it gets no traffic yet.
 
     Args:
         app: name of an app of this host.
@@ -78,7 +78,7 @@ def prepare(app: str, release: str) -> None:
 
 
 def switch(app: str, release: str) -> None:
-    """Gives the traffic to a release that was prepared; what served before runs on.
+    """Give the traffic to a release that was prepared; what served before runs on.
 
     Args:
         app: name of an app of this host.
@@ -99,7 +99,7 @@ def switch(app: str, release: str) -> None:
 
 
 def retire(app: str, release: str) -> None:
-    """Stops all releases but the one that has the traffic, when they have answered what they were asked.
+    """Stop all releases but the one that has the traffic, when they have answered what they were asked.
 
     Args:
         app: name of an app of this host.
@@ -120,7 +120,7 @@ def retire(app: str, release: str) -> None:
 
 
 def rollback(app: str, release: str | None = None) -> str:
-    """Gives the traffic back to an installed release: the one that served before, or the named one. Builds nothing.
+    """Give the traffic back to an installed release: the one that served before, or the named one. Builds nothing.
 
     It passes the same gate as any other, and is pinned, so that the next apply does not take it away again:
     ``release.unpin`` hands the choice back to the site.
@@ -164,7 +164,7 @@ def rollback(app: str, release: str | None = None) -> str:
 
 
 def refuse_alone(app: str, orchestration: str) -> None:
-    """Raises where several hosts serve an app under a master: one of them alone must not serve another release.
+    """Raise where several hosts serve an app under a master: one of them alone must not serve another release.
 
     Args:
         app: name of an app of this host.
@@ -186,7 +186,7 @@ def refuse_alone(app: str, orchestration: str) -> None:
 
 
 def _served_before(app: str, now: str | None) -> str:
-    """The installed release that was deployed before the active one."""
+    """Return the installed release that was deployed before the active one."""
     for older in releases.before(now, __salt__["release.log"](app, 0)):
         if __salt__["release.is_staged"](app, older):
             return str(older)
@@ -194,7 +194,7 @@ def _served_before(app: str, now: str | None) -> str:
 
 
 def refuse_migrations(app: str, target: str) -> None:
-    """Raises when the database has been migrated since, in a way that an older release might not bear.
+    """Raise when the database has been migrated since, in a way that an older release might not bear.
 
     Args:
         app: name of an app of this host.
@@ -220,7 +220,7 @@ def refuse_migrations(app: str, target: str) -> None:
 
 
 def prune(app: str, keep: int = KEEP_RELEASES) -> list[str]:
-    """Removes old releases now: never the active one nor a pinned one. Each deploy does so with the default.
+    """Remove old releases now: never the active one nor a pinned one. Each deploy does so with the default.
 
     Args:
         app: name of an app of this host.
@@ -248,7 +248,7 @@ def prune(app: str, keep: int = KEEP_RELEASES) -> list[str]:
 
 
 def orphans(apps: list[str]) -> list[str]:
-    """Lists apps that this host still knows though they are not among the given ones.
+    """List apps that this host still knows though they are not among the given ones.
 
     Args:
         apps: names of the apps that belong here.
@@ -266,7 +266,7 @@ def orphans(apps: list[str]) -> list[str]:
 
 
 def remove(app: str) -> None:
-    """Stops an app and takes it out of systemd. Its releases, its data and its user stay.
+    """Stop an app and take it out of systemd. Its releases, its data and its user stay.
 
     Args:
         app: the app's name.
@@ -299,7 +299,7 @@ def _serve(app: str, release: str, pin_why: str | None = None) -> None:
 
 
 def _prepare(app: str, release: str) -> None:
-    """Starts a release and asks it; one that does not answer well is stopped, unless it is the one that serves."""
+    """Start a release and ask it; one that does not answer well is stopped, unless it is the one that serves."""
     reached, before = steps.reached, __salt__["release.active"](app)
     settings = releases.settings(__pillar__, app)
     try:
@@ -321,7 +321,7 @@ def _prepare(app: str, release: str) -> None:
 
 
 def _switch(app: str, release: str) -> None:
-    """Gives the traffic to a release that runs; what served before runs on."""
+    """Give the traffic to a release that runs; what served before runs on."""
     # Before the switch: after a crash in between, both start at boot and the link still says which one serves.
     __salt__["instances.enable"](app, release)
     steps.reached("enabled")
@@ -330,7 +330,7 @@ def _switch(app: str, release: str) -> None:
 
 
 def _retire(app: str, release: str) -> None:
-    """Stops all releases but the one that serves, writes down that it does, and removes what is old."""
+    """Stop all releases but the one that serves, write down that it does, and remove what is old."""
     reached = steps.reached
     _stop_others(app, release)
     # What was enabled and disabled makes every unit of the host say that systemd has not read it.
@@ -344,7 +344,7 @@ def _retire(app: str, release: str) -> None:
 
 
 def _stop_others(app: str, keep: str | None) -> None:
-    """Stops every other release, when it has answered what it was asked."""
+    """Stop every other release, when it has answered what it was asked."""
     reached = steps.reached
     states = __salt__["instances.states"](app)
     running = {release for release, state in states.items() if state != "inactive"}
@@ -358,7 +358,7 @@ def _stop_others(app: str, keep: str | None) -> None:
 
 
 def _remove_old(app: str, active: str, keep: int = KEEP_RELEASES) -> list[str]:
-    """Removes old releases, and static files that no release has had for a long time."""
+    """Remove old releases, and static files that no release has had for a long time."""
     kept = releases.kept(active, __salt__["release.log"](app, 0), keep)
     if pin := __salt__["release.pinned"](app):
         kept.add(pin["release"])
@@ -393,7 +393,7 @@ def _socket(app: str, release: str) -> Path:
 
 
 def publish(app: str, release: str) -> None:
-    """Gives a running release's socket its second name, by which nginx connects. The unit does so at each start.
+    """Give a running release's socket its second name, by which nginx connects. The unit does so at each start.
 
     What is published is the socket itself: a link that the app put there is refused, whenever it does so.
 

@@ -75,7 +75,7 @@ def __virtual__() -> str:
 
 
 def unit_files(app: str) -> dict[str, str]:
-    """Answers the files that make systemd know an app: texts by path.
+    """Return the files that make systemd know an app: texts by path.
 
     Args:
         app: name of an app of this host.
@@ -93,7 +93,7 @@ def unit_files(app: str) -> dict[str, str]:
 
 
 def write_unit_files(app: str) -> None:
-    """Writes the unit and the tmpfiles.d entry of an app, and makes the directory of its sockets now.
+    """Write the unit and the tmpfiles.d entry of an app, and make the directory of its sockets now.
 
     A changed unit is a new release, so nothing has to be restarted here.
 
@@ -112,7 +112,7 @@ def write_unit_files(app: str) -> None:
 
 
 def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
-    """Installs a release beside the others: source, virtual environment, environment, gunicorn's settings.
+    """Install a release beside the others: source, virtual environment, environment, gunicorn's settings.
 
     It is installed at its final path, because a virtual environment cannot be moved, and counts as installed when
     its manifest.json is there, which is written last. Only the build's own files are read; no index is asked.
@@ -181,14 +181,14 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def _half_staged(app: str) -> list[Path]:
-    """Directories of installations that were killed; called with the lock held, so nobody is at work in them."""
+    """Return directories of installations that were killed; called with the lock held, so nobody is at work in them."""
     there = (path for path in (APPS / app / "releases").iterdir() if path.is_dir())
     return [path for path in there if not (path / "manifest.json").is_file()]
 
 
 @contextlib.contextmanager
 def _readable_to_all() -> Iterator[None]:
-    """The app must read what root installs, whatever umask root has; who gets there is decided by releases/."""
+    """Let the app read what root installs, whatever umask root has; who gets there is decided by releases/."""
     before = os.umask(0o022)
     try:
         yield
@@ -197,7 +197,7 @@ def _readable_to_all() -> Iterator[None]:
 
 
 def _install(app: str, directory: Path, build: Path, packages: str) -> None:
-    """Brings source and packages into the release's directory: by nobody who could do anything else, then root's."""
+    """Bring source and packages into the release's directory: by nobody who could do anything else, then root's."""
     reached = steps.reached
     python, work = f"/usr/bin/python{packages.split()[1]}", directory / ".work"
     filled = [directory / "src", work]
@@ -225,7 +225,7 @@ def _install(app: str, directory: Path, build: Path, packages: str) -> None:
 
 
 def _hand_over(build: Path, work: Path, wheels: bool) -> None:
-    """Copies what is installed to where the installer reads it: of the builds themselves it sees nothing."""
+    """Copy what is installed to where the installer reads it: of the builds themselves it sees nothing."""
     names = ["src.tar.gz", *(["requirements.txt"] if wheels else [])]
     names += [f"wheels/{path.name}" for path in (build / "wheels").iterdir()] if wheels else []
     (work / "wheels").mkdir(mode=0o755)
@@ -254,7 +254,7 @@ def _run_installer(app: str, build: str, arguments: list[str], writes: list[Path
 
 
 def sandbox_name(app: str) -> str:
-    """Answers the name of the sandbox that releases of an app are installed in.
+    """Return the name of the sandbox that releases of an app are installed in.
 
     Args:
         app: name of an app.
@@ -267,7 +267,7 @@ def sandbox_name(app: str) -> str:
 
 
 def installer(app: str) -> str:
-    """Answers the account that releases of an app are installed by: neither root, nor who runs them, nor who builds.
+    """Return the account that releases of an app are installed by: neither root, nor who runs them, nor who builds.
 
     Args:
         app: name of an app.
@@ -280,13 +280,13 @@ def installer(app: str) -> str:
 
 
 def _with_the_same(app: str, packages: str) -> Path | None:
-    """The directory of an installed release that has the same packages."""
+    """Return the directory of an installed release that has the same packages."""
     found = [one["id"] for one in __salt__["release.manifests"](app) if one.get("packages") == packages]
     return Path(__salt__["release.directory"](app, found[0])) if found else None
 
 
 def _link_environment(twin: Path, directory: Path) -> None:
-    """Gives each file of a virtual environment a second name: releases are never changed, so they may share files."""
+    """Give each file of a virtual environment a second name: releases are never changed, so they may share files."""
     appfiles.run([*LATE, "cp", "--archive", "--link", f"{twin}/venv", f"{directory}/venv"])
     # Its scripts name their interpreter, and so become files of their own. Compiled files name their source, too, but
     # Python puts that right itself.
@@ -300,7 +300,7 @@ def _link_environment(twin: Path, directory: Path) -> None:
 
 
 def _configure(app: str, release: str, commit: str) -> None:
-    """Writes what the release runs with: environment, extra files, gunicorn's settings."""
+    """Write what the release runs with: environment, extra files, gunicorn's settings."""
     settings = releases.settings(__pillar__, app)
     directory = Path(__salt__["release.directory"](app, release))
     environment = {
@@ -321,7 +321,7 @@ def _configure(app: str, release: str, commit: str) -> None:
 
 
 def group_number(name: str) -> int:
-    """Answers the number of a group.
+    """Return the number of a group.
 
     Args:
         name: its name.
@@ -350,7 +350,7 @@ def _ask_django(app: str, release: str) -> dict[str, Any]:
 
 
 def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = "") -> str:
-    """Runs a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
+    """Run a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
 
     One that is still running under this name, because the Salt run that started it was killed, is waited for.
 
@@ -392,7 +392,7 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
 
 
 def end_one_off(app: str, name: str) -> None:
-    """Ends what ``one_off_command`` started, if it goes on: it may have been given up because it prints without end.
+    """End what ``one_off_command`` started, if it goes on: it may have been given up because it prints without end.
 
     Args:
         app: name of an app of this host.
@@ -411,7 +411,7 @@ def end_one_off(app: str, name: str) -> None:
 def one_off_command(
     app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
 ) -> list[str]:
-    """Answers the command line that runs a command of a release as a transient unit, as the web process runs.
+    """Return the command line that runs a command of a release as a transient unit, as the web process runs.
 
     Args:
         app: name of an app of this host.

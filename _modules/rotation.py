@@ -22,7 +22,7 @@ def __virtual__() -> str:
 
 
 def course(*words: str, finish: bool = False) -> dict[str, Any]:
-    """Answers how far a rotation is, and which hosts it concerns. Changes nothing.
+    """Return how far a rotation is, and which hosts it concerns. Changes nothing.
 
     Args:
         words: an app and one of its secrets, or a secret that is no app's.
@@ -43,7 +43,7 @@ def course(*words: str, finish: bool = False) -> dict[str, Any]:
 
 
 def move(*words: str, to: str, finish: bool = False) -> str:
-    """Brings a rotation further in the site's files, if it is not there yet.
+    """Bring a rotation further in the site's files, if it is not there yet.
 
     Args:
         words: an app and one of its secrets, or a secret that is no app's.
@@ -65,7 +65,7 @@ def move(*words: str, to: str, finish: bool = False) -> str:
 
 
 def _site(*arguments: str) -> Any:
-    """Runs a salt-call where the site is; answers what it answers, or raises with its words."""
+    """Run a salt-call where the site is; return what it answers, or raise with its words."""
     place = __pillar__["wiring"].get("renewal", {}).get("site")
     if place is None:
         raise CommandExecutionError(f"{__pillar__['host']['id']} does not have the site: only a master does")

@@ -33,7 +33,7 @@ def __virtual__() -> str:
 
 
 def has_old(environment: bytes, old: str) -> list[str]:
-    """Answers the variables of a process that hold an old secret, as it is or as it stands in a URL.
+    """Return the variables of a process that hold an old secret, as it is or as it stands in a URL.
 
     Args:
         environment: the text of /proc/<pid>/environ.
@@ -53,7 +53,7 @@ def has_old(environment: bytes, old: str) -> list[str]:
 
 
 def old(kind: str, app: str | None = None) -> list[str]:
-    """Answers who on this host still uses the old one of a secret that is being replaced. Changes nothing.
+    """Return who on this host still uses the old one of a secret that is being replaced. Changes nothing.
 
     Args:
         kind: ``database``, ``owner``, ``redis``, ``secret_key`` or ``replication``.
@@ -79,7 +79,7 @@ def old(kind: str, app: str | None = None) -> list[str]:
 
 
 def gone(kind: str, app: str | None = None, force: bool = False, seconds: int = WAIT_SECONDS) -> list[str]:
-    """Waits until nobody on this host uses the old one of a secret that is being replaced. Changes nothing.
+    """Wait until nobody on this host uses the old one of a secret that is being replaced. Changes nothing.
 
     Args:
         kind: as for ``secretuse.old``.
@@ -116,7 +116,7 @@ def _held(app: str | None) -> dict[str, Any]:
 
 
 def _processes(app: str, user: str, previous: str) -> list[str]:
-    """Sentences about the processes of an account that were started with an old secret."""
+    """Return sentences about the processes of an account that were started with an old secret."""
     try:
         import pwd
 
@@ -144,7 +144,7 @@ def _processes(app: str, user: str, previous: str) -> list[str]:
 
 
 def _given(app: str, unit: str) -> bytes:
-    """What a unit's release was given: root's file, which no process can overwrite as it can its own environment."""
+    """Return what a unit's release was given: root's file; its own environment a process can overwrite."""
     _, _, release = unit.removesuffix(".service").partition("@")
     try:
         text = (APPS / app / "releases" / release / "env").read_text() if release else ""
@@ -160,7 +160,7 @@ def _unit(folder: Path) -> str:
 
 
 def _sessions(kind: str, app: str | None) -> list[str]:
-    """Sentences about the sessions of the login role that is not in force, on a host with Postgres."""
+    """Return sentences about the sessions of the login role that is not in force, on a host with Postgres."""
     roles = list(_roles(kind, app))
     if "postgres" not in __pillar__["host"]["roles"] or not roles:
         return []
@@ -171,7 +171,7 @@ def _sessions(kind: str, app: str | None) -> list[str]:
 
 
 def _roles(kind: str, app: str | None) -> Iterator[str]:
-    """The login role that the other one replaces."""
+    """Yield the login role that the other one replaces."""
     held = _held(app)
     slot = held.get("logins", {}).get(kind)
     if slot is None:

@@ -32,7 +32,7 @@ def __virtual__() -> str | tuple[bool, str]:
 
 
 def _saltern(name: str) -> ModuleType:
-    """Answers a module of saltern/site. Its package is found by its path, as the external pillar finds it."""
+    """Return a module of saltern/site. Its package is found by its path, as the external pillar finds it."""
     if "saltern" not in sys.modules:
         spec = importlib.util.spec_from_file_location("saltern", PACKAGE / "__init__.py")
         assert spec and spec.loader
@@ -43,7 +43,7 @@ def _saltern(name: str) -> ModuleType:
 
 
 def site_directory(opts: dict[str, Any]) -> Path:
-    """Answers the site directory that Salt is configured with, in `ext_pillar: [{saltern: {site: ...}}]`.
+    """Return the site directory that Salt is configured with, in `ext_pillar: [{saltern: {site: ...}}]`.
 
     Args:
         opts: Salt's configuration.
@@ -59,7 +59,7 @@ def site_directory(opts: dict[str, Any]) -> Path:
 
 
 def pillar_files(minion_id: str) -> list[str]:
-    """Answers the pillar SLS names of one host, for pillar/top.sls.
+    """Return the pillar SLS names of one host, for pillar/top.sls.
 
     Args:
         minion_id: the host's id; no grain is looked at.
@@ -77,7 +77,7 @@ def pillar_files(minion_id: str) -> list[str]:
 
 
 def check(site: str | None = None) -> str:
-    """Checks the whole site for every host, before anything is applied.
+    """Check the whole site for every host, before anything is applied.
 
     Args:
         site: the site directory; default: the one Salt is configured with.
@@ -101,7 +101,7 @@ def check(site: str | None = None) -> str:
 
 
 def generate_secrets(site: str | None = None) -> dict[str, Any]:
-    """Makes the secrets that the site lacks and renews certificates; what is there and good stays.
+    """Make the secrets that the site lacks and renew certificates; what is there and good stays.
 
     Args:
         site: the site directory; default: the one Salt is configured with.
@@ -124,7 +124,7 @@ def generate_secrets(site: str | None = None) -> dict[str, Any]:
 
 
 def renew() -> dict[str, Any]:
-    """Makes certificates anew whose time has come (a third of their 90 days is left), of all hosts of the site.
+    """Make certificates anew whose time has come (a third of their 90 days is left), of all hosts of the site.
 
     It changes nothing else. A timer runs it once a day where the site is; each host brings its own into force by
     ``state.apply base.renewal``, which another timer runs, or by any apply.
@@ -151,7 +151,7 @@ def renew() -> dict[str, Any]:
 
 
 def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False) -> list[str]:
-    """Replaces a secret by overlap: old and new are both good until nobody uses the old one. No request is lost.
+    """Replace a secret by overlap: old and new are both good until nobody uses the old one. No request is lost.
 
     On one host it does all of it: makes the new secret beside the old one, applies, waits until no process and no
     session has the old one, takes that away and applies again. Killed anywhere, or refused by an apply, the old secret
@@ -197,7 +197,7 @@ def rotate(*what: str, step: str = "", finish: bool = False, force: bool = False
 
 
 def rotation(*what: str, finish: bool = False) -> dict[str, Any]:
-    """Answers how far a replacement of a secret is, and which hosts of the fleet it concerns; orch.rotate asks it.
+    """Return how far a replacement of a secret is, and which hosts of the fleet it concerns; orch.rotate asks it.
 
     Args:
         what: as for ``site.rotate``.
@@ -227,7 +227,7 @@ def rotation(*what: str, finish: bool = False) -> dict[str, Any]:
 
 
 def secrets(verb: str, *words: str) -> Any:
-    """Shows and changes who can read the site's secrets, which may then lie in Git, and what they are.
+    """Show and change who can read the site's secrets, which may then lie in Git, and what they are.
 
     ``list``: names and keys. ``add NAME KEY``: one more, by an SSH or age key or a file with it; the first one makes
     the secrets encrypted. ``drop-person NAME``: one less, with all that has to be replaced because it was known.
@@ -290,7 +290,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _salt(*arguments: str) -> Any:
-    """Runs another salt-call, which compiles the pillar anew; answers what it answers, or its words when it fails."""
+    """Run another salt-call, which compiles the pillar anew; return what it answers, or its words when it fails."""
     from salt.exceptions import CommandExecutionError
 
     program = Path(sys.executable).with_name("salt-call")
@@ -304,7 +304,7 @@ def _salt(*arguments: str) -> Any:
 
 
 def _states(*arguments: str) -> list[dict[str, Any]]:
-    """Answers the results of an apply's states; an apply that does not begin is an error of the rotation."""
+    """Return the results of an apply's states; an apply that does not begin is an error of the rotation."""
     answer = _salt("state.apply", *arguments)
     if not isinstance(answer, dict):
         raise _saltern("rotation").RotationError(f"salt-call state.apply: {answer}")
@@ -333,7 +333,7 @@ def _uses_old(one: Any) -> list[str]:
 
 
 def _guarded(module: str, function: str, argument: Any) -> Any:
-    """Runs a function of the package; an error of the site becomes Salt's own, with its text and no traceback."""
+    """Run a function of the package; an error of the site becomes Salt's own, with its text and no traceback."""
     from salt.exceptions import CommandExecutionError
 
     errors = _saltern("errors")

@@ -38,7 +38,7 @@ OWN_COMMANDS = (
 
 
 def ext_pillar(minion_id: str, pillar: dict[str, Any], site: str = "site") -> dict[str, Any]:
-    """Answers the validated pillar of one host; Salt merges it over the defaults and the secrets.
+    """Return the validated pillar of one host; Salt merges it over the defaults and the secrets.
 
     Errors are answered under Salt's own key `_errors`, and every `state.*` function then refuses to run. Raising would
     come to the same, with a traceback above and the whole text printed a second time by the log.

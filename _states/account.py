@@ -8,7 +8,7 @@ from salt.exceptions import CommandExecutionError
 
 
 def service(name: str) -> dict[str, Any]:
-    """The account of a service is there, with a group of its own, without a home, a shell or a password.
+    """Keep the account of a service, with a group of its own, without a home, a shell or a password.
 
     Args:
         name: the account's name.

@@ -8,7 +8,7 @@ from salt.exceptions import CommandExecutionError
 
 
 def present(name: str) -> dict[str, Any]:
-    """The build of the app's source, as it is now, is here and is the wanted one.
+    """Have the build of the app's source, as it is now, here and wanted.
 
     Args:
         name: the app.
@@ -44,7 +44,7 @@ def present(name: str) -> dict[str, Any]:
 
 
 def _signed(name: str, ret: dict[str, Any], wanted: str, old: list[str]) -> dict[str, Any]:
-    """What is here is signed by the builder's present key."""
+    """Have what is here signed by the builder's present key."""
     if not old:
         return ret | {"comment": f"Build {wanted} is here"}
     changes = {"old": old, "new": "signed"}

@@ -43,7 +43,7 @@ def static_collected(name: str) -> dict[str, Any]:
 
 
 def migrated(name: str) -> dict[str, Any]:
-    """The database is as the release that shall be served needs it.
+    """Bring the database to where the release that shall be served needs it.
 
     A new release is always a change here, whether or not it brings migrations: a plan cannot ask a release that
     is not built yet, and shall still say what the apply does.

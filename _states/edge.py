@@ -84,7 +84,7 @@ def maps_kept(name: str) -> dict[str, Any]:
 
 
 def _alone() -> contextlib.AbstractContextManager[None]:
-    """The lock of edge.maintenance and take_out; a plan writes nothing, so not even that."""
+    """Hold the lock of edge.maintenance and take_out; a plan writes nothing, so not even that."""
     if __opts__["test"]:
         return contextlib.nullcontext()
     held: contextlib.AbstractContextManager[None] = appfiles.locked(__salt__["edge.lock"]())

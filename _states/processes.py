@@ -8,7 +8,7 @@ from salt.exceptions import CommandExecutionError
 
 
 def running(name: str) -> dict[str, Any]:
-    """The app's processes and timers run as its site file says, those of the release that shall be served.
+    """Run the app's processes and timers as its site file says, those of the release that shall be served.
 
     Those of an older release are told to stop and waited for; those that the site file no longer has are removed.
 

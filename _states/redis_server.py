@@ -101,7 +101,7 @@ def in_step(name: str) -> dict[str, Any]:
 
 
 def _restart(name: str, unit: str, reason: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What cannot be put right in the running server: it starts anew with its files."""
+    """Start the server anew with its files: something cannot be put right while it runs."""
     changes = changes or {"process": {"old": "not as its files say", "new": "restarted"}}
     if __opts__["test"]:
         return _result(name, None, changes, f"{unit} would be restarted: {reason}.")

@@ -10,7 +10,7 @@ from salt.exceptions import CommandExecutionError
 
 
 def unit_present(name: str) -> dict[str, Any]:
-    """The app's unit and tmpfiles.d entry are as the app's settings say.
+    """Keep the app's unit and tmpfiles.d entry as the app's settings say.
 
     Args:
         name: the app.
@@ -43,7 +43,7 @@ def unit_present(name: str) -> dict[str, Any]:
 
 
 def staged(name: str) -> dict[str, Any]:
-    """The release that shall be served is installed beside the others. Nothing of what is served is touched.
+    """Install the release that shall be served beside the others. Nothing of what is served is touched.
 
     Args:
         name: the app.
@@ -74,7 +74,7 @@ def staged(name: str) -> dict[str, Any]:
 
 
 def active(name: str) -> dict[str, Any]:
-    """The release that shall be served is the one that is: checked over HTTP, running, started at boot, alone.
+    """Serve the release that shall be served: checked over HTTP, running, started at boot, alone.
 
     A release that does not answer well gets no traffic: the state fails with the app's last log lines, and what
     was served is served on.
@@ -142,7 +142,7 @@ def only(name: str, apps: list[str]) -> dict[str, Any]:
 
 
 def _noted(comment: str, note: str | None) -> str:
-    """A comment that also says why the release is not the one that the site asks for."""
+    """Return a comment that also says why the release is not the one that the site asks for."""
     return f"{comment}. {note}" if note else comment
 
 

@@ -87,7 +87,7 @@ def p95(found: list[float]) -> float:
 
 @contextmanager
 def burning(nice: int) -> Iterator[None]:
-    """Processes that take what is left of the processors, and touch nothing."""
+    """Run processes that take what is left of the processors, and touch nothing."""
     code = "while True: pass"
     burners = [
         subprocess.Popen(["nice", "-n", str(nice), sys.executable, "-c", code]) for _ in range(os.cpu_count() or 1)

@@ -151,7 +151,7 @@ def _named(path: Path) -> tuple[str, str]:
 
 
 def _locked(lock: Path) -> dict[tuple[str, str], tuple[str, set[str]]]:
-    """How each package stands in the lock, and its hashes, by its name and version."""
+    """Return how each package stands in the lock, and its hashes, by its name and version."""
     found: dict[tuple[str, str], tuple[str, set[str]]] = {}
     hashes: set[str] = set()
     for line in lock.read_text().splitlines():

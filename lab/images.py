@@ -38,7 +38,7 @@ class Image:
 
     @property
     def layer(self) -> Path:
-        """The folder with this layer's files."""
+        """Return the folder with this layer's files."""
         return IMAGES / self.name / "layer"
 
     def layers(self) -> list[Path]:

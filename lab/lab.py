@@ -64,18 +64,18 @@ class Lab:
 
     @property
     def exists(self) -> bool:
-        """Whether the lab was made."""
+        """Return whether the lab was made."""
         return (self.folder / "lab.json").exists()
 
     @property
     def running(self) -> bool:
-        """Whether all its hosts run."""
+        """Return whether all its hosts run."""
         hosts = self.hosts() if self.exists else []
         return bool(hosts) and all(host.running for host in hosts)
 
     @property
     def record(self) -> Record:
-        """What the lab was made with.
+        """Return what the lab was made with.
 
         Raises:
             Refused: there is no such lab.
@@ -86,14 +86,14 @@ class Lab:
 
     @property
     def fleet(self) -> dict:
-        """The lab's fleet.yaml; no hosts while an `up` that was killed had not come so far."""
+        """Return the lab's fleet.yaml; no hosts while an `up` that was killed had not come so far."""
         if not (self.site / "fleet.yaml").exists():
             return {"hosts": {}}
         return yaml.safe_load((self.site / "fleet.yaml").read_text())
 
     @property
     def network(self) -> Network:
-        """The lab's bridge and NAT."""
+        """Return the lab's bridge and NAT."""
         return Network(self.name, ipaddress.IPv4Network(f"{self.record.prefix}.0/24"))
 
     def hosts(self, image: str | None = None) -> list[Host]:
@@ -130,7 +130,7 @@ class Lab:
         shutil.rmtree(self.folder / "keys" / host_id, ignore_errors=True)
 
     def _binds(self, host_id: str) -> list[tuple[Path, Path]]:
-        """What of this machine a host sees. With a master, it alone has the repository and the site's secrets."""
+        """Return what a host sees of this machine. Of a fleet, the master alone has the repository and the secrets."""
         masters = fleets.roles_of(self.fleet, "master")
         binds = [(folder, folder) for folder in self._source_folders()]
         if host_id in masters or not masters:
@@ -141,7 +141,7 @@ class Lab:
 
     @property
     def master(self) -> Host | None:
-        """The host with role master, when the fleet has one."""
+        """Return the host with role master, when the fleet has one."""
         return next((self.host(i) for i in fleets.roles_of(self.fleet, "master")), None)
 
     def minions(self) -> list[Host]:
@@ -305,7 +305,7 @@ class Lab:
         self.generate_secrets()
 
     def generate_secrets(self) -> None:
-        """The master runs as a user of its own there, whose group may read the hosts' files."""
+        """Make the site's secrets. A master runs as a user of its own there, whose group may read the hosts' files."""
         master = self.master
         generate_secrets(checked_site(self.site), group=fleets.readers(master) if master else None)
 
@@ -318,7 +318,7 @@ class Lab:
             fleets.make_keys(self.folder / "keys", self.fleet)
 
     def _files(self, host: Host) -> dict[str, tuple[str, int]]:
-        """What a provider or an installer gives a new server, beside its disk."""
+        """Return what a provider or an installer gives a new server, beside its disk."""
         domain = self.fleet["domain"]
         names = [f"{entry['address']} {i}.{domain} {i}" for i, entry in self.fleet["hosts"].items()]
         key = (self.folder / "ssh/id_ed25519.pub").read_text()

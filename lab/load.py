@@ -67,7 +67,7 @@ class Load:
 
     @property
     def failures(self) -> list[Answer]:
-        """The requests that failed."""
+        """Return the requests that failed."""
         return [answer for answer in self.answers if answer.problem]
 
     def between(self, began: float, ended: float) -> list[Answer]:
@@ -194,7 +194,7 @@ def _post(browser: _Browser, count: int) -> None:
 
 
 def _static(browser: _Browser, count: int) -> None:
-    """Asks for every style sheet that any page has ever named, in turn: those of replaced releases too."""
+    """Ask for every style sheet that any page has ever named, in turn: those of replaced releases too."""
     if count % 10 == 1 or not browser.load.styles:
         browser.page()
     styles = sorted(browser.load.styles)

@@ -38,12 +38,12 @@ def processes() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def has_systemd() -> bool:
-    """Whether PID 1 of this machine is systemd."""
+    """Return whether PID 1 of this machine is systemd."""
     return Path("/run/systemd/system").is_dir()
 
 
 def has_unified_cgroups() -> bool:
-    """Whether this machine has cgroups version 2 only; Debian 13 boots on nothing else without being told."""
+    """Return whether this machine has cgroups version 2 only; Debian 13 boots on nothing else without being told."""
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
@@ -87,7 +87,7 @@ def deb822_of(text: str, here: str, wanted: str) -> list[str]:
 
 
 def is_debian_line(line: str, here: str) -> bool:
-    """Whether a one-line source is a Debian source for the release `here`."""
+    """Return whether a one-line source is a Debian source for the release `here`."""
     return bool(re.match(rf"\s*deb\s+(\[[^]]*\]\s+)?\S+\s+{here}([-/]\S*)?\s+main", line))
 
 

@@ -30,7 +30,7 @@ class Page:
 
     @property
     def url(self) -> str:
-        """The page's URL."""
+        """Return the page's URL."""
         return f"https://{self.hostname}/" if self.port == 443 else f"https://{self.hostname}:{self.port}/"
 
 

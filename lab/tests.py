@@ -146,7 +146,7 @@ def run(tiers: list[str], keyword: str | None = None, releases: list[str] | None
 
 
 def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> list[Job]:
-    """The labs that are needed, those that take longest first."""
+    """Return the labs that are needed, those that take longest first."""
     on_hosts = [tier for tier in chosen if tier in ("hosts", "scenarios")]
     jobs = []
     if "fleet" in chosen:
@@ -161,7 +161,7 @@ def _jobs(chosen: list[str], select: list[str], releases: list[str] | None) -> l
 
 
 def _host_tiers(count: Count, lab: Lab, *, tiers: list[str], select: list[str], sample: list[str]) -> None:
-    """The first apply is a scenario too: it needs the bare hosts. The others, and the host tests, need its result."""
+    """Run the tiers. The first apply is a scenario too: it needs the bare hosts; all others need its result."""
     where = ["--lab", lab.name, "--site", str(lab.site), "--ssh-config", str(lab.ssh_config)]
     say((f"{' and '.join(tiers)}, Debian {lab.record.release}", "bold"))
     if "scenarios" in tiers and not select:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from debian import REPOSITORY, Refused
+from debian import REPOSITORY, Refused, version
 from lab.output import CONTROL, detail, result, say, stage
 from saltern.site.errors import SiteError, nearest
 from saltern.site.layout import ROLES
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"saltern {version()}")
     top.add_argument("site", metavar="SITE", help="the site's folder; its secrets are not needed")
     top.add_argument("--host", metavar="ID", action="append", default=[], help="only this host; may be said repeatedly")
     top.add_argument("--read-only", action="store_true", help="leave out what disturbs: for hosts that are in use")
@@ -159,7 +160,7 @@ class Watcher:
             say("  ", mark, f" {about['host']} {about['role']}: {_words(cell)}")
 
     def _tell(self, host: str, role: str, test: str, why: str) -> None:
-        """A host that is not reached fails each of its tests, and is told once."""
+        """Tell of a test; a host that is not reached fails each of its own, and is told once."""
         once = (host, why) if why.startswith("not reached") else (host, f"{role} {test}")
         if once not in self.told:
             self.told.add(once)
@@ -167,7 +168,7 @@ class Watcher:
 
 
 def _name(report: pytest.TestReport) -> str:
-    """A test's name without its host, which stands beside it."""
+    """Return a test's name without its host, which stands beside it."""
     name, bracket, rest = report.nodeid.partition("::")[2].partition("[")
     parts = [part for part in rest.removesuffix("]").split("-") if bracket]
     about: dict[str, Any] = dict(report.user_properties)

@@ -92,7 +92,7 @@ def _tls(lab: Lab, site: Site, host: Host, wanted: Goals) -> Iterator[Row]:
 
 
 def _name(lab: Lab, site: Site, host: Host, service: Service) -> str:
-    """The name that a client of the service asks for: an app's at the edge, else the host's own."""
+    """Return the name that a client of the service asks for: an app's at the edge, else the host's own."""
     pages = served.pages(lab.site)
     return pages[0].hostname if service.role == "edge" and pages else f"{host.id}.{site.fleet.domain}"
 

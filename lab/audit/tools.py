@@ -162,7 +162,7 @@ print(json.dumps(found))
 
 
 def speaks_tls(host: Host, address: str, port: int) -> bool:
-    """Whether something on the host answers a TLS handshake there."""
+    """Return whether something on the host answers a TLS handshake there."""
     done = _in_its_network(host, ["-c", PROBE], stdin=json.dumps([[address, port]]))
     return bool(json.loads(done or "[]"))
 

@@ -17,13 +17,13 @@ hostname of the running system:
       - file: /etc/hostname
 {%- endif %}
 
-# Which Saltern has last applied this host: what a person, an inventory or a bug report asks for first.
+# Which Saltern has last applied this host: what an inventory or a bug report asks for first. Apps need not know it.
 /etc/saltern/version:
   file.managed:
     - contents: {{ pillar['version'] | json }}
     - user: root
     - group: root
-    - mode: '0644'
+    - mode: '0600'
     - makedirs: True
     - dir_mode: '0755'
 

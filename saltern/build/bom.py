@@ -15,7 +15,7 @@ LARGEST = 4 * 1024 * 1024  # of a METADATA: a few bytes can be packed gigabytes
 
 
 def metadata(wheel: Path) -> Message:
-    """Answers what a wheel says about itself: its METADATA.
+    """Return what a wheel says about itself: its METADATA.
 
     Args:
         wheel: the file.
@@ -36,7 +36,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def is_wheel_of(wheel: str, source: str) -> bool:
-    """Whether a wheel has the name and the version of a source package, however that one writes them.
+    """Return whether a wheel has the name and the version of a source package, however that one writes them.
 
     Args:
         wheel: its file name.
@@ -68,7 +68,7 @@ def _is_version(one: str, other: str) -> bool:
 
 
 def make(app: str, build: dict[str, str], wheels: Iterable[Path], hashes: dict[str, str]) -> str:
-    """Writes the bill of materials of a build. The same build has the same bytes: no time, no random number.
+    """Write the bill of materials of a build. The same build has the same bytes: no time, no random number.
 
     Args:
         app: the app's name.
@@ -126,7 +126,7 @@ def _component(said: Message, digest: str) -> Any:
 
 
 def _licence(said: Message) -> Any:
-    """The licence as the package names it: an expression (PEP 639), or else the first line of the old field."""
+    """Return the licence as the package names it: an expression (PEP 639), or else the first line of the old field."""
     from cyclonedx.factory.license import LicenseFactory
     from cyclonedx.model.license import DisjunctiveLicense
 
@@ -153,5 +153,5 @@ def _needs(said: Message) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """The name as indexes compare it (PEP 503)."""
+    """Return the name as indexes compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

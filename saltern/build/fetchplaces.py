@@ -14,7 +14,7 @@ SHORT = re.compile(r"(?:[^@/:]+@)?(\[[0-9a-fA-F:]+\]|[^@/:]+):(?!//)")
 
 
 def of_settings(settings: Mapping[str, str], proxies: Mapping[str, str]) -> list[str]:
-    """Answers the URLs that pip's settings and the environment's proxies name.
+    """Return the URLs that pip's settings and the environment's proxies name.
 
     Args:
         settings: values by pip's long names.
@@ -29,7 +29,7 @@ def of_settings(settings: Mapping[str, str], proxies: Mapping[str, str]) -> list
 
 
 def places(urls: Iterable[str]) -> list[tuple[str, int]]:
-    """Answers host and port of each URL, each once; what is on this disk has none.
+    """Return host and port of each URL, each once; what is on this disk has none.
 
     Args:
         urls: of an index, a proxy or a Git repository.

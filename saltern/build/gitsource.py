@@ -17,7 +17,7 @@ QUIET = {"GIT_TERMINAL_PROMPT": "0"}
 
 
 def commit_in(listing: str, revision: str) -> str | None:
-    """Chooses the commit of a tag or branch from what ``git ls-remote`` prints; a tag wins over a branch.
+    """Choose the commit of a tag or branch from what ``git ls-remote`` prints; a tag wins over a branch.
 
     Args:
         listing: lines of a commit, a tab and the full name of a ref.
@@ -36,7 +36,7 @@ def commit_in(listing: str, revision: str) -> str | None:
 
 
 def commit_of(url: str, revision: str, run: Callable[..., str]) -> str:
-    """Answers the commit that a revision is now. A full commit needs no network.
+    """Return the commit that a revision is now. A full commit needs no network.
 
     Args:
         url: the repository.
@@ -65,7 +65,7 @@ def _patterns(revision: str) -> list[str]:
 
 
 def fetch(url: str, commit: str, mirror: Path, run: Callable[..., str]) -> None:
-    """Brings a bare copy of a repository up to date, when it lacks a commit.
+    """Bring a bare copy of a repository up to date, when it lacks a commit.
 
     Args:
         url: the repository.
@@ -87,7 +87,7 @@ def fetch(url: str, commit: str, mirror: Path, run: Callable[..., str]) -> None:
 
 
 def check_out(commit: str, mirror: Path, directory: Path, run: Callable[..., str]) -> None:
-    """Puts the files of a commit into an empty directory.
+    """Put the files of a commit into an empty directory.
 
     Args:
         commit: 40 hex digits.

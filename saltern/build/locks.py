@@ -45,7 +45,7 @@ HOW = "make it by `uv pip compile --generate-hashes requirements.in -o requireme
 
 
 def logical_lines(text: str) -> list[tuple[int, str]]:
-    """Reads a requirements file: lines without comments, those that end with a backslash joined to the next.
+    """Read a requirements file: lines without comments, those that end with a backslash joined to the next.
 
     Args:
         text: the file.
@@ -74,7 +74,7 @@ def logical_lines(text: str) -> list[tuple[int, str]]:
 
 
 def problems(text: str) -> list[str]:
-    """Looks for what keeps a requirements file from being a lock: anything without a version and a hash.
+    """Look for what keeps a requirements file from being a lock: anything without a version and a hash.
 
     Args:
         text: the file.
@@ -111,7 +111,7 @@ def problems(text: str) -> list[str]:
 
 
 def variables(name: str, text: str) -> bool:
-    """Whether a file of a source names variables where pip and uv would put in their values.
+    """Return whether a file of a source names variables where pip and uv would put in their values.
 
     Args:
         name: the file's.
@@ -137,7 +137,7 @@ def variables(name: str, text: str) -> bool:
 
 
 def rewritten(lock: str) -> str:
-    """Answers a lock as it was read: one line per package, so that pip and uv can read nothing else in it.
+    """Return a lock as it was read: one line per package, so that pip and uv can read nothing else in it.
 
     Example:
         >>> rewritten("a==1 \\\\\\n  --hash=sha256:aa  # why")
@@ -147,7 +147,7 @@ def rewritten(lock: str) -> str:
 
 
 def package(name: str) -> str:
-    """Answers a package's name as indexes compare it (PEP 503).
+    """Return a package's name as indexes compare it (PEP 503).
 
     Example:
         >>> package("Typing_Extensions")
@@ -157,7 +157,7 @@ def package(name: str) -> str:
 
 
 def pins(text: str) -> dict[str, str]:
-    """Answers the version of each package in a lock, by comparable name.
+    """Return the version of each package in a lock, by comparable name.
 
     Example:
         >>> pins("Django==5.2 --hash=sha256:ab")
@@ -168,7 +168,7 @@ def pins(text: str) -> dict[str, str]:
 
 
 def is_old_gunicorn(version: str) -> bool:
-    """Whether a version of gunicorn is older than Saltern's settings need.
+    """Return whether a version of gunicorn is older than Saltern's settings need.
 
     Example:
         >>> is_old_gunicorn("26.2.0")
@@ -179,7 +179,7 @@ def is_old_gunicorn(version: str) -> bool:
 
 
 def joined(lock: str, more: str) -> str:
-    """Adds to a lock the packages that it lacks; its own lines stay as they are, but for a gunicorn that is too old.
+    """Add to a lock the packages that it lacks; its own lines stay as they are, but for a gunicorn that is too old.
 
     Args:
         lock: a lock.
@@ -203,7 +203,7 @@ def _is_replaced(line: str) -> bool:
 
 
 def key(question: Mapping[str, Any]) -> str:
-    """Answers the name under which the answer to a question is recorded.
+    """Return the name under which the answer to a question is recorded.
 
     Args:
         question: everything that the answer depends on, JSON values.
@@ -216,7 +216,7 @@ def key(question: Mapping[str, Any]) -> str:
 
 
 def uv_settings(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Translates pip's settings to those of uv's file that mean the same, and may hold a password.
+    """Translate pip's settings to those of uv's file that mean the same, and may hold a password.
 
     uv puts variables into what it reads, so no password may be in one; and everybody sees arguments.
 
@@ -249,7 +249,7 @@ def uv_settings(settings: Mapping[str, str], environment: Mapping[str, str]) -> 
 
 
 def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Translates those of pip's settings that are no secret to the variables of uv that mean the same.
+    """Translate those of pip's settings that are no secret to the variables of uv that mean the same.
 
     Args:
         settings: values by pip's long names.
@@ -263,7 +263,7 @@ def uv_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def uv_program() -> str:
-    """Answers a program that runs uv with settings from its stdin, in a file without a name.
+    """Return a program that runs uv with settings from its stdin, in a file without a name.
 
     Example:
         >>> "memfd" in uv_program()
@@ -280,7 +280,7 @@ def uv_program() -> str:
 
 
 def pip_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Answers those of pip's settings that say where packages come from, as variables; not as arguments, see above.
+    """Return those of pip's settings that say where packages come from, as variables; not as arguments, see above.
 
     Args:
         settings: values by pip's long names.
@@ -295,7 +295,7 @@ def pip_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def local_paths(settings: Mapping[str, str]) -> list[str]:
-    """Answers the paths on this host that pip's settings name: folders that stand for an index, certificates.
+    """Return the paths on this host that pip's settings name: folders that stand for an index, certificates.
 
     Args:
         settings: values by pip's long names.
@@ -309,7 +309,7 @@ def local_paths(settings: Mapping[str, str]) -> list[str]:
 
 
 def hashes(text: str) -> set[str]:
-    """Answers all hashes of a lock.
+    """Return all hashes of a lock.
 
     Example:
         >>> hashes("a==1 --hash=sha256:aa --hash=sha256:bb") == {"aa", "bb"}
@@ -319,7 +319,7 @@ def hashes(text: str) -> set[str]:
 
 
 def unbuilt(said: str) -> list[tuple[str, str]]:
-    """Answers which packages uv could not look at because they come as source, and the version where it says one.
+    """Return which packages uv could not look at because they come as source, and the version where it says one.
 
     Args:
         said: what uv printed.
@@ -336,7 +336,7 @@ def unbuilt(said: str) -> list[tuple[str, str]]:
 
 
 def with_sources(text: str, sources: Mapping[str, tuple[str, str]]) -> str:
-    """Answers a lock in which packages that come as source have their source's hash, whatever they were built to.
+    """Return a lock in which packages that come as source have their source's hash, whatever they were built to.
 
     Args:
         text: the lock.
@@ -357,17 +357,17 @@ def with_sources(text: str, sources: Mapping[str, tuple[str, str]]) -> str:
 
 
 def names() -> tuple[str, ...]:
-    """Answers the files of a source that locks are made of."""
+    """Return the files of a source that locks are made of."""
     return tuple(dict.fromkeys([*LOCKS, *ASKS]))
 
 
 def pip_files() -> tuple[str, ...]:
-    """Answers where pip looks for its settings on this host, in its order."""
+    """Return where pip looks for its settings on this host, in its order."""
     return PIP_FILES
 
 
 def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Reads pip's settings as pip does: its files, the later ones over the earlier, and its variables over them.
+    """Read pip's settings as pip does: its files, the later ones over the earlier, and its variables over them.
 
     Args:
         files: paths; those that do not exist are passed over.
@@ -401,7 +401,7 @@ def pip_settings(files: Iterable[str], environment: Mapping[str, str]) -> dict[s
 def look(
     app: str, what: str, texts: Mapping[str, str] | None, settings: dict[str, Any], python: str, debian: str
 ) -> dict[str, Any]:
-    """Answers what an app's lock is made of. Changes nothing and asks no index.
+    """Return what an app's lock is made of. Changes nothing and asks no index.
 
     Args:
         app: the app's name.
@@ -472,7 +472,7 @@ def _base(app: str, what: str, texts: Mapping[str, str] | None, settings: dict[s
 
 
 def checked(text: str, what: str) -> str:
-    """Answers a lock as it is, if it is one.
+    """Return a lock as it is, if it is one.
 
     Args:
         text: the lock.
@@ -491,7 +491,7 @@ def checked(text: str, what: str) -> str:
 
 
 def wanted(question: Mapping[str, Any], lock: str) -> list[str]:
-    """Answers what has to be resolved besides the files that are asked about: the site's own, and gunicorn.
+    """Return what has to be resolved besides the files that are asked about: the site's own, and gunicorn.
 
     Args:
         question: what ``look`` has found.
@@ -507,7 +507,7 @@ def wanted(question: Mapping[str, Any], lock: str) -> list[str]:
 
 
 def constraints(lock: str) -> str:
-    """Answers the pins of a lock as constraints for what is added to it.
+    """Return the pins of a lock as constraints for what is added to it.
 
     Example:
         >>> constraints("a==1 --hash=sha256:aa")
@@ -518,7 +518,7 @@ def constraints(lock: str) -> str:
 
 
 def export_arguments(python: str) -> list[str]:
-    """Answers what uv is given to write a uv.lock, in its own directory, as a requirements file.
+    """Return what uv is given to write a uv.lock, in its own directory, as a requirements file.
 
     Args:
         python: path of the interpreter.
@@ -531,7 +531,7 @@ def export_arguments(python: str) -> list[str]:
 
 
 def compile_arguments(python: str, folder: str, inputs: list[str]) -> list[str]:
-    """Answers what uv is given to resolve. It runs nobody's code: where it would have to, it says so.
+    """Return what uv is given to resolve. It runs nobody's code: where it would have to, it says so.
 
     Args:
         python: path of the interpreter.

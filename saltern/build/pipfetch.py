@@ -22,7 +22,7 @@ LARGEST = 4 * 1024 * 1024
 
 
 def program() -> str:
-    """Answers the text of this program.
+    """Return the text of this program.
 
     Example:
         >>> "pip" in program()
@@ -32,7 +32,7 @@ def program() -> str:
 
 
 def build_requirements(pyproject: str | None) -> list[str]:
-    """Answers what a source package needs in order to be built, as its pyproject.toml says.
+    """Return what a source package needs in order to be built, as its pyproject.toml says.
 
     Args:
         pyproject: that file, or None.
@@ -52,7 +52,7 @@ def build_requirements(pyproject: str | None) -> list[str]:
 
 
 def is_plain(requirement: str) -> bool:
-    """Whether a requirement is a name, extras, versions and a marker: no URL, no option, no path, one line.
+    """Return whether a requirement is a name, extras, versions and a marker: no URL, no option, no path, one line.
 
     Example:
         >>> [is_plain(one) for one in ("ninja>=1.5", "a @ file:///etc/shadow", "--index-url=x", "a\\n-r x", "./a")]
@@ -71,7 +71,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def main() -> int:
-    """Fetches as its one argument says, and prints what each source package needs in order to be built."""
+    """Fetch as its one argument says, and print what each source package needs in order to be built."""
     asked = json.loads(sys.argv[1])
     for one in ("pip._internal.cli.main", "pip._internal.operations.prepare", "pip._internal.commands.download"):
         importlib.import_module(one)
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def _read(path: Path) -> str | None:
-    """A small file of a package; a stranger has made it, but nothing is to be seen here that is not his."""
+    """Return a small file of a package; a stranger has made it, but nothing is to be seen here that is not his."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
         return None
     return path.read_text(encoding="utf-8", errors="replace")

@@ -20,7 +20,7 @@ SALT = Path("/opt/saltern/salt/bin/python")
 
 
 def sign(data: bytes, key: str) -> str:
-    """Signs data.
+    """Sign data.
 
     Args:
         data: what is signed.
@@ -36,7 +36,7 @@ def sign(data: bytes, key: str) -> str:
 
 
 def is_signed(data: bytes, signature: str, keys: Iterable[str]) -> bool:
-    """Whether a signature is good by one of some keys.
+    """Return whether a signature is good by one of some keys.
 
     Args:
         data: what was signed.
@@ -51,7 +51,7 @@ def is_signed(data: bytes, signature: str, keys: Iterable[str]) -> bool:
 
 
 def build_text(manifest: bytes) -> bytes:
-    """Answers what is signed of a build: its manifest, which names its app, its id and the hash of every file.
+    """Return what is signed of a build: its manifest, which names its app, its id and the hash of every file.
 
     Example:
         >>> build_text(b"{}")
@@ -61,7 +61,7 @@ def build_text(manifest: bytes) -> bytes:
 
 
 def word_text(app: str, name: str, found: dict[str, Any]) -> bytes:
-    """Answers what is signed of the builder's word: which build an app's hosts shall serve.
+    """Return what is signed of the builder's word: which build an app's hosts shall serve.
 
     Args:
         app: the app.
@@ -93,7 +93,7 @@ def _do(asked: dict[str, Any]) -> Any:
 
 
 def answer(asked: dict[str, Any]) -> Any:
-    """Does what is asked, with the library.
+    """Do what is asked, with the library.
 
     Raises:
         ImportError: it is not there.

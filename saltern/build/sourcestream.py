@@ -31,7 +31,7 @@ KINDS = ("file", "program", "link")
 
 
 def entries(stream: BinaryIO, contents: bool, most_bytes: int) -> Iterator[dict[str, Any]]:
-    """Reads what a reader has printed, one file after the other, and its end.
+    """Read what a reader has printed, one file after the other, and its end.
 
     Args:
         stream: what it printed.
@@ -99,7 +99,7 @@ def _entry(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_name(name: str) -> None:
-    """Raises unless a name is a path beneath the source that every system and every terminal takes.
+    """Raise unless a name is a path beneath the source that every system and every terminal takes.
 
     Args:
         name: the path.
@@ -124,7 +124,7 @@ def check_name(name: str) -> None:
 
 
 def check_links(links: dict[str, str], names: Iterable[str]) -> None:
-    """Raises when a link leads out of the source, by itself or by others, or when a name lies behind a link or a file.
+    """Raise when a link leads out of the source, by itself or by others, or when a name lies behind a link or a file.
 
     Args:
         links: target of each link, by name.
@@ -151,7 +151,7 @@ def check_links(links: dict[str, str], names: Iterable[str]) -> None:
 
 
 def _stays(name: str, links: dict[str, str]) -> bool:
-    """Follows a link as the kernel would, step by step, and never beyond the top."""
+    """Follow a link as the kernel would, step by step, and never beyond the top."""
     place: list[str] = []
     parts, followed = name.split("/"), 0
     while parts:
@@ -176,7 +176,7 @@ def _stays(name: str, links: dict[str, str]) -> bool:
 
 
 def tree_hash(found: Iterable[dict[str, Any]]) -> str:
-    """Answers the hash of a source: names, contents and the executable bit; no times, no owners.
+    """Return the hash of a source: names, contents and the executable bit; no times, no owners.
 
     Args:
         found: ``name`` and ``kind`` of each file, and its ``sha256`` or ``target``.
@@ -199,7 +199,7 @@ def tree_hash(found: Iterable[dict[str, Any]]) -> str:
 
 
 def read(stream: BinaryIO, most_bytes: int) -> dict[str, Any]:
-    """Answers what a reader told of a source without its bytes.
+    """Return what a reader told of a source without its bytes.
 
     Args:
         stream: what it printed.
@@ -217,7 +217,7 @@ def read(stream: BinaryIO, most_bytes: int) -> dict[str, Any]:
 
 
 def pack(stream: BinaryIO, archive: str | Path, most_bytes: int) -> dict[str, Any]:
-    """Packs a source that a reader has told into a .tar.gz whose bytes depend on its contents only.
+    """Pack a source that a reader has told into a .tar.gz whose bytes depend on its contents only.
 
     Args:
         stream: what it printed, bytes and all.
@@ -254,7 +254,7 @@ def pack(stream: BinaryIO, archive: str | Path, most_bytes: int) -> dict[str, An
 
 
 def encoded(found: dict[str, Any]) -> str:
-    """Writes down what ``read`` answered, as text; ``decoded`` reads it.
+    """Write down what ``read`` answered, as text; ``decoded`` reads it.
 
     Example:
         >>> decoded(encoded({"texts": {"a": "b"}}))
@@ -268,7 +268,7 @@ def encoded(found: dict[str, Any]) -> str:
 
 
 def decoded(text: str) -> dict[str, Any]:
-    """Reads what ``encoded`` has written."""
+    """Read what ``encoded`` has written."""
     found: dict[str, Any] = json.loads(text)
     found["texts"] = {
         name: base64.b64decode(text).decode("utf-8", "surrogateescape") for name, text in found["texts"].items()
@@ -280,7 +280,7 @@ def decoded(text: str) -> dict[str, Any]:
 
 
 def reader(directory: str | Path, user: str) -> dict[str, Any]:
-    """Answers who reads a source directory, and what of the disk he sees: walls of a sandbox.
+    """Return who reads a source directory, and what of the disk he sees: walls of a sandbox.
 
     Whoever can change a part of its path, or what Git runs in it, reads it himself, and sees what he sees anyway. What
     is root's alone the app's build user reads, out of a view of the disk that holds nothing else.
@@ -314,7 +314,7 @@ def reader(directory: str | Path, user: str) -> dict[str, Any]:
 
 
 def _owner(path: Path) -> tuple[int, bool, str]:
-    """Who can change what a path means: the first owner on it who is not root, or several; and where it leads."""
+    """Return who can change what a path means: the first owner who is not root, or several; and where it leads."""
     parts, place, shared, followed = [*path.parts[1:]], Path("/"), False, 0
     about = place.lstat()
     while True:
@@ -348,7 +348,7 @@ def _owner(path: Path) -> tuple[int, bool, str]:
 
 
 def _repository(directory: Path) -> tuple[list[str], bool]:
-    """Where Git keeps what it knows of a directory that is root's, and whether that is root's, too."""
+    """Return where Git keeps what it knows of a directory that is root's, and whether that is root's, too."""
     for folder in (directory, *directory.parents):
         place = folder / ".git"
         try:

@@ -42,7 +42,7 @@ class Unfit(Exception):
 
 
 def program() -> str:
-    """Answers the text of this program.
+    """Return the text of this program.
 
     Example:
         >>> program().startswith('\"\"\"Reads a source directory')
@@ -53,7 +53,7 @@ def program() -> str:
 
 
 def listed(source: str) -> list[str] | None:
-    """Answers what belongs to the source as Git sees it, tracked and new but not ignored; None without Git.
+    """Return what belongs to the source as Git sees it, tracked and new but not ignored; None without Git.
 
     Args:
         source: the directory.
@@ -66,7 +66,7 @@ def listed(source: str) -> list[str] | None:
 
 
 def commit(source: str) -> str:
-    """Answers the commit of the source, ``-dirty`` behind it where files differ; ``none`` without Git.
+    """Return the commit of the source, ``-dirty`` behind it where files differ; ``none`` without Git.
 
     Args:
         source: the directory.
@@ -80,7 +80,7 @@ def commit(source: str) -> str:
 
 
 def walked(root: int, everything: bool) -> list[str]:
-    """Answers all files below a directory, but for LEFT_OUT.
+    """Return all files below a directory, but for LEFT_OUT.
 
     Args:
         root: the open directory.
@@ -100,7 +100,7 @@ def walked(root: int, everything: bool) -> list[str]:
 
 
 def opened(root: int, name: str) -> tuple[int, str]:
-    """Opens the folder of a file, beneath the source and through no link.
+    """Open the folder of a file, beneath the source and through no link.
 
     Args:
         root: the open source directory.
@@ -132,7 +132,7 @@ def opened(root: int, name: str) -> tuple[int, str]:
 
 
 def entry(root: int, name: str, privileged: bool) -> tuple[str, str, BinaryIO | None]:
-    """Answers what a file is.
+    """Return what a file is.
 
     Args:
         root: the open source directory.
@@ -168,7 +168,7 @@ def entry(root: int, name: str, privileged: bool) -> tuple[str, str, BinaryIO | 
 
 
 def text(root: int, name: str) -> bytes | None:
-    """Answers the bytes of a file, through links as long as they stay beneath the source; None when it is not there.
+    """Return the bytes of a file, through links as long as they stay beneath the source; None when it is not there.
 
     Args:
         root: the open source directory.
@@ -220,7 +220,7 @@ def text(root: int, name: str) -> bytes | None:
 
 
 def tell(source: str, asked: dict[str, Any], out: BinaryIO) -> None:
-    """Prints the whole source: a line of JSON for each file, its bytes behind it when they are asked for, and an end.
+    """Print the whole source: a line of JSON for each file, its bytes behind it when they are asked for, and an end.
 
     Args:
         source: the directory.
@@ -301,7 +301,7 @@ def _git(source: str, *arguments: str) -> str:
 
 
 def main() -> int:
-    """Reads as it is asked to by its one argument; the exit code says whether all of it was told."""
+    """Read as it is asked to by its one argument; the exit code says whether all of it was told."""
     asked = json.loads(sys.argv[1])
     try:
         tell(asked["source"], asked, sys.stdout.buffer)

@@ -230,7 +230,7 @@ MEMBERS = (
 
 
 def at_the_edge() -> list[dict[str, str]]:
-    """Answers what HAProxy deletes: `name` and `match`, its way to compare (`beg`, `sub` or `str`).
+    """Return what HAProxy deletes: `name` and `match`, its way to compare (`beg`, `sub` or `str`).
 
     A name with an underscore is none that a browser sends, and WSGI cannot tell `X_Real_IP` from `X-Real-IP`.
 
@@ -243,7 +243,7 @@ def at_the_edge() -> list[dict[str, str]]:
 
 
 def by_nginx() -> list[str]:
-    """Answers the names of the headers that nginx does not pass on; those of `OURS` it sets itself.
+    """Return the names of the headers that nginx does not pass on; those of `OURS` it sets itself.
 
     Example:
         >>> "Forwarded" in by_nginx(), "X-Real-IP" in by_nginx()
@@ -253,7 +253,7 @@ def by_nginx() -> list[str]:
 
 
 def examples() -> list[str]:
-    """Answers names of headers that no app may ever see from a client, for tests: known ones, and ones nobody knows.
+    """Return names of headers that no app may ever see from a client, for tests: known ones, and ones nobody knows.
 
     Example:
         >>> "CloudFront-Anything" in examples()

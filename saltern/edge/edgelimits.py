@@ -13,7 +13,7 @@ LEAST_PER_ADDRESS, MOST_PER_ADDRESS = 16, 256
 
 
 def most_by_files(open_files: int) -> int:
-    """Answers how many connections a process may have that may open so many files.
+    """Return how many connections a process may have that may open so many files.
 
     Example:
         >>> most_by_files(20000)
@@ -23,7 +23,7 @@ def most_by_files(open_files: int) -> int:
 
 
 def connections(memory_total_mb: int, share: float, open_files: int) -> int:
-    """Answers how many connections an edge may hold, from the host's memory and the files that a process may open.
+    """Return how many connections an edge may hold, from the host's memory and the files that a process may open.
 
     Rounded down to a sixteenth of a power of two: the kernel reports a few MB more or less after each update.
 
@@ -42,7 +42,7 @@ def connections(memory_total_mb: int, share: float, open_files: int) -> int:
 
 
 def per_address(most: int) -> int:
-    """Answers how many of its connections an edge gives to one address.
+    """Return how many of its connections an edge gives to one address.
 
     Args:
         most: all that it may hold.

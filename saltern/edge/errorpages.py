@@ -37,12 +37,12 @@ PLACEHOLDERS = ("message", "until")
 
 
 def mark() -> str:
-    """Answers the header by which nginx tells the edge that an answer is its own, and no app's."""
+    """Return the header by which nginx tells the edge that an answer is its own, and no app's."""
     return "X-Saltern-Error"
 
 
 def page(status: int, reason: str, sentence: str) -> str:
-    """Answers the page of one status.
+    """Return the page of one status.
 
     Example:
         >>> "503" in page(503, "Service unavailable", "Later.")
@@ -57,7 +57,7 @@ def page(status: int, reason: str, sentence: str) -> str:
 
 
 def pages() -> list[dict[str, Any]]:
-    """Answers our pages as HAProxy's configuration takes them: `status`, `text` (quoted) and further `headers`.
+    """Return our pages as HAProxy's configuration takes them: `status`, `text` (quoted) and further `headers`.
 
     Example:
         >>> [page["status"] for page in pages()][:2]
@@ -70,7 +70,7 @@ def pages() -> list[dict[str, Any]]:
 
 
 def of_app(app: str, own: Collection[str]) -> list[dict[str, Any]]:
-    """Answers the pages of one app, which go before those of all: its own, and ours with its name while it is down.
+    """Return the pages of one app, which go before those of all: its own, and ours with its name while it is down.
 
     Args:
         app: name of an app.
@@ -94,7 +94,7 @@ def of_app(app: str, own: Collection[str]) -> list[dict[str, Any]]:
 
 
 def named(app: str) -> dict[int, tuple[str, str]]:
-    """Answers reason and sentence of each of our pages that names the app.
+    """Return reason and sentence of each of our pages that names the app.
 
     Example:
         >>> named("demo")[504]
@@ -104,7 +104,7 @@ def named(app: str) -> dict[int, tuple[str, str]]:
 
 
 def page_file(app: str, name: str) -> str:
-    """Answers where an edge has a page that an app brings.
+    """Return where an edge has a page that an app brings.
 
     Example:
         >>> page_file("demo", "503")
@@ -114,7 +114,7 @@ def page_file(app: str, name: str) -> str:
 
 
 def page_files(pages: Mapping[str, Collection[str]]) -> dict[str, dict[str, Any]]:
-    """Answers the files that an edge needs for all apps' own pages: of each path the app, the page, and what is
+    """Return the files that an edge needs for all apps' own pages: of each path the app, the page, and what is
     replaced in its text, in order.
 
     Args:
@@ -133,12 +133,12 @@ def page_files(pages: Mapping[str, Collection[str]]) -> dict[str, dict[str, Any]
 
 
 def _replaced() -> list[list[str]]:
-    """What makes a text HAProxy's log-format."""
+    """Return what makes a text HAProxy's log-format."""
     return [["%", "%%"], *([f"{{{name}}}", f"%[var(txn.{name})]"] for name in PLACEHOLDERS)]
 
 
 def maintenance(app: str, own: Collection[str]) -> dict[str, Any]:
-    """Answers the page of an app that is in maintenance, as HAProxy takes it: `file` or `text`, and `headers`.
+    """Return the page of an app that is in maintenance, as HAProxy takes it: `file` or `text`, and `headers`.
 
     HAProxy fills in `{message}` and `{until}` when it answers; how long to wait is a header then, too.
 
@@ -158,7 +158,7 @@ def maintenance(app: str, own: Collection[str]) -> dict[str, Any]:
 
 
 def as_format(text: str) -> str:
-    """Answers a page as HAProxy's log-format: no `%` of it is an order, and its placeholders are HAProxy's variables.
+    """Return a page as HAProxy's log-format: no `%` of it is an order, and its placeholders are HAProxy's variables.
 
     Example:
         >>> as_format("{until} %[env(HOME)]")
@@ -170,7 +170,7 @@ def as_format(text: str) -> str:
 
 
 def headers(status: int, own: bool = False) -> dict[str, str]:
-    """Answers the headers of an answer with such a page, beside its type and what every answer has.
+    """Return the headers of an answer with such a page, beside its type and what every answer has.
 
     Args:
         status: the answer's.
@@ -185,7 +185,7 @@ def headers(status: int, own: bool = False) -> dict[str, str]:
 
 
 def quoted(text: str) -> str:
-    """Answers a text as it stands between double quotes in HAProxy's configuration.
+    """Return a text as it stands between double quotes in HAProxy's configuration.
 
     Example:
         >>> quoted('say "$x"')

@@ -22,7 +22,7 @@ WORDS = "12:30, today or tomorrow, or 2026-12-24 12:30, in the host's time zone"
 
 
 def switch(value: Any) -> str:
-    """Answers `on`, `off` or `status`; YAML, and so Salt's command line, takes the first two for true and false.
+    """Return `on`, `off` or `status`; YAML, and so Salt's command line, takes the first two for true and false.
 
     Raises:
         ValueError: it is none of these.
@@ -38,7 +38,7 @@ def switch(value: Any) -> str:
 
 
 def moment(value: Any, now: datetime.datetime) -> datetime.datetime:
-    """Answers the moment that somebody wrote down.
+    """Return the moment that somebody wrote down.
 
     Args:
         value: ``12:30`` or ``2026-12-24 12:30``; YAML, and so Salt's command line, makes the number 750 of 12:30.
@@ -70,7 +70,7 @@ def moment(value: Any, now: datetime.datetime) -> datetime.datetime:
 
 
 def networks(value: Any) -> list[str]:
-    """Answers the networks that somebody wrote down, one or a list.
+    """Return the networks that somebody wrote down, one or a list.
 
     Raises:
         ValueError: one is none, or they are too many.
@@ -92,7 +92,7 @@ def networks(value: Any) -> list[str]:
 
 
 def words(message: Any) -> str:
-    """Answers a message as it may be shown: text on one line.
+    """Return a message as it may be shown: text on one line.
 
     Raises:
         ValueError: it is too long, or has other characters.
@@ -108,7 +108,7 @@ def words(message: Any) -> str:
 
 
 def line(app: str, told: dict[str, Any]) -> str:
-    """Answers an app's line of the map.
+    """Return an app's line of the map.
 
     Args:
         app: name of an app.
@@ -126,7 +126,7 @@ def line(app: str, told: dict[str, Any]) -> str:
 
 
 def read(text: str) -> dict[str, dict[str, Any]]:
-    """Answers what a map says, by app; lines that are none are passed over, as a map that was never written is.
+    """Return what a map says, by app; lines that are none are passed over, as a map that was never written is.
 
     Example:
         >>> read(line("demo", {"message": "x", "until": None, "allow": [], "since": "y"}))["demo"]["message"]
@@ -144,7 +144,7 @@ def read(text: str) -> dict[str, dict[str, Any]]:
 
 
 def resting(apps: dict[str, dict[str, Any]]) -> str:
-    """Answers the map from apps in maintenance to what visitors are told.
+    """Return the map from apps in maintenance to what visitors are told.
 
     Example:
         >>> resting({})
@@ -154,7 +154,7 @@ def resting(apps: dict[str, dict[str, Any]]) -> str:
 
 
 def through(apps: dict[str, dict[str, Any]]) -> str:
-    """Answers the map from networks to the apps that they reach all the same.
+    """Return the map from networks to the apps that they reach all the same.
 
     HAProxy takes the narrowest network alone, so each names the apps of those around it, too.
 
@@ -177,7 +177,7 @@ def _inside(network: Any, other: Any) -> bool:
 
 
 def sentence(told: dict[str, Any] | None) -> str | None:
-    """Answers what an operator reads of an app in maintenance; None of one that is not.
+    """Return what an operator reads of an app in maintenance; None of one that is not.
 
     Example:
         >>> sentence({"message": "x", "until": None, "allow": ["192.0.2.7/32"], "since": "2026-12-24T12:00:00+00:00"})
@@ -192,7 +192,7 @@ def sentence(told: dict[str, Any] | None) -> str | None:
 
 
 def orders(name: str, version: str, lines: Iterable[str]) -> list[str]:
-    """Answers HAProxy's orders that fill a new version of a map; it is in force all at once with the last one.
+    """Return HAProxy's orders that fill a new version of a map; it is in force all at once with the last one.
 
     Args:
         name: the map's file.

@@ -30,7 +30,7 @@ class _Connection(http.client.HTTPSConnection):
 
 
 def connection(name: str, address: str, port: int) -> http.client.HTTPSConnection:
-    """Answers a connection, not yet opened, to another host of the fleet.
+    """Return a connection, not yet opened, to another host of the fleet.
 
     Args:
         name: the full name that the host's certificate must have.
@@ -49,7 +49,7 @@ def connection(name: str, address: str, port: int) -> http.client.HTTPSConnectio
 
 @contextlib.contextmanager
 def server(base: str, address: str) -> Iterator[Callable[..., bytes]]:
-    """Opens a connection to another host of the fleet.
+    """Open a connection to another host of the fleet.
 
     Args:
         base: such as ``https://build1.example.org:8843``; the name is checked against the host's certificate.

@@ -15,7 +15,7 @@ MARK = "@plain"
 
 
 def is_taken(config: str, port: int) -> bool:
-    """Answers whether an nginx takes plain HTTP from edges.
+    """Return whether an nginx takes plain HTTP from edges.
 
     Args:
         config: the text of its configuration.
@@ -32,7 +32,7 @@ def is_taken(config: str, port: int) -> bool:
 
 
 def is_to_stay(config: str, port: int, alone: bool, quiet_seconds: float) -> bool:
-    """Answers whether the next configuration of an nginx takes plain HTTP from edges, too.
+    """Return whether the next configuration of an nginx takes plain HTTP from edges, too.
 
     Args:
         config: the text of its configuration so far.

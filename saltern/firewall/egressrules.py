@@ -34,7 +34,7 @@ INDEXES = {"index4": "ipv4_addr", "index6": "ipv6_addr"}
 
 
 def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[int], resolvers: Sequence[str]) -> str:
-    """Writes the chains of a host's callers, and the one that sends each packet to its caller's.
+    """Write the chains of a host's callers, and the one that sends each packet to its caller's.
 
     Args:
         egress: ``callers``, ``builds``, ``fleet``, ``metadata`` and ``not_public`` (saltern.wiring); those who fetch
@@ -78,7 +78,7 @@ def chains(egress: Mapping[str, Any], uids: Mapping[str, int], former: Sequence[
 
 
 def chain_of(caller: str) -> str:
-    """Answers the name of a caller's chain; nft has no ``-`` in names.
+    """Return the name of a caller's chain; nft has no ``-`` in names.
 
     Args:
         caller: such as an app's name, which has no ``_``.
@@ -99,7 +99,7 @@ def _set(name: str, kind: str) -> str:
 
 
 def without_indexes(table: str) -> str:
-    """Answers a table as nft lists it, without who may be fetched from at this moment.
+    """Return a table as nft lists it, without who may be fetched from at this moment.
 
     Args:
         table: nft's words.
@@ -117,7 +117,7 @@ def _dns(resolvers: Sequence[str]) -> list[str]:
 
 
 def _builds(egress: Mapping[str, Any], resolvers: Sequence[str]) -> list[str]:
-    """An index of packages may be anywhere, on this host too; it is no daemon of the fleet's. What is private is closed
+    """Return the rules of builds: an index may be anywhere, on this host too. What is private is closed
     but for what is named.
     """
     ports = ", ".join(map(str, egress["builds"]["ports"]))

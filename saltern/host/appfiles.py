@@ -27,7 +27,7 @@ MOST_PRINTED = 8 * 1024 * 1024  # that is kept of a command, as of a sandbox
 
 
 def digest(path: str | Path) -> str:
-    """Answers the SHA-256 of a file.
+    """Return the SHA-256 of a file.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def digest(path: str | Path) -> str:
 
 
 def write(path: str | Path, text: str, mode: int) -> None:
-    """Writes a whole file at once: it is there with all of its text and its mode, or as it was before.
+    """Write a whole file at once: it is there with all of its text and its mode, or as it was before.
 
     Args:
         path: the file; its directory must exist.
@@ -76,7 +76,7 @@ def write(path: str | Path, text: str, mode: int) -> None:
 
 
 def point(link: str | Path, target: str | Path) -> None:
-    """Lets a symbolic link point somewhere else, without a moment in which it is missing.
+    """Let a symbolic link point somewhere else, without a moment in which it is missing.
 
     Args:
         link: the link, which may not exist yet.
@@ -96,7 +96,7 @@ def point(link: str | Path, target: str | Path) -> None:
 
 
 def remove(path: str | Path) -> None:
-    """Removes a file, or a directory with all that is below, however deep it is and whoever made it; follows nothing.
+    """Remove a file, or a directory with all that is below, however deep it is and whoever made it; follow nothing.
 
     Args:
         path: what to remove; it may be missing. The directory around it must be root's.
@@ -112,7 +112,7 @@ def remove(path: str | Path) -> None:
 
 
 def take(source: str | Path, target: str | Path, most_bytes: int, most_files: int) -> dict[str, str]:
-    """Copies what a stranger has made, as far as it is plain files with plain names, each of which becomes root's.
+    """Copy what a stranger has made, as far as it is plain files with plain names, each of which becomes root's.
 
     Args:
         source: the stranger's directory; nobody is at work in it any more.
@@ -162,7 +162,7 @@ def take(source: str | Path, target: str | Path, most_bytes: int, most_files: in
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Holds a lock while the body runs; a second run waits. The kernel drops it with its process, so none is stale.
+    """Hold a lock while the body runs; a second run waits. The kernel drops it with its process, so none is stale.
 
     Args:
         path: the lock file; it is made when missing.
@@ -184,7 +184,7 @@ def locked(path: str | Path) -> Iterator[None]:
 def run(
     argv: list[str], *, cwd: str | Path | None = None, env: dict[str, str] | None = None, timeout: int = 600
 ) -> str:
-    """Runs a command and answers what it printed on stdout.
+    """Run a command and return what it printed on stdout.
 
     Args:
         argv: the command and its arguments; no shell reads them. Never a secret: every user sees them.
@@ -219,7 +219,7 @@ def bounded(
     timeout: float | None = None,
     together: bool = False,
 ) -> tuple[int, bytes, bytes, str]:
-    """Runs a command and keeps what it prints, up to MOST_PRINTED: an app's code could fill root's memory.
+    """Run a command and keep what it prints, up to MOST_PRINTED: an app's code could fill root's memory.
 
     Args:
         argv: the command and its arguments. Never a secret.
@@ -269,7 +269,7 @@ def bounded(
 
 
 def _keep(kept: dict[Any, bytearray], timeout: float | None) -> str:
-    """Reads pipes to their ends; answers that one has no end in sight."""
+    """Read pipes to their ends; return that one has no end in sight."""
     until = None if timeout is None else time.monotonic() + timeout
     with selectors.DefaultSelector() as selector:
         for pipe in kept:
@@ -293,7 +293,7 @@ def _text(printed: bytes) -> str:
 
 
 def uv() -> str:
-    """Answers the path of uv in Salt's own environment; over salt-ssh another Python runs this.
+    """Return the path of uv in Salt's own environment; over salt-ssh another Python runs this.
 
     Raises:
         CommandExecutionError: it is not there.

@@ -21,7 +21,7 @@ OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def leads_outside(place: str, target: str, allowed: Iterable[str] = ()) -> bool:
-    """Whether a symbolic link leads out of the directory that it is in.
+    """Return whether a symbolic link leads out of the directory that it is in.
 
     Args:
         place: the folder that the link is in, as a path from the directory: ``""``, ``src/shop``.
@@ -45,7 +45,7 @@ def leads_outside(place: str, target: str, allowed: Iterable[str] = ()) -> bool:
 def take_over(
     directory: str | Path, allowed: Iterable[str] = (), drop: bool = False, shared: bool = False
 ) -> list[str]:
-    """Makes all below a directory root's: readable for everybody who gets there, writable for root alone.
+    """Make all below a directory root's: readable for everybody who gets there, writable for root alone.
 
     Whoever filled it must have no processes any more. Set-user-ID bits and access lists go.
 
@@ -92,7 +92,7 @@ def take_over(
 
 
 def write(directory: str | Path, name: str, text: str, mode: int, group: int) -> None:
-    """Writes a whole file below a directory, and the folders that it needs; no link on the way is followed.
+    """Write a whole file below a directory, and the folders that it needs; no link on the way is followed.
 
     Args:
         directory: the directory.

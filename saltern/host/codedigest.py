@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def of(folder: str | Path, kinds: str) -> str:
-    """Answers a digest of Salt extensions: their kinds, names and contents.
+    """Return a digest of Salt extensions: their kinds, names and contents.
 
     Args:
         folder: has a folder for each kind.

@@ -27,7 +27,7 @@ Place = tuple[str, int]
 
 
 def leaves(paths: Iterable[str]) -> set[bytes]:
-    """Answers the first certificate of each file, which is the one that a daemon shows of it.
+    """Return the first certificate of each file, which is the one that a daemon shows of it.
 
     Args:
         paths: files and directories; what has no certificate does not matter.
@@ -49,7 +49,7 @@ def leaves(paths: Iterable[str]) -> set[bytes]:
 
 
 def processes(unit: str, proc: Path = PROC) -> dict[int, int]:
-    """Answers the processes of a unit, each with its parent.
+    """Return the processes of a unit, each with its parent.
 
     Args:
         unit: the unit's full name.
@@ -70,7 +70,7 @@ def processes(unit: str, proc: Path = PROC) -> dict[int, int]:
 
 
 def workers(unit: str) -> set[int]:
-    """Answers those processes of a unit that another one of it has started.
+    """Return those processes of a unit that another one of it has started.
 
     Example:
         >>> workers("no-such.service")
@@ -81,7 +81,7 @@ def workers(unit: str) -> set[int]:
 
 
 def places(unit: str, proc: Path = PROC) -> set[Place]:
-    """Answers where a unit listens for TCP; what listens on all addresses is asked on loopback.
+    """Return where a unit listens for TCP; what listens on all addresses is asked on loopback.
 
     Args:
         unit: the unit's full name.
@@ -119,7 +119,7 @@ def _place(local: str, family: int) -> Place:
 
 
 def shown(where: Place) -> bytes | None:
-    """Answers the certificate that is shown at a port, in DER; None where nobody speaks TLS, as Postgres' clients too.
+    """Return the certificate that is shown at a port, in DER; None where nobody speaks TLS, as Postgres' clients too.
 
     Args:
         where: address and port.
@@ -142,7 +142,7 @@ def shown(where: Place) -> bytes | None:
 
 
 def before(unit: str) -> dict[str, Any]:
-    """Answers what is to be kept in mind of a unit until it has been reloaded: its workers.
+    """Return what is to be kept in mind of a unit until it has been reloaded: its workers.
 
     Args:
         unit: the unit's full name.
@@ -155,7 +155,7 @@ def before(unit: str) -> dict[str, Any]:
 
 
 def problem(unit: str, paths: Iterable[str], was: dict[str, Any], seconds: float) -> str:
-    """Says what a daemon that has been told to read its files goes on to do without them; waits until it does not.
+    """Say what a daemon that has been told to read its files goes on to do without them; wait until it does not.
 
     Args:
         unit: the unit's full name.

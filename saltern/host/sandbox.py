@@ -117,7 +117,7 @@ def properties(
     environment_file: str = "",
     capability: str = "",
 ) -> list[str]:
-    """Answers the directives of systemd for a sandbox.
+    """Return the directives of systemd for a sandbox.
 
     Args:
         name: the sandbox's, of small letters, digits and hyphens; two of one name never run at once.
@@ -182,7 +182,7 @@ def properties(
 
 
 def command(name: str, argv: list[str], **walls: Any) -> list[str]:
-    """Answers the command line that runs something in a sandbox; its stdin and stdout are the caller's.
+    """Return the command line that runs something in a sandbox; its stdin and stdout are the caller's.
 
     ``run`` does so. Who runs it by himself makes ``ROOTS / name`` first, an empty directory of root's.
 
@@ -205,7 +205,7 @@ def command(name: str, argv: list[str], **walls: Any) -> list[str]:
 
 
 def unit(name: str) -> str:
-    """Answers the unit that a sandbox is.
+    """Return the unit that a sandbox is.
 
     Example:
         >>> unit("build-demo")
@@ -215,7 +215,7 @@ def unit(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Answers text that a stranger has printed, without what a terminal would obey.
+    """Return text that a stranger has printed, without what a terminal would obey.
 
     Example:
         >>> printable("\\x1b[31mred\\x07")
@@ -225,7 +225,7 @@ def printable(text: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """Answers text without what stands before the host in a URL: a name, a password.
+    """Return text without what stands before the host in a URL: a name, a password.
 
     Example:
         >>> redacted("no answer from https://me:secret@index.example/simple")
@@ -266,7 +266,7 @@ def run(
     disk: tuple[str | Path, int] | None = None,
     **walls: Any,
 ) -> bytes:
-    """Runs something in a sandbox, waits for its end and answers what it printed.
+    """Run something in a sandbox, wait for its end and return what it printed.
 
     Args:
         name: the sandbox's. One of this name that a killed run has left is ended first.
@@ -331,7 +331,7 @@ def run(
 def _watch(
     line: list[str], given: Any, printed: Any, said: Any, most: int, disk: tuple[str | Path, int] | None
 ) -> tuple[int, str]:
-    """Runs the command line to its end; answers its exit code, and the bound that it broke."""
+    """Run the command line to its end; return its exit code, and the bound that it broke."""
     try:
         process = subprocess.Popen(line, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=False)
     except FileNotFoundError as error:
@@ -367,7 +367,7 @@ def _watch(
 
 
 def disk_problem(directory: str | Path, most_mb: int) -> str:
-    """Says that the files below a directory use too much of the disk; nothing when they do not.
+    """Say that the files below a directory use too much of the disk; nothing when they do not.
 
     Opens nothing but folders. What is deleted and still open is not counted, so that its file system is looked at, too.
 
@@ -401,7 +401,7 @@ class _TooDeep(Exception):
 
 
 def _sizes(folder: int, depth: int = 0) -> Iterator[int]:
-    """What each file and folder below an open folder uses; closes it.
+    """Yield what each file and folder below an open folder uses; closes it.
 
     Who fills it is at work: what was a folder may be a link or a pipe by the time that it is opened. os.fwalk would
     open that, as root, and see only then what it has.
@@ -429,7 +429,7 @@ def _sizes(folder: int, depth: int = 0) -> Iterator[int]:
 
 
 def _end(name: str) -> None:
-    """Ends a sandbox that is still there, however it came to be; all of its processes."""
+    """End a sandbox that is still there, however it came to be; all of its processes."""
     state = ["systemctl", "show", "--property=ActiveState", "--value", unit(name)]
     asked = subprocess.run(state, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.strip()
     if asked not in ("", "inactive"):
@@ -438,7 +438,7 @@ def _end(name: str) -> None:
 
 
 def end(name: str) -> None:
-    """Ends a sandbox of this name, if one that a killed run has left is still there; returns when it has ended.
+    """End a sandbox of this name, if one that a killed run has left is still there; return when it has ended.
 
     Args:
         name: the sandbox's.
@@ -466,7 +466,7 @@ def _environment_file(name: str, secrets: Mapping[str, str]) -> Any:
 
 
 def _make_folder(folder: Path) -> None:
-    """Makes a folder that others may enter, whatever the umask: that of salt-ssh is 077, and lets nobody in."""
+    """Make a folder that others may enter, whatever the umask: that of salt-ssh is 077, and lets nobody in."""
     for path in dict.fromkeys((ROOTS.parent, ROOTS, folder)):
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
@@ -474,7 +474,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _remove_empty(root: Path) -> None:
-    """Removes the places that things were mounted on: empty directories and files. Follows nothing, crosses nothing."""
+    """Remove the places that things were mounted on: empty directories and files. Follows nothing, crosses nothing."""
     device = root.lstat().st_dev
     for directory, folders, files in os.walk(root, topdown=False):
         for file in files:

@@ -22,7 +22,7 @@ SHORTEST = 8  # shorter ones are no secrets, and would blacken half of the text
 
 
 def printable(text: str) -> str:
-    """Answers text of somebody else without what a terminal would obey: lines and tabs stay.
+    """Return text of somebody else without what a terminal would obey: lines and tabs stay.
 
     Args:
         text: such as an app's log lines.
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 
 
 def all_printable(value: Any) -> Any:
-    """Answers a JSON value of somebody else, all of whose texts and names are ``printable``.
+    """Return a JSON value of somebody else, all of whose texts and names are ``printable``.
 
     Args:
         value: what json.loads answered.
@@ -54,7 +54,7 @@ def all_printable(value: Any) -> Any:
 
 
 def shown(text: str, secrets: Any) -> str:
-    """Answers text of somebody else as it may be shown: printable, and secrets blackened.
+    """Return text of somebody else as it may be shown: printable, and secrets blackened.
 
     In this order: what a control character takes apart would be whole again afterwards.
 
@@ -70,7 +70,7 @@ def shown(text: str, secrets: Any) -> str:
 
 
 def blacken(text: str, secrets: Any) -> str:
-    """Blackens every secret in a text, in the forms that it comes in.
+    """Blacken every secret in a text, in the forms that it comes in.
 
     Args:
         text: such as an app's log lines.
@@ -87,7 +87,7 @@ def blacken(text: str, secrets: Any) -> str:
 
 
 def forms(secret: str) -> set[str]:
-    """Answers the forms that a secret comes in: as it is, escaped, in a URL, in hex, within text of base64.
+    """Return the forms that a secret comes in: as it is, escaped, in a URL, in hex, within text of base64.
 
     Args:
         secret: the secret.

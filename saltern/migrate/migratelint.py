@@ -82,12 +82,12 @@ print("\\nSALTERN " + json.dumps(found))
 
 
 def print_sql() -> str:
-    """Answers the Python that a release runs to print the SQL of migrations; its argument is a JSON list of them."""
+    """Return the Python that a release runs to print the SQL of migrations; its argument is a JSON list of them."""
     return PRINT_SQL
 
 
 def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
-    """Lets squawk read migrations.
+    """Let squawk read migrations.
 
     Args:
         sql: the SQL of each migration by its name, ``app.name``.
@@ -128,7 +128,7 @@ def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
 
 
 def without_sql(migration: str, error: str) -> dict[str, str]:
-    """Answers the finding of a migration whose SQL Django could not print.
+    """Return the finding of a migration whose SQL Django could not print.
 
     Args:
         migration: its name.
@@ -143,7 +143,7 @@ def without_sql(migration: str, error: str) -> dict[str, str]:
 
 
 def statement_at(sql: str, first: int, last: int) -> str:
-    """Answers the statement that stands on some lines, on one line.
+    """Return the statement that stands on some lines, on one line.
 
     Args:
         sql: the text; Django begins each statement on a line of its own.
@@ -164,7 +164,7 @@ def statement_at(sql: str, first: int, last: int) -> str:
 
 
 def table_of(statement: str) -> str | None:
-    """Answers the table that a statement changes, or None when it cannot be told.
+    """Return the table that a statement changes, or None when it cannot be told.
 
     Args:
         statement: SQL.
@@ -183,7 +183,7 @@ def harmful(
     sizes: dict[str, int],
     columns: dict[str, list[str]] | None,
 ) -> list[dict[str, str]]:
-    """Picks the findings that hurt here and now.
+    """Pick the findings that hurt here and now.
 
     Args:
         found: from :func:`findings`.
@@ -218,7 +218,7 @@ def _hurts(one: dict[str, str], sql: str, sizes: dict[str, int], columns: dict[s
 
 
 def _is_required(statement: str, sql: str) -> bool:
-    """Whether a column that loses its default is NOT NULL; one that this migration does not add may be."""
+    """Return whether a column that loses its default is NOT NULL; one that this migration does not add may be."""
     column = NEW_DEFAULT.search(statement)
     if not column:
         return True
@@ -227,7 +227,7 @@ def _is_required(statement: str, sql: str) -> bool:
 
 
 def refusal(app: str, release: str, serving: str | None, hurting: list[dict[str, str]]) -> str:
-    """Says which migrations are refused, why, and what to write.
+    """Say which migrations are refused, why, and what to write.
 
     Args:
         app: the app.

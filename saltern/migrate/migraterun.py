@@ -38,7 +38,7 @@ CONCURRENT_INDEX = re.compile(
 
 
 def source() -> str:
-    """Answers the text of this file.
+    """Return the text of this file.
 
     Returns:
         Python, for ``python -c``; its one argument is JSON with ``lock_key``, ``wait_seconds``, ``retry_seconds``
@@ -52,7 +52,7 @@ def source() -> str:
 
 
 def state_of(error: BaseException | None) -> str:
-    """Answers the SQLSTATE of a database error, also of one that Django has wrapped; empty when it has none.
+    """Return the SQLSTATE of a database error, also of one that Django has wrapped; empty when it has none.
 
     Args:
         error: as it was caught.
@@ -70,7 +70,7 @@ def state_of(error: BaseException | None) -> str:
 
 
 def tried(work: Callable[[], Any], seconds: float, sleep: Callable[[float], None] = time.sleep) -> Any:
-    """Does some work, and again while it fails for want of a lock and there is time left.
+    """Do some work, and again while it fails for want of a lock and there is time left.
 
     Args:
         work: what leaves nothing behind when it fails.
@@ -102,7 +102,7 @@ def tried(work: Callable[[], Any], seconds: float, sleep: Callable[[float], None
 
 
 def careful(limits: str, seconds: float) -> Callable[..., Any]:
-    """Answers a wrapper for Django's ``connection.execute_wrappers``, which sees every statement.
+    """Return a wrapper for Django's ``connection.execute_wrappers``, which sees every statement.
 
     Args:
         limits: the SQL that sets both timeouts.
@@ -112,7 +112,7 @@ def careful(limits: str, seconds: float) -> Callable[..., Any]:
     used: dict[str, Any] = {"transaction": None, "seconds": 0.0}
 
     def in_transaction(connection: Any, work: Callable[[], Any]) -> Any:
-        """What this statement has waited for is taken off the time of those that follow."""
+        """Do the work; what it has waited for is taken off the time of the statements that follow."""
         transaction = next(iter(getattr(connection, "atomic_blocks", ())), None)  # not in old Djangos
         if used["transaction"] is not transaction:
             used.update(transaction=transaction, seconds=0.0)
@@ -146,7 +146,7 @@ def careful(limits: str, seconds: float) -> Callable[..., Any]:
 
 
 def _is_built(cursor: Any, text: str) -> bool:
-    """Whether the index of CREATE INDEX CONCURRENTLY is there; one that a killed run left half made is dropped."""
+    """Return whether the index of CREATE INDEX CONCURRENTLY is there; half of one, of a killed run, is dropped."""
     index = CONCURRENT_INDEX.match(text)
     if not index:
         return False
@@ -163,7 +163,7 @@ def _is_built(cursor: Any, text: str) -> bool:
 
 
 def main(options: dict[str, Any]) -> None:
-    """Migrates the default database of the project whose environment this process has.
+    """Migrate the default database of the project whose environment this process has.
 
     Args:
         options: ``lock_key`` (a number), ``wait_seconds`` (for another migration), ``retry_seconds``,
@@ -211,7 +211,7 @@ def main(options: dict[str, Any]) -> None:
 
 
 def _lock(guard: Any, key: int, seconds: float) -> None:
-    """Takes the advisory lock; its session ends with this process, and Postgres then drops it."""
+    """Take the advisory lock; its session ends with this process, and Postgres then drops it."""
     until = time.monotonic() + seconds
     with guard.cursor() as cursor:
         while True:

@@ -86,7 +86,7 @@ def _hosts(pillar: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _at(address: str, hosts: Mapping[str, Any]) -> str | None:
-    """The host with an address; who moves to another one is the same host still."""
+    """Return the host with an address; who moves to another one is the same host still."""
     bare = address.partition("/")[0]
     return next((name for name, about in hosts.items() if about.get("address") == bare), None)
 
@@ -212,7 +212,7 @@ def _used(
     fleet: Mapping[str, Any],
     elsewhere: Mapping[str, Collection[str]] | None,
 ) -> bool:
-    """Whether somebody on another host may use it; ``held`` is asked before."""
+    """Return whether somebody on another host may use it; ``held`` is asked before."""
     if one["client"] == "here":
         return False
     others = {name: about for name, about in fleet["hosts"].items() if name != fleet["host"]}
@@ -237,14 +237,14 @@ def _used(
 
 
 def _is_edges(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> bool:
-    """Whether who uses it is an edge."""
+    """Return whether who uses it is an edge."""
     if one["part"] == "ports":  # a port that was another one, too
         return one.get("role") == "web" or one["port"] == fleet.get("web_port")
     return one["part"] == "pages"
 
 
 def _host_of(one: Mapping[str, Any], fleet: Mapping[str, Any]) -> str | None:
-    """The host that it is granted to; None when the fleet has no such host any more."""
+    """Return the host that it is granted to; None when the fleet has no such host any more."""
     if one.get("host"):
         return str(one["host"]) if one["host"] in fleet["hosts"] else None
     address = one.get("source") or one.get("edge") or (one.get("let_in") or one["replica"])["address"]
@@ -290,7 +290,7 @@ def fewer(before: Grants, now: Grants) -> dict[str, dict[str, Any]]:
 
 
 def _sizes(one: Mapping[str, Any]) -> Any:
-    """What can become less of a grant that stays."""
+    """Return what can become less of a grant that stays."""
     if "opening" in one:
         return {"connections": one["opening"].get("most"), "users": sorted(one["users"])}
     if "user" in one:

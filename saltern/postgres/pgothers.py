@@ -136,7 +136,7 @@ def _shown(words: Any) -> str:
 
 
 def _revoked(rights: list[dict[str, Any]]) -> tuple[str, list[list[Any]]]:
-    """Rights go in the name of who gave them: those that the owner gave, from whoever has them; those that somebody
+    """Revoke rights in the name of who gave them: those that the owner gave, from whoever has them; those that somebody
     handed on, with the right to do so. Who has both keeps the right itself, but may not hand it on.
     """
     statements: list[list[Any]] = []

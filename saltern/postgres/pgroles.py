@@ -189,7 +189,7 @@ def plan_role(
 
 
 def _plan_groups(role: str, there: dict[str, Any], groups: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A membership is revoked in the name of who granted it: from 16 on nothing else takes it away."""
+    """Return steps for memberships, revoked in the name of who granted them: from 16 on nothing else does."""
     steps, kept = [], set()
     for group, grantor, admin in there["member_of"]:
         if group in groups and not admin:
@@ -296,7 +296,7 @@ def plan_settings(wanted: dict[str, dict[str, Any]], rows: list[dict[str, str]])
 
 
 def _setting(name: str) -> list[Any]:
-    """A name such as plpgsql.check_asserts is two names for SQL."""
+    """Return a setting's name for SQL: plpgsql.check_asserts is two names."""
     first, *others = name.split(".")
     return [_name(first), *(part for other in others for part in (".", _name(other)))]
 

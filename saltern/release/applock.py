@@ -30,7 +30,7 @@ TELL_SECONDS = 10  # between two log lines of one who waits
 
 @contextlib.contextmanager
 def hold(path: str | Path, what: str, seconds: int, wait: float | None = None) -> Iterator[Callable[[], None]]:
-    """Holds a lock while the body runs; a second one waits, and is told who holds it when that takes too long.
+    """Hold a lock while the body runs; a second one waits, and is told who holds it when that takes too long.
 
     Args:
         path: the lock file; it is made when missing.
@@ -74,7 +74,7 @@ def hold(path: str | Path, what: str, seconds: int, wait: float | None = None) -
 
 
 def holder(path: str | Path) -> dict[str, Any] | None:
-    """Answers who holds a lock, or None when nobody does.
+    """Return who holds a lock, or None when nobody does.
 
     Args:
         path: the lock file.
@@ -95,7 +95,7 @@ def holder(path: str | Path) -> dict[str, Any] | None:
 
 
 def describe(owner: dict[str, Any] | None) -> str:
-    """Says in a sentence who holds a lock.
+    """Say in a sentence who holds a lock.
 
     Args:
         owner: what ``holder`` answered.
@@ -146,7 +146,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _take_away(path: Path, owner: dict[str, Any]) -> None:
-    """Puts a new file in the place of one whose holder hangs; of two who do this, one does."""
+    """Put a new file in the place of one whose holder hangs; of two who do this, one does."""
     with open(path.with_name(f"{path.name}.expired"), "a", opener=_private) as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         with path.open() as file:

@@ -75,7 +75,7 @@ SANDBOX = (
 
 
 def unit_text(app: str, settings: dict[str, Any]) -> str:
-    """Writes the template unit of an app; its instances are the releases.
+    """Write the template unit of an app; its instances are the releases.
 
     Args:
         app: the app's name.
@@ -125,7 +125,7 @@ def unit_text(app: str, settings: dict[str, Any]) -> str:
 
 
 def gunicorn_conf(app: str, release: str, settings: dict[str, Any]) -> str:
-    """Writes gunicorn's configuration for one release (options as of gunicorn 27).
+    """Write gunicorn's configuration for one release (options as of gunicorn 27).
 
     Args:
         app: the app's name.
@@ -154,7 +154,7 @@ secure_scheme_headers = {{"X-FORWARDED-PROTO": "https"}}
 
 
 def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
-    """Writes the tmpfiles.d entry that makes the directories of an app's sockets at boot.
+    """Write the tmpfiles.d entry that makes the directories of an app's sockets at boot.
 
     Args:
         app: the app's name.
@@ -173,7 +173,7 @@ def tmpfiles_text(app: str, settings: dict[str, Any]) -> str:
 def one_off_command(
     app: str, release: str, settings: dict[str, Any], name: str, arguments: list[str], writes: str, environment: str
 ) -> list[str]:
-    """Answers the command line that runs a command of a release as a transient unit, as the web process runs.
+    """Return the command line that runs a command of a release as a transient unit, as the web process runs.
 
     Args:
         app: the app's name.
@@ -206,7 +206,7 @@ def one_off_command(
 
 
 def manage_arguments(app: str, release: str, settings: dict[str, Any]) -> list[str]:
-    """Answers what the release's Python is given to run a management command, before the command's own name.
+    """Return what the release's Python is given to run a management command, before the command's own name.
 
     Args:
         app: the app's name.
@@ -224,7 +224,7 @@ def manage_arguments(app: str, release: str, settings: dict[str, Any]) -> list[s
 
 
 def sandbox(app: str, settings: dict[str, Any]) -> list[str]:
-    """Answers the directives of systemd that every process of an app has: its user, what it sees, what it may do.
+    """Return the directives of systemd that every process of an app has: its user, what it sees, what it may do.
 
     Args:
         app: the app's name.
@@ -250,7 +250,7 @@ def sandbox(app: str, settings: dict[str, Any]) -> list[str]:
 
 
 def held_by_the_firewall(app: str) -> str:
-    """Answers the directive that starts nothing where the kernel has no rules for what the app may call.
+    """Return the directive that starts nothing where the kernel has no rules for what the app may call.
 
     At boot, or when somebody flushed them. It runs as root, before the process and outside of its sandbox.
 
@@ -266,7 +266,7 @@ def held_by_the_firewall(app: str) -> str:
 
 
 def is_ours(text: str) -> bool:
-    """Whether a unit was written by ``unit_text``.
+    """Return whether a unit was written by ``unit_text``.
 
     Args:
         text: the unit.

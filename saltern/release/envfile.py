@@ -6,7 +6,7 @@ import re
 
 
 def text(environment: dict[str, str]) -> str:
-    """Writes variables as systemd's EnvironmentFile reads them.
+    """Write variables as systemd's EnvironmentFile reads them.
 
     Args:
         environment: values by name.
@@ -29,7 +29,7 @@ def text(environment: dict[str, str]) -> str:
 
 
 def values(text: str) -> dict[str, str]:
-    """Reads what ``text`` wrote.
+    """Read what ``text`` wrote.
 
     Args:
         text: the file.

@@ -26,7 +26,7 @@ DRAIN_SECONDS = 30  # the longest request (appunits.py): nobody waits for an ans
 
 
 def passed(path: str | Path, release: str, settings: dict[str, Any], state: Callable[[], dict[str, str]]) -> None:
-    """Returns when a release has answered well several times in a row.
+    """Return when a release has answered well several times in a row.
 
     Args:
         path: the release's socket.
@@ -60,7 +60,7 @@ def passed(path: str | Path, release: str, settings: dict[str, Any], state: Call
 
 
 def _ask_and_watch(path: str, release: str, settings: dict[str, Any], main: str, workers: set[str]) -> str | None:
-    """Asks, and sees meanwhile whether worker after worker dies: gunicorn itself then stays, and a question hangs."""
+    """Ask, and see meanwhile whether worker after worker dies: gunicorn itself then stays, and a question hangs."""
     most = settings["workers"] * (CRASHES + 1)
     pool = concurrent.futures.ThreadPoolExecutor(1)
     try:
@@ -82,7 +82,7 @@ def _children(process: str) -> set[str]:
 
 
 def ask(path: str, release: str, settings: dict[str, Any]) -> str | None:
-    """Answers what is wrong with a release's answers, or None.
+    """Return what is wrong with a release's answers, or None.
 
     Args:
         path: the release's socket.
@@ -113,7 +113,7 @@ def ask(path: str, release: str, settings: dict[str, Any]) -> str | None:
 
 
 def _get(socket_path: str, host: str, page: str) -> tuple[int, str]:
-    """Asks as nginx does: real host name, and the word that the client came by HTTPS."""
+    """Ask as nginx does: real host name, and the word that the client came by HTTPS."""
     headers = {"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-For": "127.0.0.1", "Connection": "close"}
     status, body = asked(_UnixConnection(socket_path), page, headers, ANSWER_SECONDS)
     return status, body.decode(errors="replace")
@@ -122,7 +122,7 @@ def _get(socket_path: str, host: str, page: str) -> tuple[int, str]:
 def asked(
     connection: http.client.HTTPConnection, page: str, headers: dict[str, str], seconds: float, most: int = 65536
 ) -> tuple[int, bytes]:
-    """Asks an app for a page, and closes the connection. The answer has so long in all, not from byte to byte.
+    """Ask an app for a page, and close the connection. The answer has so long in all, not from byte to byte.
 
     Args:
         connection: to whom, not yet opened, with a timeout of its own for that.
@@ -192,7 +192,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def drain(path: str | Path) -> None:
-    """Waits until a socket has no connection: a stopped gunicorn forgets those that it has not accepted yet.
+    """Wait until a socket has no connection: a stopped gunicorn forgets those that it has not accepted yet.
 
     Args:
         path: the socket; it may be missing.
@@ -207,7 +207,7 @@ def drain(path: str | Path) -> None:
 
 
 def connections(sockets: str, path: str) -> int:
-    """Counts the connections on a unix socket's server side, those that nobody has accepted yet included.
+    """Count the connections on a unix socket's server side, those that nobody has accepted yet included.
 
     Args:
         sockets: the text of /proc/net/unix.

@@ -15,7 +15,7 @@ from typing import Any
 
 
 def stamp() -> dict[str, str]:
-    """Answers when it is, and who is at work.
+    """Return the time, and who is at work.
 
     Returns:
         ``when`` (UTC, to the millisecond) and ``who`` (before sudo).
@@ -29,7 +29,7 @@ def stamp() -> dict[str, str]:
 
 
 def append(path: str | Path, line: dict[str, Any]) -> None:
-    """Adds a line, on disk when this returns.
+    """Add a line, on disk when this returns.
 
     Args:
         path: the file; it is made (0640) when missing.
@@ -53,7 +53,7 @@ def append(path: str | Path, line: dict[str, Any]) -> None:
 
 
 def read(path: str | Path) -> list[dict[str, Any]]:
-    """Answers the lines, oldest first, without those that were not written to their end.
+    """Return the lines, oldest first, without those that were not written to their end.
 
     Args:
         path: the file; one that is missing has no lines.

@@ -13,7 +13,7 @@ SERVED = ("activated", "repaired", "rolled back")  # results in the ledger of a 
 
 
 def release_id(build: str, parts: dict[str, Any]) -> str:
-    """Answers the id of the release that a build and what it runs with make.
+    """Return the id of the release that a build and what it runs with make.
 
     Args:
         build: the build's id.
@@ -33,7 +33,7 @@ def release_id(build: str, parts: dict[str, Any]) -> str:
 def problems(
     wanted: str, now: str | None, units: dict[str, str], enabled: list[str], lines: list[dict[str, Any]]
 ) -> list[str]:
-    """Compares the release that shall be served with what is there.
+    """Compare the release that shall be served with what is there.
 
     Args:
         wanted: its id.
@@ -66,7 +66,7 @@ def problems(
 
 
 def last_served(lines: list[dict[str, Any]]) -> str | None:
-    """Answers the release that got the traffic last, by the ledger.
+    """Return the release that got the traffic last, by the ledger.
 
     Args:
         lines: the app's ledger.
@@ -79,7 +79,7 @@ def last_served(lines: list[dict[str, Any]]) -> str | None:
 
 
 def when_served(lines: list[dict[str, Any]]) -> dict[str, str]:
-    """Answers when each release got the traffic last.
+    """Return when each release got the traffic last.
 
     Args:
         lines: the app's ledger.
@@ -92,7 +92,7 @@ def when_served(lines: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def before(now: str | None, lines: list[dict[str, Any]]) -> list[str]:
-    """Lists the releases to go back to, the nearest first.
+    """List the releases to go back to, the nearest first.
 
     A release that was rolled back to keeps its place, so that a second rollback goes further back and not to and fro.
 
@@ -111,7 +111,7 @@ def before(now: str | None, lines: list[dict[str, Any]]) -> list[str]:
 
 
 def kept(active: str, lines: list[dict[str, Any]], keep: int) -> set[str]:
-    """Answers the releases that stay: the active one, and those that served last. A refused one is no use.
+    """Return the releases that stay: the active one, and those that served last. A refused one is no use.
 
     Args:
         active: the one that has the traffic.
@@ -127,7 +127,7 @@ def kept(active: str, lines: list[dict[str, Any]], keep: int) -> set[str]:
 
 
 def in_force(app: str, said: Mapping[str, Any]) -> str:
-    """Answers the one build that all hosts of an app serve.
+    """Return the one build that all hosts of an app serve.
 
     Args:
         app: the app's name.
@@ -159,7 +159,7 @@ def in_force(app: str, said: Mapping[str, Any]) -> str:
 
 
 def served_before(said: Mapping[str, Any]) -> str | None:
-    """Answers the one build that all hosts of an app served before, or None where they do not say it.
+    """Return the one build that all hosts of an app served before, or None where they do not say it.
 
     Args:
         said: what each host answers to ``fleet.serves``.
@@ -174,7 +174,7 @@ def served_before(said: Mapping[str, Any]) -> str | None:
 
 
 def settings(pillar: Mapping[str, Any], app: str) -> dict[str, Any]:
-    """Answers an app's settings.
+    """Return an app's settings.
 
     Args:
         pillar: the host's pillar.
@@ -196,7 +196,7 @@ def settings(pillar: Mapping[str, Any], app: str) -> dict[str, Any]:
 
 
 def build_user(app: str) -> str:
-    """Answers the system user that an app is built as: never the one that it runs as. At most 32 characters.
+    """Return the system user that an app is built as: never the one that it runs as. At most 32 characters.
 
     Args:
         app: the app's name.
@@ -210,7 +210,7 @@ def build_user(app: str) -> str:
 
 
 def environment(pillar: Mapping[str, Any], app: str) -> dict[str, str]:
-    """Answers the variables that an app runs with: the site's, and over them what the fleet's wiring gives.
+    """Return the variables that an app runs with: the site's, and over them what the fleet's wiring gives.
 
     Args:
         pillar: the host's pillar.
@@ -227,7 +227,7 @@ def environment(pillar: Mapping[str, Any], app: str) -> dict[str, str]:
 
 
 def pin_note(app: str, pin: dict[str, str]) -> str:
-    """Says in a sentence that a release is pinned, by whom and since when.
+    """Say in a sentence that a release is pinned, by whom and since when.
 
     Args:
         app: the app's name.

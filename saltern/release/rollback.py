@@ -36,7 +36,7 @@ def only_adds(operation):
 
 
 def probe() -> str:
-    """Answers the Python text that defines ``only_adds`` inside a release.
+    """Return the Python text that defines ``only_adds`` inside a release.
 
     Example:
         >>> "def only_adds" in probe()
@@ -48,7 +48,7 @@ def probe() -> str:
 def in_the_way(
     applied: list[str], target: dict[str, Any], installed: list[dict[str, Any]], declared: list[str]
 ) -> list[str]:
-    """Answers the migrations because of which an older release must not serve.
+    """Return the migrations because of which an older release must not serve.
 
     Args:
         applied: ``app.name`` of what was applied since the target was installed.

@@ -33,7 +33,7 @@ VARIABLE = "SALTERN_KILL_AT"
 
 
 def reached(step: str) -> None:
-    """Tells the log that a step is done; when the environment variable SALTERN_KILL_AT names it, Salt ends here.
+    """Tell the log that a step is done; when the environment variable SALTERN_KILL_AT names it, Salt ends here.
 
     By SIGKILL, as the kernel's memory killer would: nothing is cleaned up.
 

@@ -255,17 +255,17 @@ class App(Model):
 
     @property
     def uses_broker(self) -> bool:
-        """Whether the app has a broker: a process with Celery or beat cannot be without."""
+        """Return whether the app has a broker: a process with Celery or beat cannot be without."""
         celery = any(process.celery is not None or process.beat is not None for process in self.processes.values())
         return celery if self.broker is None else self.broker
 
     @property
     def uses_redis(self) -> bool:
-        """Whether the app has anything in Redis; one that has not is told no address and no password of it."""
+        """Return whether the app has anything in Redis; one that has not is told no address and no password of it."""
         return self.cache or self.uses_broker
 
     def filled(self, name: str) -> App:
-        """Answers the app with the defaults that depend on its name.
+        """Return the app with the defaults that depend on its name.
 
         Args:
             name: the app's name, such as `web-shop`.

@@ -45,7 +45,7 @@ class Pair:
 
 
 def make_ca(name: str) -> Pair:
-    """Makes a certificate authority.
+    """Make a certificate authority.
 
     Args:
         name: the fleet's name; part of the authority's.
@@ -70,7 +70,7 @@ def make_ca(name: str) -> Pair:
 
 
 def is_pair(pair: Pair) -> bool:
-    """Answers whether a key is that of a certificate; it is not when one of them is damaged.
+    """Return whether a key is that of a certificate; it is not when one of them is damaged.
 
     Args:
         pair: a certificate and a key.
@@ -87,7 +87,7 @@ def is_pair(pair: Pair) -> bool:
 
 
 def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
-    """Makes a certificate for a server, usable as a client's too, valid for LEAF_DAYS.
+    """Make a certificate for a server, usable as a client's too, valid for LEAF_DAYS.
 
     It never outlives the authority.
 
@@ -122,7 +122,7 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
 
 
 def build_public(key: str) -> str:
-    """Answers the public half of the key that the builder signs with (Ed25519), as base64.
+    """Return the public half of the key that the builder signs with (Ed25519), as base64.
 
     Args:
         key: the private half, any long text.
@@ -133,13 +133,13 @@ def build_public(key: str) -> str:
 
 
 def is_foreign(pair: Pair) -> bool:
-    """Answers whether a certificate was issued by an authority that Saltern did not make: then it is the team's own."""
+    """Return whether a certificate was issued by an authority that Saltern did not make: then it is the team's own."""
     issuer = x509.load_pem_x509_certificate(pair.cert.encode()).issuer
     return ORGANIZATION not in [item.value for item in issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
 
 
 def must_renew(ca_cert: str, pair: Pair, names: Sequence[str]) -> str:
-    """Answers why a certificate must be made anew, or nothing when it is good.
+    """Return why a certificate must be made anew, or nothing when it is good.
 
     Args:
         ca_cert: the certificate of the site's authority.
@@ -165,7 +165,7 @@ def must_renew(ca_cert: str, pair: Pair, names: Sequence[str]) -> str:
 
 
 def aged(ca_cert: str, cert: str) -> str:
-    """Answers why a certificate of the fleet's authority must be made anew by its dates alone, or nothing.
+    """Return why a certificate of the fleet's authority must be made anew by its dates alone, or nothing.
 
     Where the authority itself has not begun, by this machine's clock, it is the clock that is wrong; and where it has
     ended, nothing that it signs is any good.
@@ -202,7 +202,7 @@ def _aged(issuer: x509.Certificate, cert: x509.Certificate) -> str:
 
 
 def ends_soon(cert: str, days: int) -> str:
-    """Answers when a certificate ends, as a day, if it does so within some days; else nothing.
+    """Return when a certificate ends, as a day, if it does so within some days; else nothing.
 
     Args:
         cert: PEM text; of a chain, the first certificate counts.
@@ -220,7 +220,7 @@ def ends_soon(cert: str, days: int) -> str:
 
 
 def subject_names(cert: str) -> set[str]:
-    """Answers the host names and addresses that a certificate is for.
+    """Return the host names and addresses that a certificate is for.
 
     Args:
         cert: PEM text; of a chain, the first certificate counts.

@@ -15,7 +15,7 @@ from .site import Site
 
 
 def check_site(path: str | Path) -> Site:
-    """Reads a site and checks it for all hosts, their secrets and the dates and names of certificates too.
+    """Read a site and check it for all hosts, their secrets and the dates and names of certificates too.
 
     Args:
         path: the site directory.

@@ -17,7 +17,7 @@ from .wiring import wiring
 
 
 def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
-    """Answers the whole pillar of one host, as plain data.
+    """Return the whole pillar of one host, as plain data.
 
     Args:
         site: the checked site.
@@ -67,7 +67,7 @@ def host_pillar(site: Site, minion_id: str, secrets: Any) -> dict[str, Any]:
 
 
 def app_hosts(site: Site) -> dict[str, Any]:
-    """Answers who takes part in a deploy: `builder`, `web` and `edge`; `all` are those that run apps' code.
+    """Return who takes part in a deploy: `builder`, `web` and `edge`; `all` are those that run apps' code.
 
     Args:
         site: the checked site.
@@ -82,7 +82,7 @@ def app_hosts(site: Site) -> dict[str, Any]:
 
 
 def fleet_pillar(site: Site) -> dict[str, Any]:
-    """Answers what an orchestration on the master knows: the fleet and its apps, and no secret.
+    """Return what an orchestration on the master knows: the fleet and its apps, and no secret.
 
     Args:
         site: the checked site.

@@ -35,26 +35,26 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, key: Sequence[object], message: str) -> Problem:
-        """Answers a problem at `key`, with the line of the deepest part of it that stands in the file."""
+        """Return a problem at `key`, with the line of the deepest part of it that stands in the file."""
         path = tuple(str(part) for part in key)
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 0)
         return Problem(self.file, line, ".".join(path), message)
 
     def at(self, *key: object) -> Any:
-        """Answers the value at a key path, or None where there is none."""
+        """Return the value at a key path, or None where there is none."""
         value = self.data
         for part in key:
             value = value.get(part) if isinstance(value, dict) else None
         return value
 
     def names(self, *key: object) -> list[object]:
-        """Answers the keys of the mapping at a key path; none where there is no mapping."""
+        """Return the keys of the mapping at a key path; none where there is no mapping."""
         value = self.at(*key)
         return list(value) if isinstance(value, dict) else []
 
 
 def read_document(path: Path) -> Document:
-    """Reads one YAML file; what is wrong with it is in the document's `problems`.
+    """Read one YAML file; what is wrong with it is in the document's `problems`.
 
     Args:
         path: the file; shown in messages as it is given.
@@ -69,7 +69,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(file: str, text: str) -> Document:
-    """Reads the text of one YAML file; what is wrong with it is in the document's `problems`.
+    """Read the text of one YAML file; what is wrong with it is in the document's `problems`.
 
     Salt refuses a key that stands twice, PyYAML takes the last one in silence: here it is a problem too.
 

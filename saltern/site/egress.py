@@ -63,7 +63,7 @@ MOST_OPENINGS, MOST_PORTS = 64, 32
 
 
 def _translated(ranges: tuple[str, ...]) -> tuple[str, ...]:
-    """The same addresses of IPv4 inside ones of IPv6, where a gateway would lead there: NAT64 (RFC 6052), 6to4."""
+    """Return addresses of IPv4 inside ones of IPv6, where a gateway would lead there: NAT64 (RFC 6052), 6to4."""
     known = [network for text in ranges if isinstance(network := ipaddress.ip_network(text), ipaddress.IPv4Network)]
     found = []
     for prefix, behind in (("64:ff9b::", 32), ("2002::", 112)):
@@ -78,7 +78,7 @@ CLOSED_TO_BUILDS = (*PRIVATE, *_translated((*METADATA, *PRIVATE)))
 
 
 def fetched_from(value: list[str]) -> list[str]:
-    """Answers networks that builds may be fetched from, as they are; refuses those that nobody reaches.
+    """Return networks that builds may be fetched from, as they are; refuse those that nobody reaches.
 
     Example:
         >>> fetched_from(["10.0.5.0/24"])
@@ -96,7 +96,7 @@ def _networks(ranges: tuple[str, ...], like: Network) -> list[Any]:
 
 
 def inside(network: Network, ranges: tuple[str, ...]) -> bool:
-    """Answers whether a network lies in one of some ranges, as a whole.
+    """Return whether a network lies in one of some ranges, as a whole.
 
     Example:
         >>> inside(ipaddress.ip_network("10.1.0.0/16"), PRIVATE)
@@ -106,7 +106,7 @@ def inside(network: Network, ranges: tuple[str, ...]) -> bool:
 
 
 def overlapped(network: Network, ranges: tuple[str, ...]) -> str | None:
-    """Answers the first of some ranges that has an address in common with a network, or None.
+    """Return the first of some ranges that has an address in common with a network, or None.
 
     Example:
         >>> overlapped(ipaddress.ip_network("0.0.0.0/0"), PRIVATE)
@@ -169,11 +169,11 @@ class Opening(Model):
 
     @property
     def network(self) -> Network | None:
-        """The network; None for the internet."""
+        """Return the network; None for the internet."""
         return None if self.to == INTERNET else ipaddress.ip_network(self.to)
 
     def overlaps(self, other: Opening) -> bool:
-        """Answers whether a packet can be of both: one of the two is too much, or half of one.
+        """Return whether a packet can be of both: one of the two is too much, or half of one.
 
         Args:
             other: another opening of the same app.
@@ -220,7 +220,7 @@ Egress = Annotated[
 
 
 def parts(openings: list[Opening], for_anyone: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """Answers an app's openings by the place that they have among the rules.
+    """Return an app's openings by the place that they have among the rules.
 
     Args:
         openings: of the app.

@@ -22,7 +22,7 @@ CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def read(apps: Path, folder: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Reads the pages in a folder of the site, through no link: one could lead to the secrets beside it.
+    """Read the pages in a folder of the site, through no link: one could lead to the secrets beside it.
 
     Args:
         apps: the site's folder apps/.
@@ -72,7 +72,7 @@ def _folder(apps: Path, folder: str) -> int:
 
 
 def _page(folder: int, name: str) -> tuple[str, str]:
-    """Answers a page's text, and what is wrong with it."""
+    """Return a page's text, and what is wrong with it."""
     most = MAINTENANCE_BYTES if name.startswith(MAINTENANCE) else PAGE_BYTES
     try:
         # A pipe without a writer would be waited for.

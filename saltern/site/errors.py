@@ -44,7 +44,7 @@ class SiteError(Exception):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Answers what to write instead of `name`: the most similar name if there is one, and all that are allowed.
+    """Return what to write instead of `name`: the most similar name if there is one, and all that are allowed.
 
     Example:
         >>> nearest("postgress", ["postgres", "redis"])

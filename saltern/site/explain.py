@@ -21,7 +21,7 @@ QUOTE = "put it in quotes"
 def explain(
     error: ValidationError, model: type[BaseModel], document: Document, at: Sequence[str] = ()
 ) -> list[Problem]:
-    """Answers one problem for each error; no value of the input is in a message.
+    """Return one problem for each error; no value of the input is in a message.
 
     Args:
         error: what pydantic raised.
@@ -82,7 +82,7 @@ def _hint(kind: str, value: object) -> str:
 
 
 def field_at(model: type[BaseModel], loc: Sequence[object]) -> tuple[Any, list[Any]]:
-    """Answers the annotation and its metadata at a key path of a model.
+    """Return the annotation and its metadata at a key path of a model.
 
     Args:
         model: where the path begins.
@@ -110,7 +110,7 @@ def field_at(model: type[BaseModel], loc: Sequence[object]) -> tuple[Any, list[A
 
 
 def _bare(annotation: Any) -> tuple[Any, list[Any]]:
-    """Takes Annotated and `| None` off an annotation."""
+    """Take Annotated and `| None` off an annotation."""
     metadata: list[Any] = []
     while True:
         if typing.get_origin(annotation) is typing.Annotated:
@@ -138,7 +138,7 @@ def _is_optional(annotation: Any) -> bool:
 
 
 def describe(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Says in words what a field allows; for error messages and for the reference.
+    """Say in words what a field allows; for error messages and for the reference.
 
     Example:
         >>> describe(int, [Ge(1), Le(64)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replaces a file by one with mode 0600, all or nothing, even when the power fails.
+    """Replace a file by one with mode 0600, all or nothing, even when the power fails.
 
     Args:
         path: the file; its folder must exist.

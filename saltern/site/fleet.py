@@ -58,11 +58,11 @@ class Fleet(Model):
     )
 
     def with_role(self, *roles: str) -> list[str]:
-        """Answers the hosts that have any of the roles, by id, sorted."""
+        """Return the hosts that have any of the roles, by id, sorted."""
         return sorted(name for name, host in self.hosts.items() if set(roles) & set(host.roles))
 
     def addresses(self, name: str) -> list[str]:
-        """Answers all addresses of a host that the site knows, the one that others reach it by first.
+        """Return all addresses of a host that the site knows, the one that others reach it by first.
 
         Args:
             name: the host's id.
@@ -71,16 +71,16 @@ class Fleet(Model):
 
     @property
     def running_apps(self) -> list[str]:
-        """The hosts that run apps' code, by id."""
+        """Return the hosts that run apps' code, by id."""
         return self.with_role(*APP_ROLES)
 
     @property
     def replicas(self) -> list[str]:
-        """The hosts that hold a copy of another's databases, by id."""
+        """Return the hosts that hold a copy of another's databases, by id."""
         return sorted(name for name, host in self.hosts.items() if host.replica_of is not None)
 
     @property
     def replicating(self) -> list[str]:
-        """The replicas and the hosts that they are copies of, by id: those who know the password between them."""
+        """Return the replicas and the hosts that they copy, by id: those who know the password between them."""
         named = {str(self.hosts[name].replica_of) for name in self.replicas}
         return sorted({*self.replicas, *named})

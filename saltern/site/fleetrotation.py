@@ -55,7 +55,7 @@ USED_BY = {
 
 
 def course(site: Site, words: list[str], finish: bool = False) -> dict[str, Any]:
-    """Answers what a rotation is about, and how far it is. Changes nothing.
+    """Return what a rotation is about, and how far it is. Changes nothing.
 
     Args:
         site: the checked site.
@@ -127,7 +127,7 @@ def _course(
 
 
 def _minions_only(site: Site, found: dict[str, Any]) -> dict[str, Any]:
-    """Stops where the master cannot apply a host that has to be told."""
+    """Stop where the master cannot apply a host that has to be told."""
     if others := [host for host in found["applied"] if host not in site.fleet.with_role("minion")]:
         raise RotationError(
             f"{', '.join(others)} cannot be applied by the master (no role minion): replace it by site.rotate with "
@@ -137,7 +137,7 @@ def _minions_only(site: Site, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holders(site: Site, one: Held) -> list[str]:
-    """The hosts whose secrets hold one; of a key that signs, also those that hold its public half."""
+    """Return the hosts whose secrets hold one; of a key that signs, also those that hold its public half."""
     public = {"build_key": "build_keys"}
     keys = {one.kind.key, public.get(one.kind.key, one.kind.key)}
     found = []
@@ -149,7 +149,7 @@ def _holders(site: Site, one: Held) -> list[str]:
 
 
 def move(site: Site, words: list[str], to: str, finish: bool = False) -> str:
-    """Brings a rotation to one of MOVES in the site's files, if it is not there yet.
+    """Bring a rotation to one of MOVES in the site's files, if it is not there yet.
 
     Args:
         site: the checked site.

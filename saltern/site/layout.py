@@ -27,7 +27,7 @@ GENERATE = "salt-call site.generate_secrets"
 
 
 def common_name(name: str) -> str:
-    """Answers the common name of a certificate for a host: a common name holds 64 characters (X.520).
+    """Return the common name of a certificate for a host: a common name holds 64 characters (X.520).
 
     Example:
         >>> common_name("edge1.example.org")
@@ -37,12 +37,12 @@ def common_name(name: str) -> str:
 
 
 def secrets_file(site: Path, host: str) -> Path:
-    """Answers the pillar file with one host's secrets."""
+    """Return the pillar file with one host's secrets."""
     return site / "secrets" / f"{host}.sls"
 
 
 def pillar_files(site: Path, minion_id: str) -> list[str]:
-    """Answers the pillar SLS names of one host: the defaults of its roles and its own secrets.
+    """Return the pillar SLS names of one host: the defaults of its roles and its own secrets.
 
     Lenient on purpose: what is wrong with the fleet is told, once and in full, by the external pillar. Here a host that
     is not found gets nothing, and never another host's secrets.
@@ -66,7 +66,7 @@ def pillar_files(site: Path, minion_id: str) -> list[str]:
 
 
 def _usable(path: Path) -> bool:
-    """Answers whether Salt can be given a secrets file. Its message for broken YAML would quote the lines around."""
+    """Return whether Salt can be given a secrets file. Its message for broken YAML would quote the lines around."""
     try:
         with path.open(encoding="utf-8") as file:
             plain = file.readline().strip() == PLAIN
@@ -76,7 +76,7 @@ def _usable(path: Path) -> bool:
 
 
 def ranks(hosts: dict[str, list[str]], replicas: Collection[str] = ()) -> list[list[str]]:
-    """Answers hosts in the order in which they need each other: the first rank of any of its roles is a host's.
+    """Return hosts in the order in which they need each other: the first rank of any of its roles is a host's.
 
     Args:
         hosts: each host's roles.

@@ -89,7 +89,7 @@ class Link:
 
 
 def links(site: Site, only_needed: bool = True) -> list[Link]:
-    """Answers every link between two hosts of the fleet, or from anyone to a host.
+    """Return every link between two hosts of the fleet, or from anyone to a host.
 
     Args:
         site: the site.
@@ -112,14 +112,14 @@ def links(site: Site, only_needed: bool = True) -> list[Link]:
 
 
 def _is_needed(site: Site, service: Service) -> bool:
-    """What every app calls, or some do, is needed when there is such an app."""
+    """Return whether there is an app that calls the service."""
     if service.called_by_apps is not None:
         return any(service.called_by_apps(app) for app in site.apps.values())
     return bool(site.apps) or not service.only_for_apps
 
 
 def _copies(site: Site) -> list[Link]:
-    """A replica reads all that its primary writes; apps are none of its business."""
+    """Return the links of replicas, which read all that their primary writes; apps are none of their business."""
     port = site.settings.postgres.port
     named = [(replica, str(site.fleet.hosts[replica].replica_of)) for replica in site.fleet.replicas]
     return [Link(replica, primary, "copies", port, "its replicas") for replica, primary in named]
@@ -132,7 +132,7 @@ def _clients(site: Site, service: Service) -> list[str]:
 
 
 def clients_of(site: Site, server: str, service: str, only_needed: bool = True) -> list[str]:
-    """Answers the ids of the other hosts that may use a service of a host, sorted.
+    """Return the ids of the other hosts that may use a service of a host, sorted.
 
     Args:
         site: the site.
@@ -144,7 +144,7 @@ def clients_of(site: Site, server: str, service: str, only_needed: bool = True) 
 
 
 def called_by(site: Site, host: str, app: App) -> list[tuple[str, Service]]:
-    """Answers what an app's code calls from a host: the id of the server, itself maybe, and the service.
+    """Return what an app's code calls from a host: the id of the server, itself maybe, and the service.
 
     Args:
         site: the site.
@@ -161,7 +161,7 @@ def called_by(site: Site, host: str, app: App) -> list[tuple[str, Service]]:
 
 
 def for_anyone(site: Site) -> dict[str, set[int]]:
-    """Answers the fleet's addresses on which some ports are open to everybody, and those ports.
+    """Return the fleet's addresses on which some ports are open to everybody, and those ports.
 
     Args:
         site: the site.
@@ -177,7 +177,7 @@ def for_anyone(site: Site) -> dict[str, set[int]]:
 
 
 def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:
-    """Answers, for each host, the hosts that it uses (`servers`) and those that use it (`clients`), sorted.
+    """Return, for each host, the hosts that it uses (`servers`) and those that use it (`clients`), sorted.
 
     Edges with a shared address speak to each other, so each is a server of the others.
 
@@ -198,7 +198,7 @@ def neighbours(site: Site) -> dict[str, dict[str, list[str]]]:
 
 
 def open_ports(site: Site, host: str) -> list[dict[str, Any]]:
-    """Answers what a host's firewall lets in.
+    """Return what a host's firewall lets in.
 
     Args:
         site: the site.

@@ -25,7 +25,7 @@ from .site import Site
 
 
 def load_site(path: str | Path, defaults: Path = DEFAULTS, repository: Path = REPOSITORY) -> Site:
-    """Reads and checks a site: fleet.yaml, apps/*.yaml and settings.yaml. Secrets are checked for each host apart.
+    """Read and check a site: fleet.yaml, apps/*.yaml and settings.yaml. Secrets are checked for each host apart.
 
     Args:
         path: the site directory; messages show it as it is given.
@@ -64,7 +64,7 @@ def load_site(path: str | Path, defaults: Path = DEFAULTS, repository: Path = RE
 
 
 def _misnamed(path: Path) -> Iterable[Problem]:
-    """A file that would be passed over in silence is a mistake."""
+    """Yield a problem for each file that would be passed over in silence."""
     allowed = ("fleet.yaml", "settings.yaml")
     for file in sorted(path.iterdir()):
         if file.suffix in (".yaml", ".yml") and file.name not in allowed:
@@ -74,7 +74,7 @@ def _misnamed(path: Path) -> Iterable[Problem]:
 
 
 def _validated(model: type[Model], document: Document, problems: list[Problem]) -> Any:
-    """Answers the document as a model, or None with the reasons added to problems."""
+    """Return the document as a model, or None with the reasons added to problems."""
     problems += document.problems
     if document.data is None and document.problems:
         return None
@@ -135,7 +135,7 @@ def _role_settings(role: str, defaults: Path, files: Files, problems: list[Probl
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lays one mapping over another as Salt lays pillar over pillar: mappings by key, all else replaced.
+    """Lay one mapping over another as Salt lays pillar over pillar: mappings by key, all else replaced.
 
     Example:
         >>> merged({"a": {"x": 1, "y": 2}, "l": [1]}, {"a": {"y": 3}, "l": [2]})

@@ -62,27 +62,27 @@ class Held:
 
     @property
     def key(self) -> str:
-        """Where it stands in shared.yaml, as text."""
+        """Return where it stands in shared.yaml, as text."""
         return f"apps.{self.app}.{self.kind.key}" if self.app else self.kind.key
 
     @property
     def command(self) -> str:
-        """What rotates it."""
+        """Return what rotates it."""
         return f"salt-call site.rotate {self.app + ' ' if self.app else ''}{self.kind.name}"
 
     def place(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers the mapping that holds the secret; an empty one where there is none."""
+        """Return the mapping that holds the secret; an empty one where there is none."""
         at = (data.get("apps") or {}).get(self.app) if self.app else data
         return at if isinstance(at, dict) else {}
 
     def old(self, data: Mapping[str, Any]) -> str | None:
-        """Answers the secret that it replaces while that is still good, else None."""
+        """Return the secret that it replaces while that is still good, else None."""
         previous = self.place(data).get("previous")
         return previous.get(self.kind.key) if isinstance(previous, dict) else None
 
 
 def held(data: Mapping[str, Any]) -> Iterator[Held]:
-    """Answers every secret of shared.yaml that has a rotation.
+    """Yield every secret of shared.yaml that has a rotation.
 
     Args:
         data: the content of shared.yaml.
@@ -99,7 +99,7 @@ def held(data: Mapping[str, Any]) -> Iterator[Held]:
 
 
 def find(data: Mapping[str, Any], name: str, app: str | None) -> Held:
-    """Answers the secret that a name and an app mean.
+    """Return the secret that a name and an app mean.
 
     Args:
         data: the content of shared.yaml.
@@ -121,7 +121,7 @@ def find(data: Mapping[str, Any], name: str, app: str | None) -> Held:
 
 
 def fresh(kind: Kind) -> str:
-    """Answers a new secret of a kind.
+    """Return a new secret of a kind.
 
     Example:
         >>> len(fresh(KINDS[0]))
@@ -131,7 +131,7 @@ def fresh(kind: Kind) -> str:
 
 
 def begin(data: dict[str, Any], one: Held, new: str, old: str, today: datetime.date | None = None) -> None:
-    """Puts a new secret in force, beside the old one. Where logins take turns, the other one is in force then.
+    """Put a new secret in force, beside the old one. Where logins take turns, the other one is in force then.
 
     Args:
         data: the content of shared.yaml; it is changed.
@@ -158,7 +158,7 @@ def begin(data: dict[str, Any], one: Held, new: str, old: str, today: datetime.d
 
 
 def finish(data: dict[str, Any], one: Held) -> None:
-    """Takes the old secret away: only the one in force is good then.
+    """Take the old secret away: only the one in force is good then.
 
     Args:
         data: the content of shared.yaml; it is changed.
@@ -178,7 +178,7 @@ def finish(data: dict[str, Any], one: Held) -> None:
 
 
 def mark_ending(data: dict[str, Any], one: Held, is_ending: bool) -> None:
-    """Writes down that an old secret is being taken away, or that it has gone: a killed rotation goes on there.
+    """Write down that an old secret is being taken away, or that it has gone: a killed rotation goes on there.
 
     Args:
         data: the content of shared.yaml; it is changed.
@@ -200,7 +200,7 @@ def mark_ending(data: dict[str, Any], one: Held, is_ending: bool) -> None:
 
 
 def is_due(data: Mapping[str, Any], one: Held, today: datetime.date | None = None) -> bool:
-    """Answers whether an old secret has been kept for as long as its kind asks.
+    """Return whether an old secret has been kept for as long as its kind asks.
 
     Args:
         data: the content of shared.yaml.
@@ -216,7 +216,7 @@ def is_due(data: Mapping[str, Any], one: Held, today: datetime.date | None = Non
 
 
 def changed_by_hand(data: Mapping[str, Any], one: Held, known: set[str]) -> str | None:
-    """Answers the secret that hosts still have when somebody has written another one over it, else None.
+    """Return the secret that hosts still have when somebody has written another one over it, else None.
 
     Args:
         data: the content of shared.yaml.

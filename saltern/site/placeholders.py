@@ -57,7 +57,7 @@ def _known(value: str) -> str:
 
 
 def used(text: str) -> set[str]:
-    """Answers the placeholders in a text.
+    """Return the placeholders in a text.
 
     Example:
         >>> used("{base_url}/{{cache_url}}")
@@ -67,7 +67,7 @@ def used(text: str) -> set[str]:
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """Replaces the placeholders of a text; `{{name}}` becomes `{name}`, any other brace stays.
+    """Replace the placeholders of a text; `{{name}}` becomes `{name}`, any other brace stays.
 
     Args:
         text: a checked text.

@@ -103,7 +103,7 @@ class Process(Model):
 
     @property
     def uses_broker(self) -> bool:
-        """Whether it needs Celery's broker."""
+        """Return whether it needs Celery's broker."""
         return self.celery is not None or self.beat is not None
 
 

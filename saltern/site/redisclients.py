@@ -20,7 +20,7 @@ SHARE = 4  # of what is generous the fourth part must be there: cache, broker, r
 
 
 def generous(site: Site, host: str, name: str) -> int:
-    """Answers how many connections an app gets from one host where nothing is short.
+    """Return how many connections an app gets from one host where nothing is short.
 
     Args:
         site: the site.
@@ -33,7 +33,7 @@ def generous(site: Site, host: str, name: str) -> int:
 
 
 def _callers(site: Site, server: str) -> dict[tuple[str, str], int]:
-    """What is generous for each host and app that calls a server, the broker or the cache."""
+    """Return what is generous for each host and app that calls a server, the broker or the cache."""
     return {
         (host, name): generous(site, host, name)
         for host in site.fleet.running_apps
@@ -43,7 +43,7 @@ def _callers(site: Site, server: str) -> dict[tuple[str, str], int]:
 
 
 def most(site: Site, server: str) -> dict[tuple[str, str], int]:
-    """Answers how many connections each app may have from each host to the broker or the cache.
+    """Return how many connections each app may have from each host to the broker or the cache.
 
     Args:
         site: the site.
@@ -58,7 +58,7 @@ def most(site: Site, server: str) -> dict[tuple[str, str], int]:
 
 
 def refusal(site: Site, settings: Document) -> Problem | None:
-    """Answers why the servers cannot carry the apps' connections, with the sum; None when they can.
+    """Return why the servers cannot carry the apps' connections, with the sum; None when they can.
 
     Args:
         site: the site.

@@ -29,7 +29,7 @@ Made from the models in `saltern/site/` by `make reference`; do not edit it.
 
 
 def reference() -> str:
-    """Answers the page: one table for each file, one row for each key."""
+    """Return the page: one table for each file, one row for each key."""
     parts = [HEAD, _section("`fleet.yaml`", Fleet, {}), _section("`apps/<app>.yaml`", App, {})]
     parts.append(
         "## `settings.yaml`\n\nEach role's settings under the role's name; the defaults are in `pillar/<role>.sls`.\n"
@@ -60,7 +60,7 @@ def _rows(model: type[Model], defaults: dict[str, Any], prefix: str) -> list[str
 
 
 def _inner(annotation: Any) -> tuple[type[Model] | None, str]:
-    """Answers the model inside a field, and what stands between the field's key and its keys."""
+    """Return the model inside a field, and what stands between the field's key and its keys."""
     present = [part for part in typing.get_args(annotation) if part is not type(None)]
     if len(present) == 1 and typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = present[0]

@@ -30,7 +30,7 @@ FALSE = ("false", "no", "off", "0", "none", "null", "")
 
 
 def is_apply(opts: Mapping[str, Any]) -> bool:
-    """Answers whether salt-call was asked for an apply, and not for its plan.
+    """Return whether salt-call was asked for an apply, and not for its plan.
 
     Args:
         opts: Salt's configuration, with the command line.
@@ -45,7 +45,7 @@ def is_apply(opts: Mapping[str, Any]) -> bool:
 
 
 def due(secrets: Any) -> dict[str, str]:
-    """Answers which certificates of one host must be made anew by their dates: reasons by `tls` and `edge`.
+    """Return which certificates of one host must be made anew by their dates: reasons by `tls` and `edge`.
 
     A team's own edge certificate is none of them; what is no certificate is told elsewhere.
 
@@ -68,7 +68,7 @@ def due(secrets: Any) -> dict[str, str]:
 
 
 def renewed(site: Site, host: str, secrets: Any, keep: bool) -> Any:
-    """Answers a host's secrets with certificates whose time has not come; the same ones where this machine cannot sign.
+    """Return a host's secrets with certificates whose time has not come; the same ones where this machine cannot sign.
 
     Args:
         site: the checked site.
@@ -94,7 +94,7 @@ def renewed(site: Site, host: str, secrets: Any, keep: bool) -> Any:
 
 
 def renew_all(site: Site) -> list[str]:
-    """Makes the certificates of all hosts anew whose time has come, in the hosts' files.
+    """Make the certificates of all hosts anew whose time has come, in the hosts' files.
 
     Args:
         site: the checked site.
@@ -116,7 +116,7 @@ def renew_all(site: Site) -> list[str]:
 
 
 def notices(host: str, secrets: Mapping[str, Any]) -> list[str]:
-    """Answers what a person must do because a certificate ends soon: something did not renew it, or nothing can.
+    """Return what a person must do because a certificate ends soon: something did not renew it, or nothing can.
 
     Args:
         host: the host's id.
@@ -150,7 +150,7 @@ def notices(host: str, secrets: Mapping[str, Any]) -> list[str]:
 
 
 def home(site: Site, host: str) -> str | None:
-    """Answers where the repository is on a host that has the site: the master, or each one where there is none.
+    """Return where the repository is on a host that has the site: the master, or each one where there is none.
 
     Args:
         site: the site.
@@ -161,7 +161,7 @@ def home(site: Site, host: str) -> str | None:
 
 
 def _authority(site: Site) -> Pair | None:
-    """The authority that signs, if its key is here; while it is being replaced there may be none for a moment."""
+    """Return the authority that signs, if its key is here; while it is replaced there may be none for a moment."""
     folder = site.path / "secrets"
     vault, cert = Vault(folder), folder / CA / "ca.crt"
     if not os.access(folder, os.W_OK) or not cert.exists() or not vault.exists(f"{CA}/ca.key"):
@@ -174,7 +174,7 @@ def _authority(site: Site) -> Pair | None:
 
 
 def _is_ours(site: Site, host: str) -> bool:
-    """Whether a host's file is plain YAML; with another first line it is the team's."""
+    """Return whether a host's file is plain YAML; with another first line it is the team's."""
     try:
         with secrets_file(site.path, host).open(encoding="utf-8") as file:
             return file.readline().strip() == PLAIN
@@ -188,7 +188,7 @@ def _held(site: Site, host: str) -> Any:
 
 
 def _renew_file(site: Site, host: str, authority: Pair | None) -> list[str]:
-    """Asks the file again: another run may have been faster."""
+    """Ask the file again: another run may have been faster."""
     held = _held(site, host)
     reasons = due(held)
     if authority is None or not reasons or not _is_ours(site, host):
@@ -203,7 +203,7 @@ def _renew_file(site: Site, host: str, authority: Pair | None) -> list[str]:
 
 
 def _fresh(site: Site, host: str, held: Any, authority: Pair, reasons: Mapping[str, str]) -> Any:
-    """The secrets with new certificates; the same ones when their hosts do not know the authority that signs now."""
+    """Return the secrets with new certificates; the same when their hosts do not know the authority that signs now."""
     if authority.cert.strip() not in held["tls"]["ca"]:
         return held
     names = {"tls": host_names(site, host), "edge": edge_names(site)}

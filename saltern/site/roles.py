@@ -43,7 +43,7 @@ OWN_POSTGRES_SETTINGS = {
 
 
 def _as_text(value: Any) -> Any:
-    """Postgres and sysctl take text; a number or yes/no in YAML means exactly one text, so nobody has to quote it."""
+    """Return what Postgres and sysctl take, text; a number or yes/no in YAML means exactly one, so nobody quotes it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):

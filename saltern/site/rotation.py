@@ -93,7 +93,7 @@ class Deeds:
 
 
 def reached(step: str) -> None:
-    """Tells the log that a step is done; ends this process there when SALTERN_KILL_AT names it.
+    """Tell the log that a step is done; end this process there when SALTERN_KILL_AT names it.
 
     Args:
         step: one of STEPS.
@@ -108,7 +108,7 @@ def reached(step: str) -> None:
 def rotate(
     site: Site, words: list[str], deeds: Deeds, step: str = "", finish: bool = False, force: bool = False
 ) -> list[str]:
-    """Replaces one secret by overlap.
+    """Replace one secret by overlap.
 
     Args:
         site: the checked site.
@@ -148,7 +148,7 @@ def rotate(
 
 
 def orchestration(words: list[str], finish: bool = False) -> str:
-    """Answers the command that replaces a secret over a fleet with a master.
+    """Return the command that replaces a secret over a fleet with a master.
 
     Args:
         words: an app and a kind, or a kind that is no app's.
@@ -164,7 +164,7 @@ def orchestration(words: list[str], finish: bool = False) -> str:
 
 
 def state_of(data: dict[str, Any], one: Held) -> str:
-    """Answers how far a rotation is: `settled`, `overlap` (both are good) or `ending` (the old one goes).
+    """Return how far a rotation is: `settled`, `overlap` (both are good) or `ending` (the old one goes).
 
     Args:
         data: the content of shared.yaml.
@@ -235,7 +235,7 @@ def _secret(site: Site, words: list[str], deeds: Deeds, step: str, finish: bool,
 
 
 def named(data: dict[str, Any], words: list[str]) -> Held:
-    """Answers the secret of shared.yaml that an operator's words mean.
+    """Return the secret of shared.yaml that an operator's words mean.
 
     Args:
         data: the content of shared.yaml.
@@ -257,7 +257,7 @@ def named(data: dict[str, Any], words: list[str]) -> Held:
 
 
 def _needs_peace(deeds: Deeds, force: bool) -> None:
-    """A rotation changes a secret and nothing else: what else waits for an apply would be changed along with it."""
+    """Raise when something else waits for an apply: it would be changed along with the secret."""
     if not force and (pending := deeds.plan()):
         some = ", ".join(pending[:5]) + (" and others" if len(pending) > 5 else "")
         raise RotationError(
@@ -267,7 +267,7 @@ def _needs_peace(deeds: Deeds, force: bool) -> None:
 
 
 def _until_unused(one: Held, deeds: Deeds, force: bool) -> list[str]:
-    """Waits for those who use the old one; with force it goes without them, and answers who they were."""
+    """Wait for those who use the old one; with force it goes without them, and answers who they were."""
     waited, step = 0, 3
     while users := deeds.uses_old(one):
         if waited >= WAIT_SECONDS and force:
@@ -296,7 +296,7 @@ def _certificates(site: Site, what: str, deeds: Deeds, step: str, force: bool) -
 
 
 def renew_certificates(site: Site, what: str) -> list[str]:
-    """Makes certificates anew, in the site's files.
+    """Make certificates anew, in the site's files.
 
     Args:
         site: the site.
@@ -312,7 +312,7 @@ def renew_certificates(site: Site, what: str) -> list[str]:
 
 
 def authority_state(folder: Path) -> str:
-    """Answers how far the authority's replacement is: `settled`, `trusted` (the next one too), `signing` (it does), or
+    """Return how far the authority's replacement is: `settled`, `trusted` (the next one too), `signing` (it does), or
     `ending` (only it is trusted, and hosts are yet to be told).
 
     Args:
@@ -359,7 +359,7 @@ def _authority(site: Site, deeds: Deeds, step: str, force: bool) -> list[str]:
 
 
 def advance_authority(site: Site, state: str) -> str:
-    """Brings the authorities one state further, in the site's files; answers the step that hosts come to by an apply.
+    """Bring the authorities one state further, in the site's files; return the step that hosts come to by an apply.
 
     Args:
         site: the site.
@@ -379,7 +379,7 @@ def advance_authority(site: Site, state: str) -> str:
 
 
 def forget_authority(folder: Path) -> None:
-    """Forgets an authority that is trusted nowhere any more.
+    """Forget an authority that is trusted nowhere any more.
 
     Args:
         folder: the site's secrets/.

@@ -56,17 +56,17 @@ class Files:
     fleet_is_valid: bool = False
 
     def roles(self, host: object) -> list[object]:
-        """Answers the roles of a host as they are written."""
+        """Return the roles of a host as they are written."""
         roles = self.fleet.at("hosts", host, "roles")
         return roles if isinstance(roles, list) else []
 
     def replica_of(self, host: object) -> object:
-        """Answers whose replica a host is as it is written, or None."""
+        """Return whose replica a host is as it is written, or None."""
         return self.fleet.at("hosts", host, "replica_of")
 
 
 def check(files: Files) -> list[Problem]:
-    """Answers what is wrong between the files of a site."""
+    """Return what is wrong between the files of a site."""
     rules = (
         _addresses,
         _virtual_address,
@@ -92,7 +92,7 @@ def check(files: Files) -> list[Problem]:
 
 
 def _duplicates(values: Iterable[tuple[str, object]]) -> dict[str, list[str]]:
-    """Answers {value: names} for each text that more than one name has; what is no text is passed over."""
+    """Return {value: names} for each text that more than one name has; what is no text is passed over."""
     names = defaultdict(list)
     for name, value in dict.fromkeys((name, value) for name, value in values if isinstance(value, str)):
         names[value].append(name)
@@ -163,7 +163,7 @@ def _counts(files: Files) -> Iterator[Problem]:
 
 
 def _masters(files: Files) -> Iterator[Problem]:
-    """A role that is misspelt is not absent, so this waits until the fleet itself is right."""
+    """Check masters and minions. A misspelt role is not absent, so this waits until the fleet itself is right."""
     hosts = files.fleet.names("hosts")
     minions = [host for host in hosts if "minion" in files.roles(host)]
     if minions and files.fleet_is_valid and not any("master" in files.roles(host) for host in hosts):
@@ -172,7 +172,7 @@ def _masters(files: Files) -> Iterator[Problem]:
 
 
 def _replicas(files: Files) -> Iterator[Problem]:
-    """A replica is a copy of the one primary, itself no copy: each change comes from one host."""
+    """Check that a replica is a copy of the one primary, itself no copy: each change comes from one host."""
     hosts = [str(host) for host in files.fleet.names("hosts")]
     for host in hosts:
         named = files.replica_of(host)
@@ -230,7 +230,7 @@ def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Proble
 
 
 def _extra_roles(files: Files) -> Iterator[Problem]:
-    """A role that the site names may not be one that an app logs in with."""
+    """Check that no role that the site names is one that an app logs in with."""
     names = files.merged.get("postgres", {}).get("extra_roles")
     owned = {app: _owned(files, app, "database") for app in files.apps}
     taken = {role: app for app, name in owned.items() if isinstance(name, str) for role in roles_of(name)}
@@ -241,7 +241,7 @@ def _extra_roles(files: Files) -> Iterator[Problem]:
 
 
 def _owned(files: Files, app: str, key: str) -> object:
-    """Answers the database or user of an app, by its file or by default."""
+    """Return the database or user of an app, by its file or by default."""
     return files.apps[app].at(key) or getattr(App.model_construct().filled(app), key)
 
 
@@ -320,7 +320,7 @@ def _units(files: Files) -> Iterator[Problem]:
 
 
 def _needs(file: Document) -> Iterator[str]:
-    """What an app has a need of in Redis, by its file."""
+    """Yield what an app has a need of in Redis, by its file."""
     if file.at("cache") is True:
         yield "cache"
     broker, kinds = file.at("broker"), ("celery", "beat")
@@ -330,7 +330,7 @@ def _needs(file: Document) -> Iterator[str]:
 
 
 def _needed(files: Files) -> Iterator[Problem]:
-    """What an app has no need of, it is not told: neither in a variable nor in a file."""
+    """Check that no variable and no file tells an app what it has no need of."""
     folder = Path(files.fleet.file).parent / "apps"
     for file in files.apps.values():
         has = {*_needs(file)}
@@ -358,7 +358,7 @@ def _needed(files: Files) -> Iterator[Problem]:
 
 
 def _egress(files: Files) -> Iterator[Problem]:
-    """What an app may call of the fleet follows from the fleet: its file opens only what is there for everybody."""
+    """Check that an app's file opens only what everybody may call: the rest follows from the fleet."""
     hosts = {address: str(where[1]) for where, address in _all_addresses(files)}
     edges = {address for address, host in hosts.items() if "edge" in files.roles(host)}
     shared = files.fleet.at("virtual_address")

@@ -209,7 +209,7 @@ class Needed:
 
 
 def needed_sections(fleet: Fleet, host: str, apps: Mapping[str, App]) -> Needed:
-    """Answers which parts of the secrets a host's roles need.
+    """Return which parts of the secrets a host's roles need.
 
     Args:
         fleet: all hosts.
@@ -232,7 +232,7 @@ def needed_sections(fleet: Fleet, host: str, apps: Mapping[str, App]) -> Needed:
 def check_secrets(
     data: Any, fleet: Fleet, host: str, apps: Mapping[str, App], file: str
 ) -> tuple[Secrets | None, list[Problem]]:
-    """Checks one host's secrets against its roles: nothing missing, nothing of others.
+    """Check one host's secrets against its roles: nothing missing, nothing of others.
 
     Args:
         data: the section `secrets` of the pillar.
@@ -277,7 +277,7 @@ def check_secrets(
 
 
 def as_pillar(secrets: Secrets) -> dict[str, Any]:
-    """Answers a host's secrets as plain data; which login roles are in force is told in any case.
+    """Return a host's secrets as plain data; which login roles are in force is told in any case.
 
     Args:
         secrets: the host's secrets.

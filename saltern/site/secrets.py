@@ -56,7 +56,7 @@ HOST_HEAD = f"""\
 
 
 def generate_secrets(site: Site, group: int | None = None, renew: Collection[str] = ()) -> list[str]:
-    """Writes what is missing under the site's secrets/, and renews certificates; see the top of this file.
+    """Write what is missing under the site's secrets/, and renew certificates; see the top of this file.
 
     Every file is 0600 in a 0700 directory and replaced by a rename, so that a killed run leaves each file old or new.
     Two runs at once wait for each other.
@@ -84,7 +84,7 @@ def generate_secrets(site: Site, group: int | None = None, renew: Collection[str
 
 
 def distribute(site: Site, group: int | None = None, renew: Collection[str] = ()) -> list[str]:
-    """Does what `generate_secrets` does, for who holds the lock."""
+    """Do what `generate_secrets` does, for who holds the lock."""
     folder = site.path / "secrets"
     group = _masters_group(site) if group is None else group
     done: list[str] = Vault(folder).settle()
@@ -107,7 +107,7 @@ def _masters_group(site: Site) -> int | None:
 
 
 def let_masters_read(site: Site, paths: list[Path]) -> None:
-    """Lets a master of this machine, which runs as a user of its own, read files with hosts' secrets.
+    """Let a master of this machine, which runs as a user of its own, read files with hosts' secrets.
 
     Args:
         site: the site.
@@ -117,7 +117,7 @@ def let_masters_read(site: Site, paths: list[Path]) -> None:
 
 
 def _let_read(paths: list[Path], group: int | None) -> None:
-    """Lets a group read, and nobody else but the owner; without a group, only the owner."""
+    """Let a group read, and nobody else but the owner; without a group, only the owner."""
     for path in paths:
         more = (0o050 if path.is_dir() else 0o040) if group is not None else 0
         if group is not None and path.stat().st_gid != group:
@@ -128,18 +128,18 @@ def _let_read(paths: list[Path], group: int | None) -> None:
 
 
 def host_names(site: Site, host: str) -> list[str]:
-    """Answers what a host's certificate is for: its id, full name and address, and what it calls itself."""
+    """Return what a host's certificate is for: its id, full name and address, and what it calls itself."""
     return [f"{host}.{site.fleet.domain}", host, "localhost", site.fleet.hosts[host].address, "127.0.0.1"]
 
 
 def edge_names(site: Site) -> list[str]:
-    """Answers what the edge's certificate is for: the host names of all apps, in the apps' order."""
+    """Return what the edge's certificate is for: the host names of all apps, in the apps' order."""
     return [name for _, app in sorted(site.apps.items()) for name in app.hostnames]
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a site's secrets while the body runs; another run waits."""
+    """Hold the lock of a site's secrets while the body runs; another run waits."""
     folder.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -171,7 +171,7 @@ def _ca(site: Site, folder: Path, done: list[str]) -> Authority:
 
 
 def make_authority(folder: Path, place: str, name: str) -> None:
-    """Makes a certificate authority in a folder of secrets/.
+    """Make a certificate authority in a folder of secrets/.
 
     The key is written first: a run killed between leaves a key without a certificate, which nobody trusts yet.
     """
@@ -182,7 +182,7 @@ def make_authority(folder: Path, place: str, name: str) -> None:
 
 
 def promote_ca(folder: Path) -> None:
-    """Lets the next authority sign from now on; the one that has signed is trusted still, and its key goes."""
+    """Let the next authority sign from now on; the one that has signed is trusted still, and its key goes."""
     previous = folder / CA_PREVIOUS
     previous.mkdir(mode=0o700, exist_ok=True)
     replace_file(previous / "ca.crt", (folder / CA / "ca.crt").read_text(encoding="utf-8"))
@@ -191,19 +191,19 @@ def promote_ca(folder: Path) -> None:
 
 
 def retire_ca(folder: Path) -> None:
-    """Lets the authority that has signed before be trusted no longer; that hosts have to be told so is remembered."""
+    """Let the authority that has signed before be trusted no longer; that hosts have to be told so is remembered."""
     if (folder / CA_PREVIOUS).exists():
         (folder / CA_PREVIOUS).rename(folder / CA_ENDING)
 
 
 def forget_ca(folder: Path) -> None:
-    """Forgets the authority that has signed before: all hosts have been told."""
+    """Forget the authority that has signed before: all hosts have been told."""
     if (folder / CA_ENDING).exists():
         shutil.rmtree(folder / CA_ENDING)
 
 
 def settle_ca(folder: Path) -> None:
-    """Finishes what a killed `promote_ca` has left: without it, there would be no authority, and a third be made.
+    """Finish what a killed `promote_ca` has left: without it, there would be no authority, and a third be made.
 
     Killed before anything was moved, it has left no more than a copy, or half of one, and begins anew.
     """
@@ -218,7 +218,7 @@ def settle_ca(folder: Path) -> None:
 
 
 def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
-    """Answers the content of shared.yaml, an empty mapping when it is yet to be made, and its document.
+    """Return the content of shared.yaml, an empty mapping when it is yet to be made, and its document.
 
     Raises:
         SiteError: it cannot be read.
@@ -243,7 +243,7 @@ def read_shared(folder: Path) -> tuple[dict[str, Any], Document]:
 
 
 def write_shared(folder: Path, data: dict[str, Any]) -> None:
-    """Replaces shared.yaml; what it was stays beside it, as shared.yaml.last."""
+    """Replace shared.yaml; what it was stays beside it, as shared.yaml.last."""
     vault = Vault(folder)
     if vault.exists(SHARED):
         vault.write(f"{SHARED}.last", vault.read(SHARED))
@@ -281,7 +281,7 @@ def _shared(site: Site, folder: Path, done: list[str]) -> Shared:
 
 
 def held_by_hosts(site: Site) -> list[dict[str, Any]]:
-    """Answers the section `secrets` of each host's file, as far as it is plain: what hosts were given last."""
+    """Return the section `secrets` of each host's file, as far as it is plain: what hosts were given last."""
     found = []
     for host in site.fleet.hosts:
         path = secrets_file(site.path, host)
@@ -294,7 +294,7 @@ def held_by_hosts(site: Site) -> list[dict[str, Any]]:
 def _overlapped(
     data: dict[str, Any], document: Document, hosts: list[dict[str, Any]]
 ) -> tuple[list[str], list[Problem]]:
-    """Keeps what somebody has changed by hand good beside what it replaces; answers what was done, and what cannot."""
+    """Keep what somebody has changed by hand good beside what it replaces; return what was done, and what cannot."""
     notes, problems = [], []
     for one in list(held(data)):
         known = {value for host in hosts if isinstance(value := one.place(host).get(one.kind.key), str)}
@@ -314,7 +314,7 @@ def _overlapped(
 
 
 def _complete(data: dict[str, Any], site: Site) -> list[str]:
-    """Adds to the shared secrets what is missing; answers the keys that were added."""
+    """Add to the shared secrets what is missing; return the keys that were added."""
     needed = ["replication_password"] if site.fleet.replicas else []
     needed += ["build_key"] if site.apps else []
     made = [key for key in needed if key not in data]
@@ -363,7 +363,7 @@ def _host_file(site: Site, host: str, ca: Authority, shared: Shared, renew: Coll
 
 
 def write_host_file(path: Path, secrets: dict[str, Any]) -> None:
-    """Replaces the file with one host's secrets.
+    """Replace the file with one host's secrets.
 
     Args:
         path: the file.
@@ -378,7 +378,7 @@ def _app_part(shared: Shared, name: str, keys: list[str]) -> dict[str, Any]:
 
 
 def _overlap_part(held: Shared | SharedApp, keys: list[str]) -> dict[str, Any]:
-    """What a host has to know of two secrets that are both good; nothing more than of those in force."""
+    """Return what a host has to know of two secrets that are both good; nothing more than of those in force."""
     previous = {key: value for key in keys if (value := getattr(held.previous, key, None))}
     turns = [kind.name for kind in KINDS if kind.login and kind.key in keys]
     logins = {name: getattr(held.logins, name) for name in turns}
@@ -404,7 +404,7 @@ def _leaf(ca: Pair, held: Any, names: list[str], what: str, document: Document, 
 
 
 def signed(folder: Path, ca: Pair, names: list[str], what: str) -> Pair:
-    """Answers a new certificate as its daemon shows it.
+    """Return a new certificate as its daemon shows it.
 
     Args:
         folder: secrets/ of the site.
@@ -425,7 +425,7 @@ def signed(folder: Path, ca: Pair, names: list[str], what: str) -> Pair:
 
 
 def with_chain(pair: Pair, ca: Pair, what: str) -> Pair:
-    """Answers a certificate as its daemon shows it: that of the edge with the authority's, for visitors.
+    """Return a certificate as its daemon shows it: that of the edge with the authority's, for visitors.
 
     Args:
         pair: the certificate and its key.

@@ -50,7 +50,7 @@ class Need:
 
 
 def need(app: App, fleet: Fleet) -> Need:
-    """Answers how many sessions an app has at most, on all hosts together.
+    """Return how many sessions an app has at most, on all hosts together.
 
     Args:
         app: the app.
@@ -67,7 +67,7 @@ def need(app: App, fleet: Fleet) -> Need:
 
 
 def need_on(app: App, fleet: Fleet, host: str) -> Need:
-    """Answers how many sessions an app has at most from one host.
+    """Return how many sessions an app has at most from one host.
 
     Args:
         app: the app.
@@ -96,12 +96,12 @@ def _of_process(process: Process, first: bool) -> int:
 
 
 def needs(site: Site) -> dict[str, Need]:
-    """Answers the need of every app, by its name."""
+    """Return the need of every app, by its name."""
     return {name: need(app, site.fleet) for name, app in sorted(site.apps.items())}
 
 
 def most(site: Site, host: str, name: str) -> int:
-    """Answers how many connections an app may have from one host, those that have not logged in yet included.
+    """Return how many connections an app may have from one host, those that have not logged in yet included.
 
     A role's limit counts who has logged in; who only says hello takes a place as well, and needs no password for it.
 
@@ -115,12 +115,12 @@ def most(site: Site, host: str, name: str) -> int:
 
 
 def total(site: Site) -> int:
-    """Answers max_connections that the server must have at least."""
+    """Return max_connections that the server must have at least."""
     return sum(one.user + one.migrations for one in needs(site).values()) + RESERVED + LOOKING
 
 
 def carried(site: Site) -> int | None:
-    """Answers how many connections the server can have by the settings; None when that depends on the host's memory.
+    """Return how many connections the server can have by the settings; None when that depends on the host's memory.
 
     Then each host's own apply refuses (saltern/postgres/pgtuning.py), before the first change as well.
     """
@@ -131,7 +131,7 @@ def carried(site: Site) -> int | None:
 
 
 def refusal(site: Site, settings: Document) -> Problem | None:
-    """Answers why the server cannot carry the apps' sessions, with the sum; None when it can.
+    """Return why the server cannot carry the apps' sessions, with the sum; None when it can.
 
     Args:
         site: the site.
@@ -155,7 +155,7 @@ def _words(one: Need) -> str:
 
 
 def as_settings(app: App) -> dict[str, dict[str, str]]:
-    """Answers what the sessions of an app's two roles begin with, by role and by Postgres' names.
+    """Return what the sessions of an app's two roles begin with, by role and by Postgres' names.
 
     A session may set most of it anew for itself; temp_file_limit only a superuser can.
     """

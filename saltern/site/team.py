@@ -37,7 +37,7 @@ class TeamError(Exception):
 
 
 def listed(site: Site) -> dict[str, str]:
-    """Answers who can read the secrets: the kind and a short fingerprint of each key, by name.
+    """Return who can read the secrets: the kind and a short fingerprint of each key, by name.
 
     Args:
         site: the site.
@@ -48,7 +48,7 @@ def listed(site: Site) -> dict[str, str]:
 
 
 def fingerprint(key: str) -> str:
-    """Answers a short text by which people compare keys.
+    """Return a short text by which people compare keys.
 
     Example:
         >>> fingerprint("ssh-ed25519 AAAA ann") == fingerprint("ssh-ed25519 AAAA other comment")
@@ -58,7 +58,7 @@ def fingerprint(key: str) -> str:
 
 
 def add(site: Site, machine: str, name: str, key: str) -> list[str]:
-    """Lets somebody read the secrets. The first one makes them encrypted, to the server's own key too.
+    """Let somebody read the secrets. The first one makes them encrypted, to the server's own key too.
 
     Args:
         site: the checked site.
@@ -91,7 +91,7 @@ def add(site: Site, machine: str, name: str, key: str) -> list[str]:
 
 
 def drop(site: Site, machine: str, name: str) -> list[str]:
-    """Lets somebody read nothing that is written from now on, and answers what he knows and so has to be replaced.
+    """Let somebody read nothing that is written from now on, and answers what he knows and so has to be replaced.
 
     Args:
         site: the checked site.
@@ -117,7 +117,7 @@ def drop(site: Site, machine: str, name: str) -> list[str]:
 
 
 def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
-    """Answers what everybody who could read the secrets knows, as the commands that replace it.
+    """Return what everybody who could read the secrets knows, as the commands that replace it.
 
     Args:
         site: the site.
@@ -148,14 +148,14 @@ def known_to_all(site: Site, data: dict[str, Any]) -> list[str]:
 
 
 def _command(site: Site, words: list[str], finish: bool = False) -> str:
-    """What replaces a secret: over a fleet with a master the orchestration."""
+    """Return what replaces a secret: over a fleet with a master the orchestration."""
     if site.fleet.with_role("master"):
         return orchestration(words, finish)
     return f"salt-call site.rotate {' '.join(words)}{' finish=True' if finish else ''}"
 
 
 def _replacing(command: str, ends: str, is_begun: bool) -> list[str]:
-    """What is being replaced already was read too: that rotation goes to its end first, since it makes no other."""
+    """Return what to type; a rotation that has begun goes to its end first: its new secret was read too."""
     if not is_begun:
         return [f"replace what was known: {command}"]
     return [
@@ -171,7 +171,7 @@ def _pair(edge: dict[str, str]) -> Any:
 
 
 def edit(site: Site, run: Callable[[list[str]], int] | None = None) -> list[str]:
-    """Opens shared.yaml in an editor; what is saved is checked, encrypted again, and given to the hosts' files.
+    """Open shared.yaml in an editor; what is saved is checked, encrypted again, and given to the hosts' files.
 
     It is in clear in memory only, in a folder that nobody else can enter, and gone when the editor has ended.
 
@@ -244,7 +244,7 @@ def _on_terminal(command: list[str]) -> int:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Lets the signals that end a process end the body, so that what it has in memory is removed."""
+    """Let the signals that end a process end the body, so that what it has in memory is removed."""
 
     def end(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -272,7 +272,7 @@ def _public_key(given: str) -> str:
 
 
 def _machine_key(path: Path = MACHINE_KEY) -> str:
-    """Answers the public half of the server's own key, which is made when it is missing."""
+    """Return the public half of the server's own key, which is made when it is missing."""
     if not path.exists():
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         replace_file(path, _keygen([]))

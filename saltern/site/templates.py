@@ -33,7 +33,7 @@ def _engine() -> Any:
 
 
 def problems(path: Path) -> list[TemplateProblem]:
-    """Answers what is wrong with a template, without rendering it.
+    """Return what is wrong with a template, without rendering it.
 
     Args:
         path: the template.
@@ -53,7 +53,7 @@ def problems(path: Path) -> list[TemplateProblem]:
 
 
 def used(path: Path) -> set[str]:
-    """Answers the names in a template; none when it cannot be read, which `problems` tells.
+    """Return the names in a template; none when it cannot be read, which `problems` tells.
 
     Args:
         path: the template.
@@ -67,7 +67,7 @@ def used(path: Path) -> set[str]:
 
 
 def render(path: Path, values: Mapping[str, str]) -> str:
-    """Answers what a template makes of the placeholders' values.
+    """Return what a template makes of the placeholders' values.
 
     Args:
         path: the template, one that has no problems.

@@ -62,11 +62,11 @@ class Vault:
 
     @property
     def encrypted(self) -> bool:
-        """Whether the files are encrypted."""
+        """Return whether the files are encrypted."""
         return self._path(SHARED).exists() or (self.folder / READERS).exists()
 
     def exists(self, name: str) -> bool:
-        """Answers whether a file is there, in the form that it must have.
+        """Return whether a file is there, in the form that it must have.
 
         Args:
             name: such as `shared.yaml` or `ca/ca.key`.
@@ -84,7 +84,7 @@ class Vault:
         return cipher.exists() if self.encrypted else plain.exists()
 
     def read(self, name: str) -> str:
-        """Answers the text of a file.
+        """Return the text of a file.
 
         Args:
             name: such as `shared.yaml` or `ca/ca.key`.
@@ -95,13 +95,13 @@ class Vault:
         return self._open(name)[0]
 
     def readers(self) -> dict[str, str]:
-        """Answers who can read the files: public keys by name. Empty while they are not encrypted."""
+        """Return who can read the files: public keys by name. Empty while they are not encrypted."""
         if self._path(SHARED).exists():
             return self._open(SHARED)[1]
         return self._listed() if (self.folder / READERS).exists() else {}
 
     def write(self, name: str, text: str, readers: dict[str, str] | None = None) -> None:
-        """Replaces a file, all or nothing.
+        """Replace a file, all or nothing.
 
         Args:
             name: such as `shared.yaml` or `ca/ca.key`.
@@ -118,14 +118,14 @@ class Vault:
         replace_file(self._path(name), self._age(["-e", "-a", *recipients], whole, self._path(name)))
 
     def names(self) -> list[str]:
-        """Answers the files that there are, in either form."""
+        """Return the files that there are, in either form."""
         found = [path for path in (self.folder / SHARED, *self.folder.glob("ca*/ca.key")) if path.exists()]
         found += [path.with_suffix("") for path in self.folder.glob("ca*/ca.key.age")]
         found += [self.folder / SHARED] if self._path(SHARED).exists() else []
         return sorted({str(path.relative_to(self.folder)) for path in found})
 
     def encrypt_to(self, readers: dict[str, str]) -> None:
-        """Encrypts all files to these readers, and takes what lies there in clear away. A killed run is taken up again.
+        """Encrypt all files to these readers, and take what lies there in clear away. A killed run is taken up again.
 
         The list of shared.yaml is the one that counts, and `settle` goes by it. So it comes first when somebody leaves,
         and last when somebody comes: a run killed there is as if not begun, and no file alone brings anybody back.
@@ -146,7 +146,7 @@ class Vault:
         self.settle()
 
     def settle(self) -> list[str]:
-        """Puts right what a killed `encrypt_to` or somebody else has left; answers what was done."""
+        """Put right what a killed `encrypt_to` or somebody else has left; return what was done."""
         if not self._path(SHARED).exists():
             return []
         readers, done = self.readers(), self.clear_away()
@@ -170,7 +170,7 @@ class Vault:
         return done
 
     def clear_away(self) -> list[str]:
-        """Removes what a killed `encrypt_to` has left in clear, where the same is there encrypted; answers what."""
+        """Remove what a killed `encrypt_to` has left in clear, where the same is there encrypted; return what."""
         if not self._path(SHARED).exists():
             return []
         done = []
@@ -190,7 +190,7 @@ class Vault:
         return {str(name): key for name, key in data.items()}
 
     def _open(self, name: str) -> tuple[str, dict[str, str]]:
-        """Answers a file's text, and who can read it."""
+        """Return a file's text, and who can read it."""
         path = self.folder / name
         if not self.encrypted:
             try:
@@ -228,7 +228,7 @@ class Vault:
         )
 
     def _age(self, arguments: list[str], text: str | None, path: Path) -> str:
-        """Runs age; a secret goes in and out by a pipe, never by an argument or a file."""
+        """Run age; a secret goes in and out by a pipe, never by an argument or a file."""
         if shutil.which("age") is None:
             raise self._error(path, "age is not installed on this machine: apt-get install age")
         done = subprocess.run(
@@ -248,13 +248,13 @@ _GIT = "git log -- FILE"
 
 
 def _bound(name: str) -> str:
-    """What a file is called inside: the authorities' keys change their folder while one replaces another."""
+    """Return what a file is called inside: the authorities' keys change their folder while one replaces another."""
     return "ca.key" if name.endswith("/ca.key") else name
 
 
 @contextlib.contextmanager
 def in_memory(place: Path = Path("/dev/shm")) -> Iterator[Path]:  # noqa: S108  a tmpfs, in a folder of our own
-    """Gives a folder in memory that only this user can enter, and removes it however the body ends.
+    """Give a folder in memory that only this user can enter, and removes it however the body ends.
 
     What a killed one has left goes, too: its name has the process' number.
 

@@ -11,7 +11,7 @@ EVERYBODY = frozenset({"base", "minion"})
 
 
 def slots(roles: Mapping[str, Collection[str]]) -> dict[str, int]:
-    """Answers each host's place in the row of windows; hosts that share a role have different ones.
+    """Return each host's place in the row of windows; hosts that share a role have different ones.
 
     Args:
         roles: the roles of each host.
@@ -32,7 +32,7 @@ def slots(roles: Mapping[str, Collection[str]]) -> dict[str, int]:
 
 
 def minutes_of(clock: str) -> int:
-    """Answers the minutes since midnight of a time such as 03:00.
+    """Return the minutes since midnight of a time such as 03:00.
 
     Example:
         >>> minutes_of("03:30")
@@ -43,7 +43,7 @@ def minutes_of(clock: str) -> int:
 
 
 def calendar(days: Collection[str], first: str, minutes: int, slot: int) -> str:
-    """Answers when a host's window begins, as systemd's OnCalendar; one after midnight is of the next day.
+    """Return when a host's window begins, as systemd's OnCalendar; one after midnight is of the next day.
 
     Args:
         days: of DAYS, on which the first window begins.

@@ -28,7 +28,7 @@ class WiringError(Exception):
 
 
 def only(site: Site, role: str) -> str:
-    """Answers the id of the one host that has a role; of Postgres, the primary, for its replicas only copy it.
+    """Return the id of the one host that has a role; of Postgres, the primary, for its replicas only copy it.
 
     Raises:
         WiringError: no host has it, or more than one. It fails closed: an empty list would open or break things.
@@ -40,17 +40,17 @@ def only(site: Site, role: str) -> str:
 
 
 def address_seen(site: Site, client: str, server: str) -> str:
-    """Answers the address by which a client reaches a server: loopback on the same host."""
+    """Return the address by which a client reaches a server: loopback on the same host."""
     return LOOPBACK if client == server else site.fleet.hosts[server].address
 
 
 def _full_name(site: Site, host: str) -> str:
-    """The name by which a host's certificate is checked."""
+    """Return the name by which a host's certificate is checked."""
     return f"{host}.{site.fleet.domain}"
 
 
 def web_listen(site: Site, web: str) -> str:
-    """Answers the one address nginx listens on: the host's own when an edge is elsewhere, else loopback."""
+    """Return the one address nginx listens on: the host's own when an edge is elsewhere, else loopback."""
     return site.fleet.hosts[web].address if clients_of(site, web, "pages") else LOOPBACK
 
 
@@ -61,13 +61,13 @@ def _server_listen(site: Site, server: str, *services: str, only_needed: bool = 
 
 
 def _users(site: Site, server: str, service: str, *roles: str) -> list[str]:
-    """The ids of the hosts with one of the roles that use a service of a server, itself among them, sorted."""
+    """Return the ids of the hosts with one of the roles that use a service of a server, itself among them, sorted."""
     users = [*clients_of(site, server, service), server]
     return [name for name in site.fleet.with_role(*roles) if name in users]
 
 
 def base(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets in (ports, and the edges with which it shares an address) and out, and when
+    """Return what the host's firewall lets in (ports, and the edges with which it shares an address) and out, and when
     its window for updates begins.
     """
     shared = bool(site.fleet.virtual_address) and "edge" in site.fleet.hosts[host].roles
@@ -80,7 +80,7 @@ def base(site: Site, host: str) -> dict[str, Any]:
 
 
 def egress(site: Site, host: str) -> dict[str, Any]:
-    """Answers what the host's firewall lets out, by whose process it is.
+    """Return what the host's firewall lets out, by whose process it is.
 
     Args:
         site: the site.
@@ -134,29 +134,29 @@ def egress(site: Site, host: str) -> dict[str, Any]:
 
 
 def window(site: Site, host: str) -> str:
-    """Answers when a host's window for updates begins, as systemd's OnCalendar; that of no other host of its roles."""
+    """Return when a host's window for updates begins, as systemd's OnCalendar; that of no other host of its roles."""
     updates = site.settings.base.updates
     slot = slots({name: entry.roles for name, entry in site.fleet.hosts.items()})[host]
     return calendar(updates.days, updates.start, updates.minutes, slot)
 
 
 def _peers(site: Site, host: str) -> list[str]:
-    """The addresses of the other hosts with role edge."""
+    """Return the addresses of the other hosts with role edge."""
     return [site.fleet.hosts[peer].address for peer in site.fleet.with_role("edge") if peer != host]
 
 
 def builder(site: Site, host: str) -> dict[str, Any]:
-    """Answers where builds are served to other hosts, or None."""
+    """Return where builds are served to other hosts, or None."""
     return {"listen": site.fleet.hosts[host].address if clients_of(site, host, "builds") else None}
 
 
 def together(site: Site) -> bool:
-    """Answers whether a release is given to all hosts with apps at once, by the master, or by each host's own apply."""
+    """Return whether a release is given to all hosts with apps at once, by the master, or by each host's own apply."""
     return bool(site.fleet.with_role("master")) and len(site.fleet.running_apps) > 1
 
 
 def slot_of(replica: str) -> str:
-    """Answers the name of the slot that keeps a replica's WAL on the primary; a slot's name has no dashes."""
+    """Return the name of the slot that keeps a replica's WAL on the primary; a slot's name has no dashes."""
     return f"saltern_{replica.replace('-', '_')}"
 
 
@@ -164,7 +164,7 @@ REPLICATION_ROLE = "saltern_replication"
 
 
 def valid_logins(role: str, slot: int, previous: str | None) -> list[str]:
-    """Answers the Postgres roles that may log in for another one: the one in force, and the other while it is good.
+    """Return the Postgres roles that may log in for another one: the one in force, and the other while it is good.
 
     Args:
         role: the role that they act as.
@@ -179,7 +179,7 @@ def valid_logins(role: str, slot: int, previous: str | None) -> list[str]:
 
 
 def replication(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
-    """Answers who copies from whom: the replicas of this host, and its primary when it is one itself.
+    """Return who copies from whom: the replicas of this host, and its primary when it is one itself.
 
     This is what decides which server is the primary; everything else follows from it.
 
@@ -214,7 +214,7 @@ def replication(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
 
 
 def postgres(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
-    """Answers where Postgres listens, each client it lets in, and who copies from whom.
+    """Return where Postgres listens, each client it lets in, and who copies from whom.
 
     A client has app, database, user, owner, address (CIDR) and, for user and owner, which roles may log in for it, how
     many sessions they may have and what these begin with. A replica lets the same apps in as its primary: to read, and
@@ -250,7 +250,7 @@ def _logins(database: str, keys: AppSecrets) -> dict[str, list[str]]:
 
 
 def redis(site: Site, host: str) -> dict[str, Any]:
-    """Answers where each of the two servers listens, and its users: one for each app that has a need of it.
+    """Return where each of the two servers listens, and its users: one for each app that has a need of it.
 
     Whether an app has one now is the firewall's business: another address is a restart of the server, which would cut
     off what still runs.
@@ -281,17 +281,17 @@ def redis(site: Site, host: str) -> dict[str, Any]:
 
 
 def redis_user(app: str) -> str:
-    """Answers the app's user in Redis; no app can have the name of one of Redis' own, such as `default`."""
+    """Return the app's user in Redis; no app can have the name of one of Redis' own, such as `default`."""
     return f"app-{app}"
 
 
 def cache_prefix(app: str) -> str:
-    """Answers what the app's keys in the cache begin with; Django puts a colon behind it."""
+    """Return what the app's keys in the cache begin with; Django puts a colon behind it."""
     return app
 
 
 def broker_prefix(app: str) -> str:
-    """Answers what the app's keys and channels in the broker begin with. The colon keeps `shop` from `shop-2`."""
+    """Return what the app's keys and channels in the broker begin with. The colon keeps `shop` from `shop-2`."""
     return f"{app}:"
 
 
@@ -300,12 +300,12 @@ CELERY_BROADCASTS = ("celery.pidbox", "celeryev", "celeryev/*", "celeryev/worker
 
 
 def _broadcasts(app: str, database: int, more: list[str]) -> list[str]:
-    """The channels that kombu subscribes to as patterns; Redis allows a pattern only when the rule is that text."""
+    """Return the channels that kombu subscribes to as patterns; Redis allows a pattern only by that very text."""
     return [f"{broker_prefix(app)}/{database}.{exchange}" for exchange in (*CELERY_BROADCASTS, *more)]
 
 
 def web(site: Site, host: str) -> dict[str, Any]:
-    """Answers where nginx listens, and whom it serves: by the names in their certificates, and the addresses that these
+    """Return where nginx listens, and whom it serves: by the names in their certificates, and the addresses that these
     edges come from.
 
     An edge on the same host comes from the host's own address as soon as nginx listens there and not on loopback.
@@ -318,7 +318,7 @@ def web(site: Site, host: str) -> dict[str, Any]:
 
 
 def worker(site: Site, host: str) -> dict[str, Any]:
-    """Answers whether this host runs what may run only once: beat, single processes, timers.
+    """Return whether this host runs what may run only once: beat, single processes, timers.
 
     It is the first of the workers by id, on every host alike and whatever runs now.
     """
@@ -326,22 +326,22 @@ def worker(site: Site, host: str) -> dict[str, Any]:
 
 
 def minion(site: Site, host: str) -> dict[str, Any]:
-    """Answers where the host's master is, and which Salt the host shall have: that of the master's lock."""
+    """Return where the host's master is, and which Salt the host shall have: that of the master's lock."""
     return {"master": site.fleet.hosts[only(site, "master")].address, "salt": salt_version()}
 
 
 def salt_version() -> str:
-    """Answers the digest of Salt's lock, as bin/bootstrap has it in a wheelhouse's name."""
+    """Return the digest of Salt's lock, as bin/bootstrap has it in a wheelhouse's name."""
     return hashlib.sha256((REPOSITORY / "requirements/salt.txt").read_bytes()).hexdigest()[:12]
 
 
 def master(site: Site, host: str) -> dict[str, Any]:
-    """Answers where the master listens, and for whom: all hosts with role minion, itself too."""
+    """Return where the master listens, and for whom: all hosts with role minion, itself too."""
     return {"listen": site.fleet.hosts[host].address, "minions": site.fleet.with_role("minion")}
 
 
 def edge(site: Site, host: str) -> dict[str, Any]:
-    """Answers the web hosts that the edge sends requests to, the address that it shares with its peers, or None, and
+    """Return the web hosts that the edge sends requests to, the address that it shares with its peers, or None, and
     the pages that apps bring, by app and by status.
     """
     from .errorpages import read as read_pages
@@ -364,7 +364,7 @@ def edge(site: Site, host: str) -> dict[str, Any]:
 
 
 def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers what each placeholder (placeholders.py) stands for, for one app on one web host.
+    """Return what each placeholder (placeholders.py) stands for, for one app on one web host.
 
     Args:
         site: the site.
@@ -402,7 +402,7 @@ def values(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]
 
 
 def redis_values(site: Site, host: str, name: str, password: str) -> dict[str, str]:
-    """Answers the placeholders about Redis of one app on one host; what it has no need of is empty.
+    """Return the placeholders about Redis of one app on one host; what it has no need of is empty.
 
     Args:
         site: the site.
@@ -422,7 +422,7 @@ def redis_values(site: Site, host: str, name: str, password: str) -> dict[str, s
 
 
 def redis_url(site: Site, host: str, name: str, password: str, port: int, number: int) -> str:
-    """Answers how one of the two Redis is reached from one host, as redis-py, Django, django-redis and Celery read it.
+    """Return how one of the two Redis is reached from one host, as redis-py, Django, django-redis and Celery read it.
 
     Args:
         site: the site.
@@ -441,12 +441,12 @@ def redis_url(site: Site, host: str, name: str, password: str, port: int, number
 
 
 def owner_of(database: str) -> str:
-    """Answers the Postgres role that owns a database and migrates it; the app itself has another one."""
+    """Return the Postgres role that owns a database and migrates it; the app itself has another one."""
     return f"{database}_owner"
 
 
 def login_of(role: str, slot: int) -> str:
-    """Answers the Postgres role that logs in for another one: itself, or in the second slot its double.
+    """Return the Postgres role that logs in for another one: itself, or in the second slot its double.
 
     Example:
         >>> login_of("demo", 1), login_of("demo_owner", 2)
@@ -456,7 +456,7 @@ def login_of(role: str, slot: int) -> str:
 
 
 def roles_of(database: str) -> list[str]:
-    """Answers the names of all Postgres roles that a database has of its own.
+    """Return the names of all Postgres roles that a database has of its own.
 
     Example:
         >>> roles_of("demo")
@@ -466,7 +466,7 @@ def roles_of(database: str) -> list[str]:
 
 
 def database_url(site: Site, host: str, name: str, user: str, password: str, server: str = "") -> str:
-    """Answers how an app's database is reached from one web host.
+    """Return how an app's database is reached from one web host.
 
     Args:
         site: the site.
@@ -486,7 +486,7 @@ def database_url(site: Site, host: str, name: str, user: str, password: str, ser
 
 
 def migration_environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
+    """Return what a migration has instead of the app's own: it owns the database, so no web process may hold it."""
     keys = secrets.apps[name]
     owner, password = login_of(owner_of(str(site.apps[name].database)), keys.logins.owner), keys.owner_password
     if password is None:
@@ -495,7 +495,7 @@ def migration_environment(site: Site, host: str, name: str, secrets: Secrets) ->
 
 
 def replica_urls(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers REPLICA_URLS, with commas, for an app on one host; nothing in a fleet without replicas."""
+    """Return REPLICA_URLS, with commas, for an app on one host; nothing in a fleet without replicas."""
     keys = secrets.apps[name]
     user, password = login_of(str(site.apps[name].database), keys.logins.database), str(keys.database_password)
     urls = [database_url(site, host, name, user, password, replica) for replica in site.fleet.replicas]
@@ -503,7 +503,7 @@ def replica_urls(site: Site, host: str, name: str, secrets: Secrets) -> dict[str
 
 
 def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers the whole environment of an app on one host, but for what each release adds.
+    """Return the whole environment of an app on one host, but for what each release adds.
 
     Args:
         site: the site.
@@ -537,7 +537,7 @@ def environment(site: Site, host: str, name: str, secrets: Secrets) -> dict[str,
 
 
 def files(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
-    """Answers the text of each extra file of an app's releases on one web host, by its path in the source.
+    """Return the text of each extra file of an app's releases on one web host, by its path in the source.
 
     Args:
         site: the site.
@@ -555,7 +555,7 @@ def files(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, str]:
 
 
 def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
-    """Answers the section `wiring` of one host's pillar: a part for each of its roles that has relations.
+    """Return the section `wiring` of one host's pillar: a part for each of its roles that has relations.
 
     Hosts that make or install builds are also told whether all of them switch `together`.
 
@@ -586,7 +586,7 @@ def wiring(site: Site, host: str, secrets: Secrets) -> dict[str, Any]:
 
 
 def builds(site: Site, host: str) -> dict[str, Any]:
-    """Answers where a host with apps gets their builds: the builder's URL, or None when it is the builder itself."""
+    """Return where a host with apps gets their builds: the builder's URL, or None when it is the builder itself."""
     server = only(site, "builder") if site.apps else host
     address, port = site.fleet.hosts[server].address, site.settings.builder.port
     url = None if server == host else f"https://{server}.{site.fleet.domain}:{port}"
@@ -594,7 +594,7 @@ def builds(site: Site, host: str) -> dict[str, Any]:
 
 
 def _app(site: Site, host: str, name: str, secrets: Secrets) -> dict[str, Any]:
-    """What one host is told about one app; only web hosts migrate."""
+    """Return what one host is told about one app; only web hosts migrate."""
     told: dict[str, Any] = {
         "environment": environment(site, host, name, secrets),
         "files": files(site, host, name, secrets),

@@ -60,7 +60,7 @@ class Orchestrations:
         tgt_type: str = "list",
         kwarg: Answers | None = None,
     ) -> Answers:
-        """Answers as saltutil.cmd does."""
+        """Return as saltutil.cmd does."""
         self.asked.append(function)
         found = {}
         for host in targets:
@@ -71,11 +71,11 @@ class Orchestrations:
         return found
 
     def runner(self, name: str, **_: Any) -> list[str]:
-        """Answers as saltutil.runner does: all hosts are up."""
+        """Return as saltutil.runner does: all hosts are up."""
         return list(self.site.fleet.hosts)
 
     def render(self, name: str, **told: Any) -> dict[str, Any]:
-        """Renders an orchestration; returns its steps by name."""
+        """Render an orchestration; return its steps by name."""
         path = ROOT / f"salt/orch/{name}.sls"
         options = {"file_client": "local", "file_roots": {"base": [str(ROOT / "salt")]}, "cachedir": str(self.folder)}
         options |= {"extension_modules": "", "fileserver_backend": ["roots"], "fileserver_followsymlinks": True}

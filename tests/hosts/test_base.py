@@ -37,7 +37,9 @@ def test_it_knows_its_name_and_its_fleet(host, fleet: Fleet) -> None:
 
 def test_it_tells_which_saltern_applied_it(host) -> None:
     told = host.file("/etc/saltern/version")
-    assert (told.user, told.mode) == ("root", 0o644)
+    assert (told.user, told.mode) == ("root", 0o600), (
+        "what runs here, and so which holes it has, is no business of apps"
+    )
     assert told.content_string == f"{version()}\n", "applied by another version than this repository's: apply anew"
 
 

@@ -39,7 +39,7 @@ def page(edge_pages: list[Page]) -> Page:
 
 @pytest.fixture
 def pause(host, site: Site) -> Callable[[], None]:
-    """Waits until the edge may be asked once more: a client that asks too often is refused, and that is right."""
+    """Wait until the edge may be asked once more: a client that asks too often is refused, and that is right."""
     settings = site.settings.edge
     most = min(settings.requests_per_second, settings.requests_per_second_busy, settings.new_connections_per_second)
 
@@ -52,7 +52,7 @@ def pause(host, site: Site) -> Callable[[], None]:
 
 @pytest.fixture
 def ask(pause: Callable[[], None], tls: ssl.SSLContext):
-    """Asks for a path as a browser does; returns the answer and its text."""
+    """Ask for a path as a browser does; return the answer and its text."""
 
     def asked(page: Page, path: str, **headers: str):
         pause()

@@ -21,7 +21,7 @@ CERTIFICATE = "--cert /etc/saltern/tls/host.crt --key /etc/saltern/tls/host.key"
 
 @pytest.fixture
 def curl(host, site: Site, request: pytest.FixtureRequest):
-    """Asks nginx of this web host, from one of its edges; as another host, without a certificate, when told so."""
+    """Ask nginx of this web host, from one of its edges; as another host, without a certificate, when told so."""
     edges, port = site.fleet.with_role("edge"), site.settings.web.port
     if not edges or not site.apps:
         pytest.skip("the site has no edge or no app, so nobody may ask")

@@ -66,7 +66,7 @@ NETWORKS = [["127.0.0.1", 22], ["127.0.0.1", 5432], ["192.0.2.1", 80]]
 def wheel(
     files: dict[str, str], name: str = "evil", links: dict[str, str] | None = None, modes: dict[str, int] | None = None
 ) -> bytes:
-    """Makes a wheel; its RECORD has no hashes, which installers bear."""
+    """Make a wheel; its RECORD has no hashes, which installers bear."""
     inside = {
         f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -169,7 +169,7 @@ def load(folder: str, name: str) -> Any:
 
 
 def install(content: bytes) -> dict[str, Any]:
-    """Installs a release of one wheel by the engine's own function, as root."""
+    """Install a release of one wheel by the engine's own function, as root."""
     for path in (HOME, BUILD):
         shutil.rmtree(path, ignore_errors=True)
     (BUILD / "wheels").mkdir(parents=True)

@@ -15,7 +15,7 @@ from lab.load import FEW, Load
 
 
 def make_old(host: Host) -> None:
-    """Takes TLS between HAProxy and nginx away, and HAProxy's unit is another one than today's."""
+    """Take TLS between HAProxy and nginx away, and HAProxy's unit is another one than today's."""
     nginx, haproxy = host.root / "etc/nginx/nginx.conf", host.root / "etc/haproxy/haproxy.cfg"
     unit = host.root / "etc/systemd/system/haproxy.service.d/saltern.conf"
     text = re.sub(r"(listen [\d.]+:8080) ssl", r"\1", nginx.read_text())

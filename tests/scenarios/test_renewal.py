@@ -48,7 +48,7 @@ def held(lab: Lab, host: Host) -> dict[str, Any]:
 
 
 def age(lab: Lab, host: Host, days: int) -> None:
-    """Gives the host certificates that were made so many days ago."""
+    """Give the host certificates that were made so many days ago."""
     site = load_site(lab.site)
     authority = Pair(*((lab.site / "secrets/ca" / name).read_text() for name in ("ca.crt", "ca.key")))
     secrets = held(lab, host)
@@ -142,7 +142,7 @@ def test_a_certificate_whose_time_has_come_is_replaced_and_no_request_is_lost(
 
 
 def by_an_apply_that_cannot_sign(lab: Lab, host: Host, must_work: bool = True) -> None:
-    """Brings old certificates to the host; an apply that can sign would make new ones at once."""
+    """Bring old certificates to the host; an apply that can sign would make new ones at once."""
     key = lab.site / "secrets/ca/ca.key"
     away = key.with_suffix(".away")
     key.rename(away)

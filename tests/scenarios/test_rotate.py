@@ -50,7 +50,7 @@ def sh(host: Host, command: str) -> subprocess.CompletedProcess[str]:
 
 
 def keep_environment(host: Host) -> None:
-    """Keeps what the release that serves knows, to try it when it is to be good no more."""
+    """Keep what the release that serves knows, to try it when it is to be good no more."""
     release = "$(basename $(readlink /srv/apps/demo/current.sock) .sock)"
     command = f"umask 077; cat /srv/apps/demo/releases/{release}/env > {OLD_ENVIRONMENT}"
     assert sh(host, command).returncode == 0

@@ -126,7 +126,7 @@ def test_no_code_of_the_app_runs_as_root_from_the_build_to_the_rollback(one: Hos
 
 
 def as_app(one: Host, command: str) -> str:
-    """Runs a shell command as the demo's processes run: its user, its view of the disk."""
+    """Run a shell command as the demo's processes run: its user, its view of the disk."""
     unit = "app-demo@$(basename $(readlink /srv/apps/demo/current.sock) .sock)"
     who = "setpriv --reuid=app-demo --regid=app-demo --clear-groups"
     return on(one, f"nsenter -t $(systemctl show -P MainPID {unit}) -m -- {who} sh -c '{command}'")

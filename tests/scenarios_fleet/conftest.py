@@ -48,7 +48,7 @@ def minion(lab: Lab, master: Host) -> Host:
 
 @pytest.fixture(scope="session")
 def with_role(lab: Lab) -> WithRole:
-    """Answers the hosts that have a role; a test of which the fleet has none is skipped."""
+    """Return the hosts that have a role; a test of which the fleet has none is skipped."""
 
     def chosen(role: str) -> list[Host]:
         found = [host for host in lab.hosts() if role in lab.fleet["hosts"][host.id]["roles"]]

@@ -29,7 +29,7 @@ def load(lab: Lab, with_role: WithRole) -> Iterator[Load]:
 
 @contextmanager
 def without_power(host: Host) -> Iterator[float]:
-    """Pulls the plug of a host, gives the moment, and boots it again whatever happens."""
+    """Pull the plug of a host, give the moment, and boot it again whatever happens."""
     try:
         host.power_off()
         yield time.monotonic()

@@ -60,7 +60,7 @@ class Visitor:
 
 @pytest.fixture
 def visit(lab: Lab, replica: Host) -> Iterator[type[Visitor] | object]:
-    """Makes visitors; at the end the replica is well, and read from."""
+    """Make visitors; at the end the replica is well, and read from."""
     yield lambda: Visitor(lab)
     if not replica.running:
         replica.boot()

@@ -77,7 +77,7 @@ def generated_and_applied(master: Host) -> Orchestration:
 
 
 def begun(master: Host, **what: Any) -> Future[Orchestration]:
-    """Begins a rotation; what it prints is read while it runs, or it would wait for that."""
+    """Begin a rotation; what it prints is read while it runs, or it would wait for that."""
     process, found = start_orchestration(master, "orch.rotate", **what), Future[Orchestration]()
     threading.Thread(target=lambda: found.set_result(ended(process)), daemon=True).start()
     return found

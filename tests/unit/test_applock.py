@@ -31,7 +31,7 @@ with applock.hold(sys.argv[1], "a deploy", int(sys.argv[2])):
 
 
 def other_process(path: Path, seconds: int, *child: str) -> subprocess.Popen[str]:
-    """Starts a process that holds the lock for a minute."""
+    """Start a process that holds the lock for a minute."""
     command = [sys.executable, "-c", HOLDER, str(path), str(seconds), *child]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -26,7 +26,7 @@ HASH = "--hash=sha256:" + "0" * 64
 
 
 def wheel(folder: Path, name: str, version: str, needs: str = "") -> str:
-    """Makes a wheel with one module and answers the line that locks it."""
+    """Make a wheel with one module and return the line that locks it."""
     path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"

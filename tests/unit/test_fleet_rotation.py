@@ -44,7 +44,7 @@ def given(site: Site) -> dict[str, Any]:
 
 
 def walked(site: Site, words: list[str], finish: bool = True) -> list[dict[str, Any]]:
-    """Does all moves; returns what hosts were given after each."""
+    """Do all moves; return what hosts were given after each."""
     found = []
     for to in course(site, words, finish)["moves"]:
         move(site, words, to, finish)

@@ -56,7 +56,7 @@ ACTIVE = {"ActiveState": "active", "MainPID": "0"}
 
 
 def passed(monkeypatch: pytest.MonkeyPatch, answers: list[str | None], seconds: float) -> None:
-    """Asks a release that gives these answers, each after so many seconds of a clock of its own."""
+    """Ask a release that gives these answers, each after so many seconds of a clock of its own."""
     now, given = [0.0], iter(answers)
 
     def ask(*_: Any) -> str | None:
@@ -83,7 +83,7 @@ def test_one_that_is_not_well_when_its_time_is_over_does_not_pass(
 
 @pytest.fixture
 def dripping(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
-    """Starts an app that answers with a beginning and then byte after byte, for at most three seconds."""
+    """Start an app that answers with a beginning and then byte after byte, for at most three seconds."""
     stop = threading.Event()
 
     def start(beginning: bytes) -> str:

@@ -30,7 +30,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @contextmanager
 def server(certificate: Path | None, postgres: bool = False) -> Iterator[tuple[str, int]]:
-    """Shows a certificate, to Postgres' clients alone if so; without one it says something and hangs up."""
+    """Show a certificate, to Postgres' clients alone if so; without one it says something and hangs up."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:

@@ -22,7 +22,7 @@ from saltern.host import appfiles
 
 
 def sdist(folder: Path, name: str, setup: str, pyproject: str | None = None) -> str:
-    """Makes a source package and answers the line that locks it."""
+    """Make a source package and return the line that locks it."""
     path = folder / f"{name}-1.0.tar.gz"
     files = {"setup.py": setup, "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"}
     files |= {"pyproject.toml": pyproject} if pyproject else {}

@@ -183,7 +183,7 @@ class Host(Project):
         return b"{}"
 
     def installed(self, name: str, argv: list[str], **walls: Any) -> bytes:
-        """Does without a sandbox what installs a release, which writes to what it was given alone."""
+        """Do without a sandbox what installs a release, which writes to what it was given alone."""
         assert name == "install-tiny" and walls["user"] == walls["group"] == "pkg-tiny" and not walls.get("network")
         release = self.apps / "tiny/releases"
         assert all(Path(path).parent.parent == release for path in walls["writes"])

@@ -39,7 +39,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Moves the clock of certificates to some days from now."""
+    """Move the clock of certificates to some days from now."""
 
     def move(days: float) -> None:
         monkeypatch.setattr(certificates, "_now", lambda: TODAY + datetime.timedelta(days=days))

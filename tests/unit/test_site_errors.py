@@ -20,7 +20,7 @@ Mutation = Callable[[dict[str, Any]], object]
 
 
 def put(file: str, *path: str, value: Any) -> Mutation:
-    """Answers the mutation that sets one key."""
+    """Return the mutation that sets one key."""
 
     def mutate(files: dict[str, Any]) -> None:
         target = files[file]
@@ -32,7 +32,7 @@ def put(file: str, *path: str, value: Any) -> Mutation:
 
 
 def drop(file: str, *path: str) -> Mutation:
-    """Answers the mutation that takes one key, or a whole file, away."""
+    """Return the mutation that takes one key, or a whole file, away."""
 
     def mutate(files: dict[str, Any]) -> None:
         target: Any = files
@@ -44,12 +44,12 @@ def drop(file: str, *path: str) -> Mutation:
 
 
 def text(file: str, content: str) -> Mutation:
-    """Answers the mutation that writes a file as it is given."""
+    """Return the mutation that writes a file as it is given."""
     return lambda files: files.update({file: content})
 
 
 def replica(of: Any, host: str = "data2") -> Mutation:
-    """Answers the mutation that adds a host with role postgres as a replica."""
+    """Return the mutation that adds a host with role postgres as a replica."""
     address = f"10.0.1.{host[-1]}"
     entry = {"address": address, "roles": ["base", "postgres"], "replica_of": of}
     return put("fleet.yaml", "hosts", host, value=entry)
@@ -768,7 +768,7 @@ CANARY = "canary-Zs9vq3"
 
 
 def _leaves(data: Any) -> list[tuple[Any, ...]]:
-    """Answers the paths of all scalars."""
+    """Return the paths of all scalars."""
     if isinstance(data, dict):
         return [(key, *rest) for key, value in data.items() for rest in _leaves(value)]
     return [()]
@@ -835,7 +835,7 @@ JUNK: list[Any] = [
 
 
 def _places(data: Any) -> list[tuple[Any, ...]]:
-    """Answers the paths of all values, lists and mappings too."""
+    """Return the paths of all values, list and mappings too."""
     if isinstance(data, dict):
         return [(), *((key, *rest) for key, value in data.items() for rest in _places(value))]
     return [()]

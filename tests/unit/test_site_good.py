@@ -48,7 +48,7 @@ GOOD: dict[str, Any] = {
 
 
 def write_site(folder: Path, files: dict[str, Any]) -> Path:
-    """Writes a site, each file from data or from text as it stands, and the source directory `shop` beside it."""
+    """Write a site, each file from data or from text as it stands, and the source directory `shop` beside it."""
     site = folder / "site"
     (folder / "shop").mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

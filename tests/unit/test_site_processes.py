@@ -12,7 +12,7 @@ SHOP = "apps/web-shop.yaml"
 
 
 def with_worker(**keys: Any) -> dict[str, Any]:
-    """Answers the good site with a host for processes, and keys in the shop's file."""
+    """Return the good site with a host for processes, and keys in the shop's file."""
     files = good()
     files["fleet.yaml"]["hosts"]["work1"] = {"address": "10.0.0.8", "roles": ["base", "worker"]}
     files[SHOP] |= keys

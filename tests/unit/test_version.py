@@ -20,7 +20,7 @@ def test_the_package_knows_it() -> None:
     assert version() == PROJECT
 
 
-@pytest.mark.parametrize("command", ["lab", "bootstrap"])
+@pytest.mark.parametrize("command", ["lab", "bootstrap", "verify"])
 def test_a_command_tells_it_at_once_and_to_everybody(command: str) -> None:
     """By Debian's own Python, which has nothing of ours: so it is said before anything is prepared."""
     done = subprocess.run(

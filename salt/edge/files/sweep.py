@@ -32,19 +32,19 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 def seconds(age):
-    """Answers the seconds of an age in HAProxy's words, such as 1m5s or 2h3m."""
+    """Return the seconds of an age in HAProxy's words, such as 1m5s or 2h3m."""
     return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([dhms])", age))
 
 
 def older(listing, limit):
-    """Answers the ids of the requests in a listing of `show sess` that are older than a limit, the oldest first."""
+    """Return the ids of the requests in a listing of `show sess` that are older than a limit, the oldest first."""
     found = re.findall(r"(?m)^(0x[0-9a-f]+): proto=\S+ src=\S* fe=https? .*?\bage=(\S+)", listing)
     aged = sorted(((seconds(age), name) for name, age in found), reverse=True)
     return [name for age, name in aged if age > limit]
 
 
 def too_long(detail, body_seconds, answer_seconds):
-    """Answers whether a request, by the words of `show sess ID`, is over the limit of the phase that it is in."""
+    """Return whether a request, by the words of `show sess ID`, is over the limit of the phase that it is in."""
     age = re.search(r"\bage=(\S+)", detail)
     if not age:  # it has ended meanwhile
         return False
@@ -53,7 +53,7 @@ def too_long(detail, body_seconds, answer_seconds):
 
 
 def ask(command):
-    """Answers what HAProxy says to a command."""
+    """Return what HAProxy says to a command."""
     with socket.socket(socket.AF_UNIX) as admin:
         admin.settimeout(10)
         admin.connect(ADMIN)
@@ -62,7 +62,7 @@ def ask(command):
 
 
 def sweep(body_seconds, answer_seconds):
-    """Ends what is over its limit; answers how many."""
+    """End what is over its limit; return how many."""
     ended = 0
     for name in older(ask("show sess"), min(body_seconds, answer_seconds)):
         if too_long(ask(f"show sess {name}"), body_seconds, answer_seconds):
@@ -72,7 +72,7 @@ def sweep(body_seconds, answer_seconds):
 
 
 def places(config):
-    """Answers how many places each server of an app has by the configuration, by `backend/server`."""
+    """Return how many places each server of an app has by the configuration, by `backend/server`."""
     found, backend = {}, ""
     for line in config.splitlines():
         if line[:1].isalpha():
@@ -83,7 +83,7 @@ def places(config):
 
 
 def orders(places, stat, answered):
-    """Answers what to tell HAProxy so that each server has its places and one for each answer that is still read.
+    """Return what to tell HAProxy so that each server has its places and one for each answer that is still read.
 
     Args:
         places: by `backend/server`.
@@ -101,7 +101,7 @@ def orders(places, stat, answered):
 
 
 def servers(places, stat):
-    """Answers name, requests and most requests of each server that has places, by the words of `show stat`.
+    """Return name, requests and most requests of each server that has places, by the words of `show stat`.
 
     One that has no limit is not yet told of: HAProxy is about to read its configuration.
     """
@@ -111,7 +111,7 @@ def servers(places, stat):
 
 
 def open_places():
-    """Opens a place for each answer that is still read, closes those of answers that have been.
+    """Open a place for each answer that is still read, close those of answers that have been.
 
     Answers whether a server has half of its places taken, so that it is to be looked at often.
     """
@@ -123,7 +123,7 @@ def open_places():
 
 
 def resting(config):
-    """Answers the servers that the configuration says are out, as `backend/server`."""
+    """Return the servers that the configuration says are out, as `backend/server`."""
     found, backend = [], ""
     for line in config.splitlines():
         if line[:1].isalpha():
@@ -134,7 +134,7 @@ def resting(config):
 
 
 def missed(resting, stat):
-    """Answers what to tell a HAProxy, by the words of `show stat`, that sends requests to servers that are out."""
+    """Return what to tell a HAProxy, by the words of `show stat`, that sends requests to servers that are out."""
     rows = csv.DictReader(io.StringIO(stat.removeprefix("# ")))
     status = {f"{row['pxname']}/{row['svname']}": row["status"] for row in rows}
     serves = [name for name in resting if not status.get(name, "MAINT").startswith(("MAINT", "DRAIN"))]
@@ -142,7 +142,7 @@ def missed(resting, stat):
 
 
 def follow(path):
-    """Has HAProxy's map be as its file; answers whether it was not."""
+    """Have HAProxy's map be as its file; return whether it was not."""
     wanted = Path(path).read_text().splitlines()
     shown = ask(f"show map {path}")
     if shown.startswith("Unknown map") or wanted == re.findall(r"(?m)^0x[0-9a-f]+ (.*)$", shown):
@@ -156,7 +156,7 @@ def follow(path):
 
 
 def keep_said():
-    """Tells HAProxy what it has missed, and answers what; not while somebody is telling it, who holds the lock."""
+    """Tell HAProxy what it has missed, and return what; not while somebody is telling it, who holds the lock."""
     done = []
     with contextlib.suppress(FileNotFoundError, BlockingIOError), Path(LOCK).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,7 +168,7 @@ def keep_said():
 
 
 def main(body_seconds, answer_seconds):
-    """Sweeps for ever; HAProxy that is not there just now is waited for."""
+    """Sweep for ever; HAProxy that is not there just now is waited for."""
     told, swept = "", 0.0
     while True:
         ended, problem, busy, said = 0, "", False, []

@@ -63,7 +63,7 @@ SUBSCRIPTION = 1024
 
 
 def refusal(load: Load, job: Load, answered: bool) -> str:
-    """Says why an answer does not count; nothing when it does.
+    """Say why an answer does not count; nothing when it does.
 
     Args:
         load: the answer; its id is that of the minion that sent it.
@@ -82,7 +82,7 @@ def refusal(load: Load, job: Load, answered: bool) -> str:
 
 
 def cleaned(load: Load, job: Load, most_bytes: int, size: Callable[[Any], int]) -> Load:
-    """Answers what is kept of an answer: of the job, what the master asked; what is too large becomes an error.
+    """Return what is kept of an answer: of the job, what the master asked; what is too large becomes an error.
 
     Args:
         load: the answer.
@@ -101,7 +101,7 @@ def cleaned(load: Load, job: Load, most_bytes: int, size: Callable[[Any], int]) 
 
 
 def event(load: Load) -> Load | None:
-    """Answers what is let onto the bus of what a minion says: that it has started. None: nothing.
+    """Return what is let onto the bus of what a minion says: that it has started. None: nothing.
 
     Args:
         load: what it says; its id is that of the minion that sent it.
@@ -117,7 +117,7 @@ def event(load: Load) -> Load | None:
 
 
 def turned_away(payload: Any) -> str:
-    """Says why a message is not even looked into; nothing when it may be.
+    """Say why a message is not even looked into; nothing when it may be.
 
     Salt takes whatever is not "clear" for the word of a minion that has a session, and checks that of "aes" only.
 
@@ -142,12 +142,12 @@ def turned_away(payload: Any) -> str:
 
 
 def is_id(name: Any) -> bool:
-    """Tells whether a name may be a minion's id, as fleet.yaml and bin/bootstrap have them."""
+    """Tell whether a name may be a minion's id, as fleet.yaml and bin/bootstrap have them."""
     return isinstance(name, str) and len(name) <= HANDSHAKE["id"] and bool(HOST_ID.fullmatch(name))
 
 
 def handshake(load: Load, algorithms: Load) -> Load | None:
-    """Answers what is kept of a request for a session; None when it is none that a minion of ours makes.
+    """Return what is kept of a request for a session; None when it is none that a minion of ours makes.
 
     Args:
         load: the request.
@@ -165,7 +165,7 @@ def handshake(load: Load, algorithms: Load) -> Load | None:
 
 
 def minions_of(fleet: Path) -> frozenset[str]:
-    """Answers the ids that fleet.yaml gives role minion; none, when it cannot be read.
+    """Return the ids that fleet.yaml gives role minion; none, when it cannot be read.
 
     Args:
         fleet: the file.
@@ -190,11 +190,11 @@ class Fleet:
         self.read: tuple[Any, frozenset[str]] = (None, frozenset())
 
     def accepted(self, name: str) -> bool:
-        """Tells whether a person has accepted a key of this id."""
+        """Tell whether a person has accepted a key of this id."""
         return (self.keys / "minions" / name).is_file()
 
     def may_ask(self, name: str) -> bool:
-        """Tells whether a session, and so a place among the pending keys, may be asked for under this id."""
+        """Tell whether a session, and so a place among the pending keys, may be asked for under this id."""
         kept = ("minions", "minions_pre", "minions_rejected")
         return name in self._named() or any((self.keys / folder / name).is_file() for folder in kept)
 
@@ -210,7 +210,7 @@ class Fleet:
 
 
 def fleet_file(opts: Load) -> Path:
-    """Answers where fleet.yaml is: beside what the pillar is made of.
+    """Return where fleet.yaml is: beside what the pillar is made of.
 
     Raises:
         SystemExit: the master's configuration names no site.
@@ -222,12 +222,12 @@ def fleet_file(opts: Load) -> Path:
 
 
 def unknown(exposed: Collection[str], allowed: Collection[str]) -> list[str]:
-    """Answers the names that are let through and that Salt does not have: this Salt is not the one they are for."""
+    """Return the names that are let through and that Salt does not have: this Salt is not the one they are for."""
     return sorted({*allowed} - {*exposed})
 
 
 def guard(master: Any, payload: Any, job_dir: Callable[..., str]) -> None:
-    """Puts the checks in front of what is asked in a session, and of orders.
+    """Put the checks in front of what is asked in a session, and of orders.
 
     Args:
         master: the module `salt.master`.
@@ -291,13 +291,13 @@ def guard(master: Any, payload: Any, job_dir: Callable[..., str]) -> None:
 
 
 def holds_key(shown: Any, keys: Collection[str]) -> bool:
-    """Tells whether somebody has one of the keys that only root and the master's user can read."""
+    """Tell whether somebody has one of the keys that only root and the master's user can read."""
     told = shown.encode(errors="replace") if isinstance(shown, str) else b""
     return bool(told) and any(hmac.compare_digest(told, key.encode()) for key in keys)
 
 
 def guard_sessions(master: Any, fleet: Fleet) -> None:
-    """Puts the check in front of requests for a session: of any other than the fleet's minions nothing is kept.
+    """Put the check in front of requests for a session: of any other than the fleet's minions nothing is kept.
 
     Args:
         master: the module `salt.master`.
@@ -328,7 +328,7 @@ def guard_sessions(master: Any, fleet: Fleet) -> None:
 
 
 def guard_messages(channel: Any, zeromq: Any, master: Any, fleet: Fleet) -> None:
-    """Puts the check in front of every message, and has none of them end or stop a process of the master.
+    """Put the check in front of every message, and have none of them end or stop a process of the master.
 
     Args:
         channel: the module `salt.channel.server`.
@@ -379,7 +379,7 @@ def guard_messages(channel: Any, zeromq: Any, master: Any, fleet: Fleet) -> None
 
 
 def bound_messages(zmq: Any, most_bytes: int) -> None:
-    """Has the sockets that minions connect to end a connection by which more than this comes at once.
+    """Have the sockets that minions connect to end a connection by which more than this comes at once.
 
     Args:
         zmq: the module, with `zmq.asyncio`.
@@ -401,7 +401,7 @@ def bound_messages(zmq: Any, most_bytes: int) -> None:
 
 
 def fits(opts: Load) -> None:
-    """Sees that messages come by the way on which the checks are.
+    """See that messages come by the way on which the checks are.
 
     Args:
         opts: the master's configuration.
@@ -416,7 +416,7 @@ def fits(opts: Load) -> None:
 
 
 def main() -> None:
-    """Starts the master, as salt-master does.
+    """Start the master, as salt-master does.
 
     Raises:
         SystemExit: the configuration, or this Salt, is not what the checks are for.

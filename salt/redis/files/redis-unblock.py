@@ -30,7 +30,7 @@ class Server:
         self.stuck = 0
 
     def say(self, *words):
-        """Says one command, and answers the first line of what comes back.
+        """Say one command, and return the first line of what comes back.
 
         What was not answered in time is not said again: the answer comes when the server hears again.
         """
@@ -59,7 +59,7 @@ class Server:
         self.rest, self.owed, self.signed_in = b"", None, False
 
     def look(self):
-        """Answers what the server says: its answer to PING, or to the word that ends a script when it is busy."""
+        """Return what the server says: its answer to PING, or to the word that ends a script when it is busy."""
         if self.connection is None:
             self.connection = socket.socket(socket.AF_UNIX)
             self.connection.settimeout(ANSWER_SECONDS)
@@ -80,7 +80,7 @@ class Server:
         self.stuck = 0
 
     def watch(self):
-        """Looks once, and does what is to be done."""
+        """Look once, and do what is to be done."""
         try:
             said = self.look()
         except TimeoutError:  # a script is not yet five seconds old; the answer comes later
