@@ -12,7 +12,7 @@ def forget() -> None:
     """Let all of this package be read again by the next import: its files have changed, or are about to.
 
     Example:
-        >>> forget()
+        >>> forget()  # needs a process of its own  # doctest: +SKIP
     """
     for name in [name for name in sys.modules if name.startswith(f"{__name__}.")]:
         del sys.modules[name]
@@ -25,7 +25,7 @@ def forget_old_code() -> None:
     All of them at once: a class of a module that was read twice is two.
 
     Example:
-        >>> forget_old_code()
+        >>> forget_old_code()  # needs a process of its own  # doctest: +SKIP
     """
     global _stamp
     stamp = max(path.stat().st_mtime_ns for path in Path(__file__).parent.rglob("*.py"))
