@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -49,10 +50,12 @@ def test_the_examples_are_true(path: Path, monkeypatch: pytest.MonkeyPatch, caps
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     tests = [test for test in doctest.DocTestFinder(exclude_empty=True).find(found, found.__name__) if test.examples]
     assert tests, "its examples are where nobody finds them"
+    loaded = dict(sys.modules)
     said: list[str] = []
     for test in tests:
         runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
+    assert {name for name in loaded if sys.modules.get(name) is not loaded[name]} == set(), "other tests share these"
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
