@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ with socket.create_connection(({address!r}, {port}), 3) as server:
     while server.send(b"x") and server.recv(1):
         time.sleep(0.05)
 """
+
+
+@contextmanager
+def answering(address: str, port: int) -> Iterator[None]:
+    """Have an address of this machine answer. At the end the port is free: its thread is woken, or it would keep it."""
+    listener = socket.create_server((address, port))
+    threading.Thread(target=echo, args=(listener,), daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def echo(listener: socket.socket) -> None:
@@ -55,12 +68,8 @@ def public(lab: Lab) -> Iterator[str]:
     address = f"11.{str(lab.network.gateway).partition('.')[2]}"
     where = [f"{address}/32", "dev", lab.network.bridge]
     subprocess.run(["ip", "address", "replace", *where], check=True)
-    listeners = [socket.create_server((address, port)) for port in PORTS]
-    for listener in listeners:
-        threading.Thread(target=echo, args=(listener,), daemon=True).start()
-    yield address
-    for listener in listeners:
-        listener.close()
+    with answering(address, PORTS[0]), answering(address, PORTS[1]):
+        yield address
     subprocess.run(["ip", "address", "delete", *where], check=True)
 
 
@@ -89,9 +98,7 @@ def test_an_app_calls_the_internet_and_as_its_file_says_less_or_more(
     one: Host, demo: Path, public: str, lab: Lab
 ) -> None:
     machine = str(lab.network.gateway)  # a private address beside the fleet's
-    listener = socket.create_server((machine, PORTS[0]))
-    threading.Thread(target=echo, args=(listener,), daemon=True).start()
-    with listener:
+    with answering(machine, PORTS[0]):
         assert called(one, public, *PORTS) == [*PORTS]
         assert called(one, machine, PORTS[0]) == []
         applied(one, demo, [{"to": public, "ports": [PORTS[1]]}])
@@ -180,9 +187,7 @@ def test_who_fetches_for_a_build_reaches_nothing_private_but_what_is_named(one: 
         assert done.returncode == 0, done.stderr
         return [int(line) for line in done.stdout.split()]
 
-    listener = socket.create_server((machine, PORTS[0]))
-    threading.Thread(target=echo, args=(listener,), daemon=True).start()
-    with listener:
+    with answering(machine, PORTS[0]):
         assert reached() == [0]
         urls = json.dumps(
             [f"http://me:x@{address}:{port}/simple" for address, port in places if address != machine or port != 22]
