@@ -7,6 +7,7 @@ Postgres for sizes, and the release that is serving for its models. Only what hu
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -14,10 +15,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
 BIG = 16 * 1024 * 1024  # bytes of a table; what reads it whole takes well under a second below that
+
+# The SQL is an app's, and root reads it: without bounds 8 MB of short statements would keep an apply busy for days.
+MOST_SQL = 1024 * 1024  # characters of one migration
+MOST_FINDINGS = 1000  # in one migration, of rules that count
+MOST_STATEMENT = 10_000  # characters of one that are looked at; what is not found in them counts as hurting
+SQUAWK_SECONDS = 60
 
 # Squawk's rules that count, and what to write instead, in Django's words. BREAKS: the release that is serving would
 # fail, whatever the size. BLOCKS: it would wait while a big table is read or written. FAILS: it cannot work at all.
@@ -50,6 +58,7 @@ BLOCKS = {
 }
 FAILS = {
     "ban-concurrent-index-creation-in-transaction": "atomic = False in the migration",
+    "too-much": "make smaller migrations of it, or read it yourself and allow it",
     "syntax-error": "squawk cannot read it; correct it, or read it yourself and allow it",
     "no-sql": "Django cannot tell its SQL before the ones in front of it have run; release it after those, or allow it",
 }
@@ -103,28 +112,51 @@ def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
         >>> findings({"a.0002": 'ALTER TABLE "t" DROP COLUMN "c";'}, 17)[0]["rule"]
         'ban-drop-column'
     """
+    long = [migration for migration, text in sql.items() if len(text) > MOST_SQL]
+    too_much = [_too_much(one, f"its SQL has more than {MOST_SQL} characters") for one in long]
+    names = {f"{number}.sql": migration for number, migration in enumerate(sql) if migration not in long}
+    if not names:
+        return too_much
     with tempfile.TemporaryDirectory(prefix="saltern-sql-") as folder:
-        names = {f"{number}.sql": migration for number, migration in enumerate(sql)}
         for file, migration in names.items():
             Path(folder, file).write_text(sql[migration], encoding="utf-8")
         argv = [_squawk(), "--config", "/dev/null", "--reporter", "json", "--pg-version", f"{version}.0", *names]
-        done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        try:
+            done = subprocess.run(
+                argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SQUAWK_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandExecutionError(f"squawk: not done after {SQUAWK_SECONDS} seconds") from None
     try:
         listed = json.loads(done.stdout)
     except ValueError:
         raise CommandExecutionError(f"squawk: exit code {done.returncode}: {done.stderr.strip()[-500:]}") from None
     advice = BREAKS | BLOCKS | FAILS
-    return [
-        {
-            "migration": names[Path(one["file"]).name],
-            "rule": one["rule_name"],
-            "message": one["message"],
-            "statement": statement_at(sql[names[Path(one["file"]).name]], one["line"], one["line_end"]),
-            "advice": advice[one["rule_name"]],
-        }
-        for one in listed
-        if one["rule_name"] in advice
-    ]
+    counting: dict[str, list[dict[str, Any]]] = {migration: [] for migration in names.values()}
+    for one in listed:
+        if one["rule_name"] in advice:
+            counting[names[Path(one["file"]).name]].append(one)
+    found = []
+    for migration, some in counting.items():
+        if len(some) > MOST_FINDINGS:
+            too_much.append(_too_much(migration, f"squawk finds more than {MOST_FINDINGS} things in it"))
+            continue
+        found += [
+            {
+                "migration": migration,
+                "rule": one["rule_name"],
+                "message": one["message"],
+                "statement": statement_at(sql[migration], one["line"], one["line_end"]),
+                "advice": advice[one["rule_name"]],
+            }
+            for one in some
+        ]
+    return found + too_much
+
+
+def _too_much(migration: str, message: str) -> dict[str, str]:
+    advice = FAILS["too-much"]
+    return {"migration": migration, "rule": "too-much", "message": message, "statement": "", "advice": advice}
 
 
 def without_sql(migration: str, error: str) -> dict[str, str]:
@@ -154,13 +186,18 @@ def statement_at(sql: str, first: int, last: int) -> str:
         >>> statement_at("BEGIN;\\nALTER TABLE t\\n DROP c;\\nCOMMIT;", 2, 2)
         'ALTER TABLE t DROP c;'
     """
-    lines = [re.sub(r"^\s*--.*", "", line) for line in sql.splitlines()]
+    lines = _lines(sql)
     last = min(last, len(lines) - 1)
     while first > 0 and not lines[first - 1].rstrip().endswith(";"):
         first -= 1
     while last + 1 < len(lines) and not lines[last].rstrip().endswith(";"):
         last += 1
-    return " ".join(" ".join(lines[first : last + 1]).split())
+    return " ".join(" ".join(lines[first : last + 1]).split())[:MOST_STATEMENT]
+
+
+@functools.lru_cache(maxsize=2)
+def _lines(sql: str) -> list[str]:
+    return [re.sub(r"^\s*--.*", "", line) for line in sql.splitlines()]
 
 
 def table_of(statement: str) -> str | None:
@@ -222,7 +259,7 @@ def _is_required(statement: str, sql: str) -> bool:
     column = NEW_DEFAULT.search(statement)
     if not column:
         return True
-    added = re.search(rf'\bADD\s+COLUMN\s+"?{re.escape(column["name"])}"?\s([^;]*);', sql, re.IGNORECASE)
+    added = re.search(rf'\bADD\s+COLUMN\s+"?{re.escape(column["name"])}"?\s([^;]{{0,2000}});', sql, re.IGNORECASE)
     return added is None or "NOT NULL" in added[1].upper()
 
 

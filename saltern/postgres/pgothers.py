@@ -139,7 +139,8 @@ def _revoked(rights: list[dict[str, Any]]) -> tuple[str, list[list[Any]]]:
     """Revoke rights in the name of who gave them: those that the owner gave, from whoever has them; those that somebody
     handed on, with the right to do so. Who has both keeps the right itself, but may not hand it on.
     """
-    statements: list[list[Any]] = []
+    # By their text: an app may have opened a million large objects, and to look each up in a list would take hours.
+    statements: dict[str, list[Any]] = {}
     for one in rights:
         what = f"{one['kind']} {one['identity']} FROM "
         if one["grantor"]:
@@ -148,9 +149,8 @@ def _revoked(rights: list[dict[str, Any]]) -> tuple[str, list[list[Any]]]:
             statement = [f"REVOKE GRANT OPTION FOR ALL PRIVILEGES ON {what}", _who(one["grantee"]), " CASCADE"]
         else:
             statement = [f"REVOKE ALL PRIVILEGES ON {what}", _who(one["grantee"]), " CASCADE"]
-        if statement not in statements:
-            statements.append(statement)
-    return _shown(f"{one['grantee']} on {one['kind']} {one['identity']}" for one in rights), statements
+        statements.setdefault(repr(statement), statement)
+    return _shown(f"{one['grantee']} on {one['kind']} {one['identity']}" for one in rights), [*statements.values()]
 
 
 def _who(role: str) -> Any:

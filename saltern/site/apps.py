@@ -42,12 +42,16 @@ OWN_VARIABLES = (
     "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID",
     "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
 )  # fmt: skip
+# Of Debian: accounts, and groups of which a member may more than others. An app's account has a group of the same name.
 SYSTEM_ACCOUNTS = (
     "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
     "salt", "sync", "games", "man", "lp", "news", "uucp", "proxy", "list", "irc", "messagebus", "polkitd", "tss",
+    "adm", "audio", "cdrom", "crontab", "dialout", "dip", "disk", "docker", "fax", "floppy", "input", "kmem", "kvm",
+    "lxd", "netdev", "nogroup", "operator", "plugdev", "render", "sasl", "sgx", "shadow", "src", "ssh", "ssl-cert",
+    "staff", "sudo", "tape", "tty", "users", "utmp", "uuidd", "video", "voice", "wheel", "keepalived_script",
 )  # fmt: skip
-OWN_ACCOUNTS = ("pkg-", "build-", "systemd-")  # beginnings
-SYSTEM_DATABASES = ("postgres", "template0", "template1")
+OWN_ACCOUNTS = ("pkg-", "build-", "systemd-", "_")  # beginnings; Debian's newer accounts have "_"
+SYSTEM_DATABASES = ("postgres", "template0", "template1", "public", "none")  # no role may have the last two
 
 
 def _environment(value: dict[str, str]) -> dict[str, str]:
@@ -74,7 +78,19 @@ def _account(value: str) -> str:
     return value
 
 
-def _database(value: str) -> str:
+def database_name(value: str) -> str:
+    """Answers the name of a database as it is; refuses one that is Postgres' or Saltern's own.
+
+    Args:
+        value: what a file says, or what follows from the app's name.
+
+    Raises:
+        ValueError: it is.
+
+    Example:
+        >>> database_name("web_shop")
+        'web_shop'
+    """
     if value in SYSTEM_DATABASES:
         raise ValueError(f'"{value}" is a database of Postgres itself; take the default or another name')
     if value.startswith(("pg_", "saltern_")):
@@ -228,7 +244,7 @@ class App(Model):
     user: Annotated[Account, AfterValidator(_account)] | None = Field(
         None, description="The Linux account it runs as. Default: `app-<app>`."
     )
-    database: Annotated[Database, AfterValidator(_database)] | None = Field(
+    database: Annotated[Database, AfterValidator(database_name)] | None = Field(
         None, description="The database, and the app's Postgres role. Default: the app's name with _ for -."
     )
     migrations: Migrations = Field(Migrations(), description="How the database is migrated.")

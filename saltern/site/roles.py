@@ -63,7 +63,7 @@ def _postgres_settings(value: dict[str, str]) -> dict[str, str]:
 
 
 def _extra_role(value: str) -> str:
-    if value.startswith(("pg_", "saltern_")) or value == "postgres":
+    if value.startswith(("pg_", "saltern_")) or value in ("postgres", "public", "none"):
         raise ValueError(f'"{value}" is a role of Postgres or of Saltern itself; take another name')
     return value
 

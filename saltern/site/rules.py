@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from .apps import App
+from .apps import App, database_name
 from .document import Document
 from .egress import LOOPBACK, Opening, inside
 from .errorpages import read as read_pages
@@ -75,6 +75,7 @@ def check(files: Files) -> list[Problem]:
         _replicas,
         _hostnames,
         _owners,
+        _default_databases,
         _extra_roles,
         _sources,
         _templates,
@@ -227,6 +228,18 @@ def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Proble
             if databases[app] != databases[other] and own[0] in theirs:
                 text = f"{own[0]} is a role of the database of app {other}; take another name"
                 yield files.apps[app].problem(("database",), text)
+
+
+def _default_databases(files: Files) -> Iterator[Problem]:
+    """What follows from an app's name is no better than what a file says: an app `postgres` would be the superuser."""
+    for app, file in files.apps.items():
+        if file.at("database") is None:
+            try:
+                database_name(str(_owned(files, app, "database")))
+            except ValueError as error:
+                why = str(error).replace("take the default or another name", "give another one")
+                text = f"follows from the app's name, and {why}"
+                yield file.problem(("database",), text)
 
 
 def _extra_roles(files: Files) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from saltern.migrate import migratelint as lint
@@ -109,3 +111,31 @@ def test_a_refusal_says_what_to_write() -> None:
     for part in ("notes.0002_less", "ban-drop-column", DROP_COLUMN, "old serves on", "SeparateDatabaseAndState"):
         assert part in said
     assert "apps/demo.yaml:  migrations: {allow_unsafe: [notes.0002_less]}" in said
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP TABLE note;\n" * 20_000,
+        "DROP TABLE note; " * 20_000,
+        "DROP TABLE note\n;" * 20_000,
+        "SELECT 1;\n" * 120_000,
+    ],
+    ids=["many", "many on one line", "many on lines that do not end them", "long"],
+)
+def test_what_is_too_much_to_be_read_is_refused_and_not_read_for_hours(sql: str) -> None:
+    began = time.monotonic()
+    assert rules(sql) == ["too-much"]
+    assert time.monotonic() - began < 20
+
+
+def test_a_statement_that_is_long_costs_no_more_than_a_short_one() -> None:
+    began = time.monotonic()
+    assert lint.statement_at("CREATE INDEX " + "INDEX " * 150_000, 0, 0).startswith("CREATE INDEX INDEX")
+    assert lint.table_of(lint.statement_at("CREATE INDEX " + "INDEX " * 150_000, 0, 0)) is None
+    assert time.monotonic() - began < 5
+
+
+def test_many_tables_that_one_migration_makes_are_not_too_much() -> None:
+    made = [f'CREATE TABLE "new{n}" ("id" bigint);\nCREATE INDEX "i{n}" ON "new{n}" ("id");' for n in range(900)]
+    assert rules("\n".join(made)) == []

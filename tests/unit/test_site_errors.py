@@ -563,6 +563,17 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
         SETTINGS, "base.admins.ann.forwarding", ["true or false"],
     ),
     "app as an installer": (put(SHOP, "user", value="pkg-a"), SHOP, "user", ["could be an account of Saltern"]),
+    "app in the group of the passwords": (
+        put(SHOP, "user", value="shadow"), SHOP, "user", ['"shadow" is an account of the system'],
+    ),
+    "app as apt": (put(SHOP, "user", value="_apt"), SHOP, "user", ["could be an account of Saltern"]),
+    "a database that is no role's name": (
+        put(SHOP, "database", value="none"), SHOP, "database", ['"none" is a database of Postgres itself'],
+    ),
+    "everybody as an extra role": (
+        put(SETTINGS, "postgres", "extra_roles", value=["public"]),
+        SETTINGS, "postgres.extra_roles.0", ["of Postgres or of Saltern"],
+    ),
     "app as the master": (put(SHOP, "user", value="salt"), SHOP, "user", ['"salt" is an account of the system']),
     "no public key": (
         put(SETTINGS, "base", "admins", value={"ann": {"ssh_keys": ["AAAA"]}}),
@@ -754,6 +765,18 @@ def test_a_database_may_not_be_called_as_a_role_of_another(tmp_path: Path, name:
     files[f"apps/{name}.yaml"] = {"source": {"directory": "shop"}, "hostnames": ["other.test"], "database": database}
     (problem,) = problems_of(tmp_path, files)
     assert f"{database or name.replace('-', '_')} is a role of the database of app blog" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "name", ["postgres", "template1", "public", "none", "pg-monitor", "saltern-reader", "saltern-replication"]
+)
+def test_an_apps_name_does_not_make_it_a_role_of_postgres_itself(tmp_path: Path, name: str) -> None:
+    files = good()
+    files[f"apps/{name}.yaml"] = {"source": {"directory": "shop"}, "hostnames": ["other.test"]}
+    (problem,) = problems_of(tmp_path, files)
+    assert f'database: follows from the app\'s name, and "{name.replace("-", "_")}"' in str(problem)
+    files[f"apps/{name}.yaml"]["database"] = "others"
+    assert load_written(tmp_path, files).apps[name].database == "others"
 
 
 @pytest.mark.parametrize("name", ["0003_prices", "shop/0003", "shop.0003 prices", 5])
