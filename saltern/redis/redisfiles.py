@@ -40,10 +40,8 @@ APP_RULES = (
     # harm everybody, or tell the names of others' keys, and Django's name of a session's key is the session's secret.
     " -@admin -@dangerous -function -fcall -fcall_ro -scan -randomkey -dbsize -pubsub -memory -lolwut"
 )
-#: What a health check or a collector of metrics asks, and what ends a script that holds everybody up.
-HEALTH_RULES = (
-    "-@all +ping +script|kill +info +auth +hello +quit +client|setname +client|setinfo +latency|latest +slowlog|len"
-)
+#: What a health check or a collector of metrics asks, and what ends a script that holds everybody up, and forgets all.
+HEALTH_RULES = "-@all +ping +script|kill +script|flush +info +auth +hello +quit +client|setname +client|setinfo +latency|latest +slowlog|len"
 ADMIN, HEALTH = "saltern-admin", "saltern-health"
 
 

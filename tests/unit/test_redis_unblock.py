@@ -24,11 +24,16 @@ def unblock(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def memory(scripts: int) -> str:
+    text = f"# Memory\r\nused_memory:900000000\r\nused_memory_vm_total:5000\r\nused_memory_scripts:{scripts}\r\n"
+    return f"${len(text)}\r\n{text}"
+
+
 class Redis:
     """A server that answers as it is told, and has places for so many clients."""
 
     def __init__(self, path: Path, places: int = 1) -> None:
-        self.answers = {"AUTH": "+OK", "PING": "+PONG", "SCRIPT": "+OK"}
+        self.answers = {"AUTH": "+OK", "PING": "+PONG", "SCRIPT": "+OK", "INFO": memory(1000)}
         self.heard: list[str] = []
         self.places, self.hears = places, threading.Event()
         self.hears.set()
@@ -70,14 +75,14 @@ def test_a_full_server_still_hears_the_word_that_ends_a_script(
 ) -> None:
     watcher = unblock.Server(str(tmp_path / "socket"), "x")
     watcher.watch()
-    assert redis.heard == ["AUTH", "PING"] and redis.places == 0
+    assert redis.heard == ["AUTH", "PING", "INFO"] and redis.places == 0
     redis.hears.clear()
     for _ in range(3):  # silent, until the script is five seconds old
         watcher.watch()
     redis.answers["PING"] = "-BUSY a script"
     redis.hears.set()
     watcher.watch()
-    assert redis.heard == ["AUTH", "PING", "PING", "SCRIPT"], "asked once, over the connection that it has"
+    assert redis.heard == ["AUTH", "PING", "INFO", "PING", "SCRIPT"], "asked once, over the connection that it has"
 
 
 def test_a_script_that_has_written_ends_with_its_server(
@@ -102,3 +107,25 @@ def test_no_place_is_no_sign_of_health(unblock: ModuleType, redis: Redis, tmp_pa
     redis.places = 1
     watcher.watch()
     assert watcher.stuck == 0
+
+
+def test_scripts_that_hold_much_memory_are_forgotten(unblock: ModuleType, redis: Redis, tmp_path: Path) -> None:
+    watcher = unblock.Server(str(tmp_path / "socket"), "x")
+    watcher.watch()
+    assert redis.heard == ["AUTH", "PING", "INFO"]
+    redis.answers["INFO"] = memory(72_000_000)
+    watcher.watch()
+    assert redis.heard[3:] == ["PING", "INFO", "SCRIPT"]
+    redis.answers["INFO"] = memory(1000)
+    watcher.watch()
+    assert redis.heard[6:] == ["PING", "INFO"]
+
+
+def test_a_late_text_is_not_taken_for_the_next_answer(unblock: ModuleType, redis: Redis, tmp_path: Path) -> None:
+    watcher = unblock.Server(str(tmp_path / "socket"), "x")
+    watcher.watch()
+    watcher.rest, watcher.owed = memory(72_000_000).encode()[:40], ("INFO", "memory")
+    redis.answers["PING"] = "+PONG"
+    assert watcher.whole() is None
+    watcher.rest = memory(72_000_000).encode() + b"\r\n"
+    assert watcher.answer().endswith("used_memory_scripts:72000000") and watcher.rest == b"" and watcher.owed is None

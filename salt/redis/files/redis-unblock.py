@@ -4,10 +4,14 @@ Redis has one thread, and no limit for a script (EVAL). After five seconds of on
 to kill it; a script that has written something can only be ended with the server itself. That loses only what the
 script did: what a script writes is logged when it ends.
 
+And it makes Redis forget scripts when they hold much memory: Redis evicts none, so a dozen large ones keep all other
+apps from writing for ever, in the cache too. Clients send a script again that is not known any more.
+
 The connection is kept: a server that has no place for a new client still listens to an old one.
 """
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +21,9 @@ EVERY_SECONDS = 2
 ANSWER_SECONDS = 1
 # From when Redis says BUSY on: so often it is asked to end the script before the server is ended.
 TRIES = 3
+# Scripts of honest clients are some kilobytes; the interpreter itself is below one megabyte.
+MOST_SCRIPTS = 16 << 20  # bytes of scripts, and of what they left in the interpreter
+SCRIPTS = re.compile(r"(?m)^used_memory_(?:scripts|vm_total):(\d+)")
 FULL = "-ERR max number of clients reached"
 
 
@@ -30,7 +37,7 @@ class Server:
         self.stuck = 0
 
     def say(self, *words):
-        """Say one command, and return the first line of what comes back.
+        """Say one command, and return what comes back: a line, or a text.
 
         What was not answered in time is not said again: the answer comes when the server hears again.
         """
@@ -43,14 +50,24 @@ class Server:
         return self.answer()
 
     def answer(self):
-        while b"\r\n" not in self.rest:
+        while (whole := self.whole()) is None:
             more = self.connection.recv(4096)
             if not more:
                 raise ConnectionError("the server has closed the connection")
             self.rest += more
-        line, _, self.rest = self.rest.partition(b"\r\n")
         self.owed = None
-        return line.decode(errors="replace").strip()
+        return whole.decode(errors="replace").strip()
+
+    def whole(self):
+        """Takes an answer off what has come, or answers None when there is more to come."""
+        line, end, rest = self.rest.partition(b"\r\n")
+        if end and line.startswith(b"$"):
+            size = int(line[1:])
+            line, end, rest = rest[:size], rest[size : size + 2], rest[size + 2 :]
+        if end != b"\r\n":
+            return None
+        self.rest = rest
+        return line
 
     def leave(self):
         if self.connection:
@@ -59,7 +76,7 @@ class Server:
         self.rest, self.owed, self.signed_in = b"", None, False
 
     def look(self):
-        """Return what the server says: its answer to PING, or to the word that ends a script when it is busy."""
+        """Return what the server says: its answer to PING, or to the word that ends a script or forgets all of them."""
         if self.connection is None:
             self.connection = socket.socket(socket.AF_UNIX)
             self.connection.settimeout(ANSWER_SECONDS)
@@ -71,6 +88,9 @@ class Server:
                 return said
             self.signed_in = True
         said = self.say("PING")
+        if said.startswith("+"):
+            held = sum(map(int, SCRIPTS.findall(self.say("INFO", "memory"))))
+            return f"forgotten: {held} bytes, {self.say('SCRIPT', 'FLUSH')}" if held > MOST_SCRIPTS else said
         return f"killed: {self.say('SCRIPT', 'KILL')}" if said.startswith("-BUSY") else said
 
     def end(self):
@@ -92,6 +112,8 @@ class Server:
             print(f"{self.path}: all its places are taken", flush=True)
         elif not said.startswith("killed: "):
             self.stuck = 0
+            if said.startswith("forgotten: "):
+                print(f"{self.path}: scripts held too much memory; {said}", flush=True)
         else:
             self.stuck += 1
             print(f"{self.path}: a script took too long; {said}", flush=True)
