@@ -59,6 +59,15 @@ apps in maintenance:
       - edge: /etc/haproxy/haproxy.cfg
 {%- endfor %}
 
+# Units that were started before this folder was there do not have it hidden.
+/etc/haproxy:
+  file.directory:
+    - user: root
+    - group: haproxy
+    - mode: '0750'
+    - require:
+      - pkg: haproxy
+
 /etc/haproxy/pages:
   file.directory:
     - user: root

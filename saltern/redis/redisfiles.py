@@ -41,7 +41,10 @@ APP_RULES = (
     " -@admin -@dangerous -function -fcall -fcall_ro -scan -randomkey -dbsize -pubsub -memory -lolwut"
 )
 #: What a health check or a collector of metrics asks, and what ends a script that holds everybody up, and forgets all.
-HEALTH_RULES = "-@all +ping +script|kill +script|flush +info +auth +hello +quit +client|setname +client|setinfo +latency|latest +slowlog|len"
+HEALTH_RULES = (
+    "-@all +ping +script|kill +script|flush +info +auth +hello +quit +client|setname +client|setinfo"
+    " +latency|latest +slowlog|len"
+)
 ADMIN, HEALTH = "saltern-admin", "saltern-health"
 
 

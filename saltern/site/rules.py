@@ -231,7 +231,7 @@ def _owning_roles(files: Files, databases: dict[str, object]) -> Iterator[Proble
 
 
 def _default_databases(files: Files) -> Iterator[Problem]:
-    """What follows from an app's name is no better than what a file says: an app `postgres` would be the superuser."""
+    """Refuse what follows from an app's name as what a file says: an app `postgres` would be the superuser."""
     for app, file in files.apps.items():
         if file.at("database") is None:
             try:

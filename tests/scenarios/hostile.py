@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path("/srv/saltern")
+sys.path.insert(0, str(REPOSITORY))  # for the package that the engine imports
 HOME = Path("/srv/apps/demo/releases/hostile")
 BUILD = Path("/var/lib/saltern/builds/demo/hostile")
 PYTHON = os.path.realpath("/usr/bin/python3").removeprefix("/usr/bin/python")

@@ -59,7 +59,7 @@ class Server:
         return whole.decode(errors="replace").strip()
 
     def whole(self):
-        """Takes an answer off what has come, or answers None when there is more to come."""
+        """Take an answer off what has come; None when there is more to come."""
         line, end, rest = self.rest.partition(b"\r\n")
         if end and line.startswith(b"$"):
             size = int(line[1:])
