@@ -79,7 +79,7 @@ def _account(value: str) -> str:
 
 
 def database_name(value: str) -> str:
-    """Answers the name of a database as it is; refuses one that is Postgres' or Saltern's own.
+    """Return the name of a database as it is; refuses one that is Postgres' or Saltern's own.
 
     Args:
         value: what a file says, or what follows from the app's name.
