@@ -38,13 +38,8 @@ DEEPEST = 100  # folders in each other
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ENDS_SECONDS = 10  # between SIGTERM and SIGKILL
 
-WALLS = (
-    "UMask=0077",
-    "NoNewPrivileges=yes",
-    "ProtectSystem=strict",
-    "PrivateMounts=yes",
-    "PrivateDevices=yes",
-    "DevicePolicy=closed",
+# What is kept from anybody's code, in an app's own unit (release/appunits.py) as in a sandbox.
+KERNEL = (
     "PrivateIPC=yes",
     "RemoveIPC=yes",
     "KeyringMode=private",
@@ -56,11 +51,20 @@ WALLS = (
     "ProtectKernelModules=yes",
     "ProtectKernelTunables=yes",
     "ProtectControlGroups=yes",
-    "InaccessiblePaths=-/sys/fs/cgroup",
+    "InaccessiblePaths=-/sys/fs/cgroup",  # names, processes and figures of every other unit
     "LockPersonality=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "RestrictNamespaces=yes",
+)
+WALLS = (
+    "UMask=0077",
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+    "PrivateMounts=yes",
+    "PrivateDevices=yes",
+    "DevicePolicy=closed",
+    *KERNEL,
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources @debug @mount @module @raw-io @reboot @swap @keyring",

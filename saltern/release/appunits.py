@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from saltern.host.sandbox import KERNEL
+
 APPS = Path("/srv/apps")
 RUN = Path("/run/apps")  # where apps make their sockets
 WEB = Path("/run/web")  # root's names for them, by which nginx connects
@@ -46,22 +48,7 @@ SANDBOX = (
     "InaccessiblePaths=-/var/lib/postgresql -/etc/systemd -/etc/tmpfiles.d -/etc/apt -/etc/pip.conf -/etc/sudoers.d",
     "BindReadOnlyPaths=-/run/systemd/journal -/run/systemd/notify -/run/systemd/resolve",
     "PrivateUsers=yes",
-    "PrivateIPC=yes",
-    "RemoveIPC=yes",
-    "KeyringMode=private",
-    "ProtectProc=invisible",
-    "ProcSubset=pid",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectControlGroups=yes",
-    "InaccessiblePaths=-/sys/fs/cgroup",  # names, processes and figures of every other unit
-    "LockPersonality=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictNamespaces=yes",
+    *KERNEL,
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",

@@ -297,15 +297,21 @@ def test_what_a_killed_build_left_is_cleaned_up(project: Project) -> None:
     assert not dead.exists()
 
 
+def build_of_day(project: Project, number: int) -> str:
+    """Build another source, and date the build: a second is too coarse for what goes by age."""
+    (project.source / "manage.py").write_text(f"print({number})\n")
+    made: str = project.make()["id"]
+    manifest = project.path(made) / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
+    project.build._sign(manifest.parent)
+    return made
+
+
 def test_old_builds_go_but_never_the_current_one(project: Project) -> None:
     project.pillar["builder"]["keep"] = 2
     ids = []
     for number in range(4):
-        (project.source / "manage.py").write_text(f"print({number})\n")
-        ids.append(project.make()["id"])
-        manifest = project.path(ids[-1]) / "manifest.json"  # a second is too coarse for this test
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
-        project.build._sign(manifest.parent)
+        ids.append(build_of_day(project, number))
     left = {path.name for path in project.path("").iterdir()} - {".lock", "current"}
     assert ids[3] in left and ids[0] not in left and len(left) == 2
     (project.source / "manage.py").write_text("print(2)\n")
@@ -318,11 +324,7 @@ def test_what_the_fleet_served_before_stays_whatever_was_refused_since(project: 
     project.pillar["builder"]["keep"] = 1
     ids = []
     for number in range(5):
-        (project.source / "manage.py").write_text(f"print({number})\n")
-        ids.append(project.make()["id"])
-        manifest = project.path(ids[-1]) / "manifest.json"  # a second is too coarse for this test
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
-        project.build._sign(manifest.parent)
+        ids.append(build_of_day(project, number))
         if number < 2:  # the other three are refused
             note = {"build": ids[-1], "token": "t"} | ({"before": ids[0]} if number else {})
             (project.path("") / "released.json").write_text(json.dumps(note))
