@@ -10,7 +10,7 @@ import shlex
 import ssl
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,6 +128,41 @@ def reached(config: pytest.Config, host_id: str):
     if isinstance(found, str):
         pytest.fail(f"not reached: {found}", pytrace=False)
     return found
+
+
+# Edges ask web hosts every 2 s, and an app may have to wait for its database: what this host's daemons do is not all.
+SERVED_WITHIN = 60
+NOT_SERVED_AGAIN = """
+import csv, socket, sys, time
+end = time.monotonic() + float(sys.argv[1])
+while True:
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect("/run/haproxy/admin.sock")
+        admin.sendall(b"show stat -1 4 -1\\n")
+        said = admin.makefile().read()
+    rows = [row for row in csv.DictReader(said.lstrip("# ").splitlines()) if row["pxname"].startswith("app_")]
+    # One that was not asked yet is said to be up, too.
+    good = [row["status"].startswith("MAINT") or row["check_status"].lstrip("* ").startswith("L7OK") for row in rows]
+    down = [row["pxname"] + "/" + row["svname"] for row, one in zip(rows, good) if not one]
+    if not down or time.monotonic() > end:
+        break
+    time.sleep(0.2)
+print(*down)
+"""
+
+
+@pytest.fixture
+def served_again(request: pytest.FixtureRequest, site: Site) -> Callable[[], None]:
+    """Wait, after daemons were killed, until every edge sees every web host serve again; fail where one does not."""
+
+    def wait() -> None:
+        for host_id in site.fleet.with_role("edge"):
+            edge = asked_once(request.config, host_id)
+            if not isinstance(edge, str):
+                script = shlex.join(["python3", "-c", NOT_SERVED_AGAIN, str(SERVED_WITHIN)])
+                assert edge.check_output(script) == "", f"{host_id}: not served again"
+
+    return wait
 
 
 @pytest.fixture(scope="session")

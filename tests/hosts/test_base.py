@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -540,9 +541,10 @@ print(json.dumps([f"{unit} is not back after {seconds:.1f} s" for unit in sorted
 
 @pytest.mark.disturbs
 @pytest.mark.parametrize("whom", ["main", "all"])
-def test_every_daemon_comes_back_after_kill_9(host, whom: str) -> None:
-    """Its main process alone, or all of its processes at once. All daemons of the host die together."""
+def test_every_daemon_comes_back_after_kill_9(host, whom: str, served_again: Callable[[], None]) -> None:
+    """Its main process alone, or all of its processes at once. All daemons of the host die together, and all serve again."""
     units = [unit for unit in daemons(host) if whom == "main" or unit != "ssh.service"]  # our own session is in it
     assert units or whom == "all"
     script = shlex.join(["python3", "-c", KILL_AND_WAIT, whom, str(BACK_WITHIN), *units])
     assert json.loads(host.check_output(script)) == []
+    served_again()
