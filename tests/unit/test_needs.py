@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jinja2
 import pytest
 import yaml
 from salt.exceptions import CommandExecutionError
@@ -18,6 +17,8 @@ from lab.fleet import read_orchestration
 from saltern.firewall import egressrules
 from saltern.needs import grants as needs
 from saltern.needs import readback
+from saltern.orch import face
+from saltern.orch import settle as orchestration
 from saltern.postgres import pgconf
 from saltern.redis import redisfiles
 from saltern.site.apps import OWN_VARIABLES
@@ -624,7 +625,8 @@ def test_settling_is_one_state_alone_and_an_apply_has_it_last() -> None:
     alone = yaml.safe_load((ROOT / "salt/base/settled.sls").read_text())
     assert alone == {"what nobody needs any more": {"needs.settled": [{"order": "last"}]}}
     assert "base.settled" in (ROOT / "salt/base/needs.sls").read_text()
-    assert "sls: [base.settled]" in (ROOT / "salt/orch/settle.sls").read_text()
+    said = settle({"db1": ["a"], "web1": [], "web2": []}, {}, {"db1": {"going": ["a"], "kept": [], "why": []}})
+    assert {"sls": ["base.settled"]} in said["what nobody needs any more is taken away"]["salt.state"]
 
 
 def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any], **pillar: Any) -> dict[str, Any]:
@@ -637,12 +639,15 @@ def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any],
         asked[function] = arguments.get("kwarg")
         return {host: {"retcode": 0, "ret": answers[function][host]} for host in hosts if host in answers[function]}
 
-    environment = jinja2.Environment(extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined)
-    environment.filters["json"] = json.dumps
-    environment.tests["match"] = lambda text, pattern: bool(re.match(pattern, text))
-    template = environment.from_string((ROOT / "salt/orch/settle.sls").read_text())
-    known = {"ranks": [["db1"], ["web1", "web2"]], "app_hosts": {"all": ["web1", "web2"]}, "apps": ["demo"], **pillar}
-    return {"asked": asked, **yaml.safe_load(template.render(salt={"saltutil.cmd": cmd}, pillar=known))}
+    known = {
+        "ranks": [["db1"], ["web1", "web2"]],
+        "apps": ["demo"],
+        "fleet": {"hosts": {}},
+        "neighbours": {},
+        "code": "",
+    }
+    known["app_hosts"] = {"all": ["web1", "web2"], "web": [], "edge": [], "builder": None}
+    return {"asked": asked, **face.rendered(orchestration, known | pillar, {"saltutil.cmd": cmd})}
 
 
 def test_settling_asks_who_holds_what_and_says_what_stays_for_whom_and_until_when() -> None:

@@ -70,7 +70,9 @@ def test_no_sha1_and_no_small_key() -> None:
 def test_nothing_is_given_by_grains() -> None:
     tops = [(ROOT / folder / "top.sls").read_text() for folder in ("salt", "pillar")]
     assert all("opts['id']" in top and "grains[" not in top and "match: grain" not in top for top in tops)
-    assert not re.search(r"\bgrains\b", (ROOT / "salt/orch/apply.sls").read_text())
+    orchestrations = [*(ROOT / "salt/orch").glob("*.sls"), *(ROOT / "saltern/orch").glob("*.py")]
+    assert len(orchestrations) > 20
+    assert not any(re.search(r"\bgrains\b|\bgrain\b", path.read_text()) for path in orchestrations)
 
 
 def test_only_root_gives_orders() -> None:
