@@ -20,8 +20,8 @@ import pytest
 from debian import REPOSITORY, Refused, version
 from lab.output import CONTROL, detail, result, say, stage
 from saltern.site.errors import SiteError, nearest
-from saltern.site.layout import ROLES
 from saltern.site.load import load_site
+from saltern.site.roles import ROLES
 from saltern.site.site import Site
 
 USAGE = 2  # the exit code of what was asked wrongly, as argparse has it

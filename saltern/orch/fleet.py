@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # What `fleet_pillar` (saltern/site/compiled.py) gives; anything else in the pillar was typed by an operator.
-KNOWN = ("fleet", "apps", "app_hosts", "ranks", "neighbours", "code")
+KNOWN = ("fleet", "apps", "app_hosts", "ranks", "neighbours", "replaced_roles", "code")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Fleet:
         running: those that run apps' code.
         servers: by host, those that it uses.
         clients: by host, those that use it.
+        replaced: the roles of a host whose place another machine may take.
         code: the digest of Saltern's extensions, which a minion of today has as well.
     """
 
@@ -36,6 +37,7 @@ class Fleet:
     running: list[str]
     servers: dict[str, list[str]]
     clients: dict[str, list[str]]
+    replaced: list[str]
     code: str
 
     @property
@@ -71,6 +73,7 @@ def read(pillar: Mapping[str, Any]) -> Fleet:
         running=list(hosts["all"]),
         servers={host: list(entry["servers"]) for host, entry in near.items()},
         clients={host: list(entry["clients"]) for host, entry in near.items()},
+        replaced=list(pillar["replaced_roles"]),
         code=pillar["code"],
     )
 

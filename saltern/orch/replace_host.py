@@ -10,8 +10,6 @@ from .joining import joining
 from .steps import Steps
 
 TAKES = ("host",)
-# Hosts of other roles hold data, or are what all others depend on.
-REPLACED = ("base", "minion", "web", "worker")
 
 
 def steps(fleet: Fleet, told: dict[str, Any], hosts: Hosts) -> Steps:
@@ -26,7 +24,8 @@ def steps(fleet: Fleet, told: dict[str, Any], hosts: Hosts) -> Steps:
         Refused: the fleet has no such host with role minion, or it has other roles.
     """
     host = arguments.host(told, fleet.minions, "a host of the fleet with role minion")
-    if other := [role for role in fleet.roles[host] if role not in REPLACED]:
+    # Hosts of other roles hold data, or are what all others depend on.
+    if other := [role for role in fleet.roles[host] if role not in fleet.replaced]:
         text = f"{host} has role {', '.join(other)}; orch.replace_host is for hosts that have only web or worker"
         raise arguments.Refused(text)
     return joining(fleet, host)

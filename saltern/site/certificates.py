@@ -103,7 +103,7 @@ def make_leaf(ca: Pair, names: Sequence[str]) -> Pair:
         raise AuthorityEnded(f"ended on {issuer.not_valid_after_utc:%Y-%m-%d}")
     issuer_key = _load_key(ca.key)
     key = ec.generate_private_key(ec.SECP256R1())
-    # Clients look at the alternative names; the common name is how nginx knows an edge (wiring.web).
+    # Clients look at the alternative names; the common name is how nginx knows an edge (wired/web.py).
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(names[0]))])
     begin = _now() - SKEW
     end = min(begin + datetime.timedelta(days=LEAF_DAYS), issuer.not_valid_after_utc)

@@ -8,9 +8,10 @@ from saltern.version import version
 
 from .document import read_document
 from .errors import Problem, SiteError, nearest
-from .layout import STOPPABLE, ranks, secrets_file
+from .layout import ranks, secrets_file
 from .links import neighbours
 from .renewal import home, notices
+from .roles import ALL, STOPPABLE
 from .secretfile import as_pillar, check_secrets
 from .site import Site
 from .wiring import wiring
@@ -89,7 +90,8 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
 
     Returns:
         `fleet`, `apps`, `app_hosts` (who takes part in a deploy), `ranks`: the hosts with role minion in the order
-        in which they are applied, those of one rank at the same time; and `neighbours` of each host.
+        in which they are applied, those of one rank at the same time; `neighbours` of each host; and
+        `replaced_roles`: another machine may take the place of a host that has no others.
     """
     return {
         "fleet": site.fleet.model_dump(),
@@ -100,4 +102,5 @@ def fleet_pillar(site: Site) -> dict[str, Any]:
             site.fleet.replicas,
         ),
         "neighbours": neighbours(site),
+        "replaced_roles": [role for role, about in ALL.items() if about.replaced],
     }

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field
 
 from .errors import nearest
 from .kinds import Address, Allowed, AnyAddress, DnsName, HostId
-from .layout import APP_ROLES, ROLES
 from .model import Model
+from .roles import APP_ROLES, ROLES
 
 
 def _role(value: str) -> str:

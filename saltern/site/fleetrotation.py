@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import overlap
-from .layout import APP_ROLES
 from .overlap import Held
+from .roles import with_secret
 from .rotation import (
     AUTHORITY,
     BY_HAND,
@@ -34,24 +34,10 @@ from .site import Site
 
 BOTH, SIGN, OUT, OVER = "both", "sign", "out", "over"
 MOVES = (BOTH, SIGN, OUT, OVER)
-# Who compares a secret with what it is given; everybody else only has it.
-COMPARED_BY = {
-    "database": ("postgres",),
-    "owner": ("postgres",),
-    "replication": ("postgres",),
-    "redis": ("redis",),
-    "secret_key": (),  # the releases themselves
-    "build_key": ("builder", *APP_ROLES),
-}
+# Who compares a secret with what it is given; everybody else only has it. Of secret_key it is the releases themselves.
+COMPARED_BY = {kind.name: with_secret(kind.name, "compares") for kind in overlap.KINDS}
 # Who is asked whether something uses the old one. What a key has signed, nobody uses any more: it is signed anew.
-USED_BY = {
-    "database": ("postgres", *APP_ROLES),
-    "owner": ("postgres", *APP_ROLES),
-    "replication": ("postgres",),
-    "redis": APP_ROLES,
-    "secret_key": APP_ROLES,
-    "build_key": (),
-}
+USED_BY = {kind.name: with_secret(kind.name, "uses") for kind in overlap.KINDS}
 
 
 def course(site: Site, words: list[str], finish: bool = False) -> dict[str, Any]:

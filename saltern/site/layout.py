@@ -1,4 +1,4 @@
-"""Where the site's files are, and which pillar files a host gets. Light: pillar/top.sls runs it on every compile."""
+"""Where the site's files are, and which pillar files a host gets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ from typing import Any
 import yaml
 
 from .document import read_document
+from .roles import RANKS, ROLES
 
-# In the order in which they are applied and listed.
-ROLES = ("base", "minion", "master", "builder", "postgres", "redis", "web", "worker", "edge")
-# Roles that keep something running; each has salt/<role>/absent.sls for a host that the fleet took it from.
-STOPPABLE = ("edge", "worker", "web", "redis", "postgres", "master", "minion")
-# Roles whose hosts run apps' code.
-APP_ROLES = ("web", "worker")
-# Hosts are applied in the order in which they need each other; those of one rank at the same time.
-RANKS = (("builder", "postgres", "redis"), ("web",), ("worker", "edge"))
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULTS = REPOSITORY / "pillar"
 # First line of a secrets file that is plain YAML; with another one, Salt renders it in the team's own way.

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .apps import App
-from .layout import APP_ROLES
-from .roles import Settings
+from .role import ANYONE, APPS, Offer
+from .roles import ALL, APP_ROLES, Settings
 from .site import Site
 
-# Everybody, the fleet's hosts or not.
-ANYONE = "anyone"
 SSH_PORT = 22
 
 
 @dataclass(frozen=True)
 class Service:
-    """Something that hosts of one role offer on a TCP port.
+    """Something that hosts of one role offer on a TCP port, as the role's file says.
 
     Args:
         name: what the table calls it.
@@ -38,43 +36,19 @@ class Service:
     port: Callable[[Settings], int]
     clients: tuple[str, ...]
     why: str
-    only_for_apps: bool = True
-    called_by_apps: Callable[[App], bool] | None = None
+    only_for_apps: bool
+    called_by_apps: Callable[[App], bool] | None
 
 
-SERVICES = (
-    # Salt's publish_port and ret_port.
-    Service("jobs", "master", lambda settings: 4505, ("minion",), "orders to minions", only_for_apps=False),
-    Service("answers", "master", lambda settings: 4506, ("minion",), "minions' answers, files", only_for_apps=False),
-    Service("http", "edge", lambda settings: settings.edge.http_port, (ANYONE,), "redirected to HTTPS"),
-    Service("https", "edge", lambda settings: settings.edge.https_port, (ANYONE,), "the apps"),
-    Service("pages", "web", lambda settings: settings.web.port, ("edge",), "requests that an edge passes on"),
-    Service(
-        "postgres",
-        "postgres",
-        lambda settings: settings.postgres.port,
-        APP_ROLES,
-        "the apps' data",
-        called_by_apps=lambda app: True,
-    ),
-    Service(
-        "broker",
-        "redis",
-        lambda settings: settings.redis.broker_port,
-        APP_ROLES,
-        "the apps' tasks",
-        called_by_apps=lambda app: app.uses_broker,
-    ),
-    Service(
-        "cache",
-        "redis",
-        lambda settings: settings.redis.cache_port,
-        APP_ROLES,
-        "the apps' cache",
-        called_by_apps=lambda app: app.cache,
-    ),
-    Service("builds", "builder", lambda settings: settings.builder.port, APP_ROLES, "builds to install"),
-)
+def _service(role: str, offer: Offer) -> Service:
+    def port(settings: Settings) -> int:
+        return offer.port if isinstance(offer.port, int) else int(getattr(getattr(settings, role), offer.port))
+
+    clients = tuple(one for name in offer.clients for one in (APP_ROLES if name == APPS else (name,)))
+    return Service(offer.name, role, port, clients, offer.why, offer.only_for_apps, offer.called_by_apps)
+
+
+SERVICES = tuple(_service(name, offer) for name, role in ALL.items() for offer in role.offers)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from .errors import Problem, SiteError, nearest
 from .explain import describe, explain
 from .fleet import Fleet
 from .kinds import AppName
-from .layout import DEFAULTS, REPOSITORY, ROLES
+from .layout import DEFAULTS, REPOSITORY
 from .model import Model
-from .roles import MODELS, Settings
+from .roles import MODELS, ROLES, Settings
 from .rules import Files, check
 from .site import Site
 

@@ -22,17 +22,14 @@ from .egress import LOOPBACK, Opening, inside
 from .errorpages import read as read_pages
 from .errors import Problem, nearest
 from .kinds import SiteFolder
-from .layout import ROLES
+from .names import roles_of
 from .placeholders import NEEDS, used
-from .roles import PORTS
+from .roles import ALL, PORTS, ROLES
 from .templates import problems as template_problems
 from .templates import used as used_in_template
 from .windows import DAY_MINUTES, slots
-from .wiring import roles_of
 
-NEEDED_BY_APPS = ("builder", "postgres", "web", "edge")
 SITE_FOLDER = TypeAdapter(SiteFolder)
-ONE_ONLY = ("master", "builder", "postgres", "redis")
 
 
 @dataclass
@@ -146,18 +143,17 @@ def _virtual_address(files: Files) -> Iterator[Problem]:
 
 def _counts(files: Files) -> Iterator[Problem]:
     hosts = files.fleet.names("hosts")
-    holders = {
-        role: [str(host) for host in hosts if role in files.roles(host)] for role in {*NEEDED_BY_APPS, *ONE_ONLY}
-    }
-    needed = [*NEEDED_BY_APPS, *(["redis"] if any({*_needs(file)} for file in files.apps.values()) else [])]
-    for role in ONE_ONLY:
+    holders = {role: [str(host) for host in hosts if role in files.roles(host)] for role in ROLES}
+    asked = {need for file in files.apps.values() for need in _needs(file)}
+    needed = [role for role, about in ALL.items() if about.needed_by_apps or asked & {*about.needed_for}]
+    for role in [role for role, about in ALL.items() if about.one_only]:
         holding = [host for host in holders[role] if role != "postgres" or files.replica_of(host) is None]
         if len(holding) > 1:
             more = f", and its replicas (replica_of: {holding[0]})" if role == "postgres" else ""
             text = f"role {role} is on {', '.join(holding)}; allowed: one host{more}"
             yield files.fleet.problem(("hosts", holding[1], "roles"), text)
     # A role that is misspelt, or on a host that is, is not absent.
-    missing = [role for role in ROLES if role in needed and not holders[role]]
+    missing = [role for role in needed if not holders[role]]
     if files.apps and files.fleet_is_valid and missing:
         text = f"no host has role {', '.join(missing)}, but there are apps; give each of these roles to a host"
         yield files.fleet.problem(("hosts",), text)

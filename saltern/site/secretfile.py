@@ -16,9 +16,10 @@ from .errors import Problem
 from .explain import explain
 from .fleet import Fleet
 from .kinds import Allowed, AppName
-from .layout import APP_ROLES, GENERATE
+from .layout import GENERATE
 from .model import Model
 from .overlap import KINDS
+from .roles import ALL
 
 
 def _pem(value: str) -> str:
@@ -188,7 +189,9 @@ class Shared(Model):
     apps: dict[AppName, SharedApp] = Field(description="By app.")
 
 
-APP_KEYS = ("database_password", "owner_password", "redis_password", "secret_key", "env")
+APP_KEYS = ("database_password", "owner_password", "secret_key", "env", "redis_password")
+# What only apps have that use Redis.
+OF_REDIS = ("redis_password",)
 
 
 def _given(part: Model) -> list[str]:
@@ -216,16 +219,14 @@ def needed_sections(fleet: Fleet, host: str, apps: Mapping[str, App]) -> Needed:
         host: the host's id.
         apps: all apps by name.
     """
-    roles = set(fleet.hosts[host].roles)
-    top = ["edge"] if "edge" in roles and apps else []
-    top += ["replication_password"] if host in fleet.replicating else []
-    top += ["build_key"] if apps and "builder" in roles else []
-    top += ["build_keys"] if apps and roles & {"builder", *APP_ROLES} else []
-    keys = ["database_password"] if roles & {"postgres", *APP_ROLES} else []
-    keys += ["owner_password"] if roles & {"postgres", "web"} else []
-    keys += ["secret_key", "env"] if host in fleet.running_apps else []
-    of_redis = ["redis_password"] if roles & {"redis", *APP_ROLES} else []
-    needed = {name: [*keys, *(of_redis if app.uses_redis else [])] for name, app in sorted(apps.items())}
+    roles = [ALL[name] for name in fleet.hosts[host].roles]
+    held = {name for role in roles if apps for name in role.secrets}
+    held |= {"replication_password"} if host in fleet.replicating else set()
+    top = [name for name in Secrets.model_fields if name in held]
+    keys = [key for key in APP_KEYS if any(key in role.app_secrets for role in roles)]
+    needed = {
+        name: [key for key in keys if key not in OF_REDIS or app.uses_redis] for name, app in sorted(apps.items())
+    }
     return Needed(top, {name: keys for name, keys in needed.items() if keys})
 
 
@@ -253,9 +254,8 @@ def check_secrets(
         found = explain(error, Secrets, document, ["secrets"])
         return None, [Problem(p.file, p.line, p.key, f"{p.message} (make what is missing: {GENERATE})") for p in found]
     need = needed_sections(fleet, host, apps)
-    has = {
-        name: getattr(secrets, name) is not None for name in ("edge", "replication_password", "build_key", "build_keys")
-    }
+    optional = [name for name, field in Secrets.model_fields.items() if field.default is None]
+    has = {name: getattr(secrets, name) is not None for name in optional}
     problems = [
         _missing(document, name) if name in need.top else _foreign(document, name)
         for name in has

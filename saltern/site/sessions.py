@@ -76,7 +76,7 @@ def need_on(app: App, fleet: Fleet, host: str) -> Need:
     """
     roles = fleet.hosts[host].roles
     web, worker = "web" in roles, "worker" in roles
-    # What may run only once runs on the first of the workers (wiring.worker).
+    # What may run only once runs on the first of the workers (wired/worker.py).
     first = worker and fleet.with_role("worker")[0] == host
     background = sum(_of_process(process, first) for process in app.processes.values()) if worker else 0
     return Need(

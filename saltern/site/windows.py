@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from .roles import ALL
+
 DAY_MINUTES = 24 * 60
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # What every host has, or all under a master: they say nothing of what may be away at the same time.
-EVERYBODY = frozenset({"base", "minion"})
+EVERYBODY = frozenset(name for name, role in ALL.items() if role.everywhere)
 
 
 def slots(roles: Mapping[str, Collection[str]]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from conftest import ROOT, Masterless
 
-from saltern.site.layout import STOPPABLE
+from saltern.site.roles import STOPPABLE
 
 
 def test_a_host_gets_its_roles_and_a_stop_for_the_others(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from saltern.release.releases import build_user
 from saltern.site.apps import App
 from saltern.site.fleet import Fleet
 from saltern.site.links import SERVICES, SSH_PORT, called_by, open_ports
-from saltern.site.roles import Admin
+from saltern.site.relations import address_seen
+from saltern.site.roles.base import Admin
 from saltern.site.site import Site
-from saltern.site.wiring import address_seen, window
+from saltern.site.wired.base import window
 from saltern.version import version
 
 pytestmark = pytest.mark.role("base")

@@ -11,8 +11,8 @@ from conftest import reached
 
 from saltern.site.apps import App
 from saltern.site.fleet import Fleet
+from saltern.site.names import owner_of
 from saltern.site.site import Site
-from saltern.site.wiring import owner_of
 
 pytestmark = pytest.mark.role("postgres")
 

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from saltern.site.apps import App
+from saltern.site.names import redis_user
 from saltern.site.site import Site
-from saltern.site.wiring import redis_user
 
 pytestmark = pytest.mark.role("redis")
 SERVERS = {

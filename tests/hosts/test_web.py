@@ -12,8 +12,8 @@ from conftest import reached, salt_call, serving
 
 from saltern.site.apps import App
 from saltern.site.links import called_by
+from saltern.site.names import owner_of
 from saltern.site.site import Site
-from saltern.site.wiring import owner_of
 
 pytestmark = pytest.mark.role("web")
 CERTIFICATE = "--cert /etc/saltern/tls/host.crt --key /etc/saltern/tls/host.key"

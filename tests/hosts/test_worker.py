@@ -14,7 +14,7 @@ from test_web import inside, main_pid
 from saltern.site.apps import App
 from saltern.site.processes import Process, Timer
 from saltern.site.site import Site
-from saltern.site.wiring import worker
+from saltern.site.wired.worker import runs_single
 
 pytestmark = pytest.mark.role("worker")
 ASKED_FOR = 20  # seconds
@@ -35,7 +35,7 @@ def all_units(host, apps: dict[str, App]) -> list[str]:
 
 def runs_here(host, site: Site, what: Process | Timer) -> bool:
     single = isinstance(what, Timer) or what.beat is not None or what.single
-    return not single or worker(site, host.fleet_id)["single"]
+    return not single or runs_single(site, host.fleet_id)
 
 
 def timers_here(host, site: Site) -> list[tuple[str, str, Timer]]:
@@ -50,7 +50,7 @@ def test_each_process_runs_once_and_what_is_single_on_one_host(host, site: Site)
             assert len(units(host, app, name)) == runs_here(host, site, what), f"{app} {name}"
         if any(what.beat is not None for what in about.processes.values()):
             clocks = host.check_output(f"pgrep -u {about.user} -fc 'celery --app=[^ ]* beat' || true")
-            assert clocks == str(int(worker(site, host.fleet_id)["single"]))
+            assert clocks == str(int(runs_single(site, host.fleet_id)))
 
 
 def test_each_timer_is_set_and_runs_the_current_release(host, site: Site) -> None:

@@ -9,7 +9,7 @@ from lab.apply import apply, explain
 from lab.host import Host
 from lab.images import REPOSITORY_ON_HOST
 from lab.lab import Lab
-from saltern.site.layout import STOPPABLE
+from saltern.site.roles import STOPPABLE
 
 
 def stop(host: Host, roles: list[str], *words: str) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saltern.site.layout import ROLES, STOPPABLE
+from saltern.site.roles import ROLES, STOPPABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/extending.md").read_text()

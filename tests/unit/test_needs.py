@@ -23,9 +23,9 @@ from saltern.postgres import pgconf
 from saltern.redis import redisfiles
 from saltern.site.apps import OWN_VARIABLES
 from saltern.site.compiled import host_pillar
-from saltern.site.layout import STOPPABLE
 from saltern.site.links import SERVICES
 from saltern.site.load import load_site
+from saltern.site.roles import STOPPABLE
 from saltern.site.secrets import generate_secrets
 from tests.unit.contracts import ROOT, load
 
@@ -644,6 +644,7 @@ def settle(kept: dict[str, Any], held: dict[str, Any], settling: dict[str, Any],
         "apps": ["demo"],
         "fleet": {"hosts": {}},
         "neighbours": {},
+        "replaced_roles": [],
         "code": "",
     }
     known["app_hosts"] = {"all": ["web1", "web2"], "web": [], "edge": [], "builder": None}

@@ -41,6 +41,7 @@ FLEET = Fleet(
     running=["web1", "web2"],
     servers={"web1": ["db1", "m1"], "web2": ["db1", "m1"], "edge1": ["web1", "web2"]},
     clients={"db1": ["web1", "web2"], "web1": ["edge1"], "web2": ["edge1"], "edge1": []},
+    replaced=["base", "minion", "web", "worker"],
     code="new",
 )
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from saltern.site.names import login_of, owner_of
 from saltern.site.overlap import KINDS
-from saltern.site.wiring import login_of, owner_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = "old+secret/with=signs-Zs9vq3"

@@ -14,9 +14,9 @@ from test_site_good import REPOSITORY, SINGLE, good, load_written, write_site
 
 from saltern.site import reference
 from saltern.site.explain import describe
-from saltern.site.layout import ROLES, pillar_files
+from saltern.site.layout import pillar_files
 from saltern.site.load import load_site
-from saltern.site.roles import MODELS
+from saltern.site.roles import MODELS, ROLES
 from saltern.site.secrets import generate_secrets
 from tests.unit.contracts import load
 

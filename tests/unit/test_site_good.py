@@ -15,7 +15,7 @@ from saltern.site.errors import SiteError
 from saltern.site.layout import DEFAULTS
 from saltern.site.load import Site, load_site
 from saltern.site.secrets import generate_secrets
-from saltern.site.wiring import CELERY_BROADCASTS
+from saltern.site.wired.redis import CELERY_BROADCASTS
 from saltern.version import version
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -18,11 +18,11 @@ from saltern.site.certificates import Pair, is_foreign, must_renew
 from saltern.site.checking import check_site
 from saltern.site.errors import SiteError
 from saltern.site.load import Site
+from saltern.site.names import roles_of
 from saltern.site.overlap import KINDS, Held, Kind, begin, finish, held
 from saltern.site.rotation import AUTHORITY, CERTIFICATES
 from saltern.site.secretfile import AppSecrets, Secrets, Shared, SharedApp, check_secrets
 from saltern.site.secrets import generate_secrets, host_names, make_authority, promote_ca, write_shared
-from saltern.site.wiring import roles_of
 
 BY_HAND = "changed-by-a-person-in-a-hurry"
 # What stands in shared.yaml and has no rotation of its own, with the reason.

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from saltern.postgres import pgtuning
-from saltern.site import redisclients, sessions, wiring
+from saltern.site import redisclients, sessions
 from saltern.site.document import Document
 from saltern.site.errors import SiteError
 from saltern.site.load import load_site
+from saltern.site.wired import base
 from tests.unit.contracts import ROOT
 from tests.unit.contracts.pg import pgplan, pgroles
 from tests.unit.test_site_good import good
@@ -104,7 +105,7 @@ def test_each_link_of_an_app_has_a_bound_and_redis_keeps_places_for_people(fleet
     links = [
         link
         for host in site.fleet.running_apps
-        for caller in wiring.egress(site, host)["callers"]
+        for caller in base.egress(site, host)["callers"]
         for link in caller["links"]
     ]
     assert bool(links) is bool(site.apps) and all(link["most"] > 0 for link in links)

@@ -17,6 +17,7 @@ from saltern.site.links import neighbours
 from saltern.site.load import Site
 from saltern.site.placeholders import PLACEHOLDERS
 from saltern.site.secretfile import Secrets
+from saltern.site.wired import postgres
 
 
 def test_hosts_apart_reach_each_other_by_address(tmp_path: Path) -> None:
@@ -425,7 +426,7 @@ def test_while_a_password_is_replaced_both_login_roles_are_let_in(tmp_path: Path
         plain = pillar_of(site, host)["secrets"]
         plain["apps"]["blog"] |= {"logins": {"database": 2, "owner": 2}, "previous": {"database_password": "x" * 20}}
         plain |= {"logins": {"replication": 2}, "previous": {"replication_password": "y" * 20}}
-        told = wiring.postgres(site, host, Secrets.model_validate(plain))
+        told = postgres.told(site, host, Secrets.model_validate(plain))
         logins = next(client["logins"] for client in told["clients"] if client["app"] == "blog")
         assert logins == {"user": ["blog", "blog__2"], "owner": ["blog_owner__2"]}
     assert told["primary"]["user"] == "saltern_replication__2"

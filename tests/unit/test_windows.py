@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from lab.lab import FLEETS
+from saltern.site.roles import ALL
 from saltern.site.windows import DAY_MINUTES, DAYS, EVERYBODY, calendar, slots
 
-ROLES = ["edge", "web", "worker", "postgres", "redis", "builder"]
+ROLES = [name for name, role in ALL.items() if not role.everywhere and name != "master"]
 
 
 def starts(text: str) -> list[datetime]:
