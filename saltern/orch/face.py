@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -38,6 +39,9 @@ def rendered(orchestration: Any, pillar: Mapping[str, Any], salt: Mapping[str, C
         What Salt applies. Where it cannot be: one step that fails with a sentence; an error would be told by a trace.
     """
     name = orchestration.__name__.rpartition(".")[2]
+    # Salt keeps the rendered file there, and with it what it gave to it: which then ends after Python's own modules do,
+    # with a trace on the screen.
+    sys.modules.pop(name, None)
     try:
         told = given(pillar, orchestration.TAKES, name)
         found: Steps = orchestration.steps(read(pillar), told, Hosts(salt))

@@ -543,7 +543,7 @@ print(json.dumps([f"{unit} is not back after {seconds:.1f} s" for unit in sorted
 @pytest.mark.disturbs
 @pytest.mark.parametrize("whom", ["main", "all"])
 def test_every_daemon_comes_back_after_kill_9(host, whom: str, served_again: Callable[[], None]) -> None:
-    """Its main process alone, or all of its processes at once. All daemons of the host die together, and all serve again."""
+    """Its main process alone, or all of its processes at once. All daemons die together, and all serve again."""
     units = [unit for unit in daemons(host) if whom == "main" or unit != "ssh.service"]  # our own session is in it
     assert units or whom == "all"
     script = shlex.join(["python3", "-c", KILL_AND_WAIT, whom, str(BACK_WITHIN), *units])
