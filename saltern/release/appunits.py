@@ -137,6 +137,15 @@ proc_name = {f"app-{app}"!r}
 accesslog = None  # nginx writes one line per request, and so may the app
 # Only nginx can connect, and it overwrites this header; it drops what clients send under the other names.
 secure_scheme_headers = {{"X-FORWARDED-PROTO": "https"}}
+
+
+# What the app did not read of a body, which nginx has whole: a socket that is closed on it takes the answer along.
+def post_request(worker, req, environ, resp):
+    try:
+        while environ["wsgi.input"].read(65536):
+            pass
+    except Exception:  # nginx has its answer and went, or the app closed its input
+        pass
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_gunicorn_settings_are_python_that_says_what_was_asked() -> None:
     assert (found["workers"], found["threads"], found["worker_class"]) == (2, 4, "gthread")
     assert found["wsgi_app"] == "demo.wsgi:application"
     assert found["control_socket_disable"] is True
+
+
+@pytest.mark.parametrize("end", [b"", OSError("gone"), ValueError("closed")])
+def test_what_an_app_left_of_a_body_is_read_before_its_socket_is_closed(end: bytes | Exception) -> None:
+    found: dict[str, Any] = {}
+    exec(appunits.gunicorn_conf("demo", "abc-1", SETTINGS), found)
+    body = Mock(read=Mock(side_effect=[b"x" * 65536, b"x", end]))
+    found["post_request"](None, None, {"wsgi.input": body}, None)
+    assert body.read.call_count == 3
 
 
 def test_unit_gives_requests_the_time_that_gunicorn_gives_them() -> None:
