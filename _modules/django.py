@@ -338,7 +338,7 @@ def unsafe(app: str, release: str) -> list[dict[str, str]]:
             return []
         printed = _printed_sql(app, release, asked)
         sql = {one: found["sql"] for one, found in printed.items() if "sql" in found}
-        found = migratelint.findings(sql, connection.info.server_version // 10000)
+        found = migratelint.findings(sql, connection.info.server_version // 10000, f"squawk-{app}")
         found += [migratelint.without_sql(one, answer["error"]) for one, answer in printed.items() if "error" in answer]
         sizes = dict(connection.execute(pgsql.query("table_sizes")).fetchall())
     return migratelint.harmful(found, sql, sizes, _columns_in_use(app))
@@ -446,13 +446,15 @@ def manage(app: str, *arguments: Any) -> dict[str, Any]:
     code, printed, _, problem = appfiles.bounded(argv, together=True)
     if problem:
         __salt__["release.end_one_off"](app, name)
+        problem = f"{problem}: ended"
+    ended = __salt__["release.why_one_off_ended"](app, name)
     __salt__["release.record_command"](app, release, told(words), code)
     __context__["retcode"] = code
     output = __salt__["release.redact"](printed.decode(errors="replace")).strip()
     return {
         "release": release,
         "exit_code": code,
-        "output": f"{output}\n{problem}: ended".strip() if problem else output,
+        "output": "\n".join(one for one in (output, problem or ended) if one),
     }
 
 

@@ -118,7 +118,11 @@ def stop(app: str, release: str) -> None:
 
             salt-call instances.stop demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    _systemctl("stop", unit(app, release))
+    try:
+        _systemctl("stop", unit(app, release))
+    except CommandExecutionError:  # whatever puts its end off: a release must not hold up the ones after it
+        _systemctl("kill", "--signal=SIGKILL", unit(app, release))
+        _systemctl("stop", unit(app, release))
     if state(app, release)["ActiveState"] == "failed":  # how it ended is remembered, and it would be stopped for ever
         _systemctl("reset-failed", unit(app, release))
 

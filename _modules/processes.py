@@ -19,7 +19,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from saltern.host import appfiles
-from saltern.release import releases
+from saltern.release import appunits, releases
 
 APPS = Path("/srv/apps")
 DATA = Path("/var/lib/apps")
@@ -138,9 +138,7 @@ def service_text(
         f"WorkingDirectory={release}/src",
         f"EnvironmentFile={release}/env",
         *sandbox,
-        f"MemoryMax={what.get('memory_max_mb') or settings['memory_max_mb']}M",
-        "TasksMax=512",
-        "LimitNOFILE=65536",
+        *appunits.bounds(what.get("memory_max_mb") or settings["memory_max_mb"]),
         "OOMPolicy=continue",
         f"SyslogIdentifier=app-{app}-{name}",
         "KillMode=mixed",

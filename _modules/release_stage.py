@@ -17,7 +17,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import appfiles, beneath, sandbox, secrettext
+from saltern.host import appfiles, beneath, hostmemory, sandbox, secrettext
 from saltern.release import applock, appunits, envfile, ledger, releases, rollback, steps
 
 __virtualname__ = "release"
@@ -375,20 +375,43 @@ def one_off(app: str, release: str, name: str, arguments: list[str], writable: s
     """
     run = appfiles.run
     asked = ["systemctl", "show", "--property=ActiveState", "--value", f"app-{app}-{name}.service"]
-    while run(asked).strip() in ("active", "activating"):
+    while run(asked).strip() in ("active", "activating", "deactivating"):
         time.sleep(0.5)
     argv = one_off_command(app, release, name, arguments, writable, environment)
     try:
-        found: str = run(argv, timeout=3700)
+        found: str = run(argv, timeout=appunits.COMMAND_SECONDS + 100)
     except CommandExecutionError as error:
         command, _, said = str(error).partition("\n")
         why = ""
         if "exit code" not in command:
             end_one_off(app, name)
             why = f" {command.partition(' ...: ')[2]}"
+        elif ended := why_one_off_ended(app, name):
+            why = f" {ended}"
         said = __salt__["release.redact"](f"{app}: {name} of release {release} failed:{why}\n{said or error}")
         raise CommandExecutionError(said) from None
     return found
+
+
+def why_one_off_ended(app: str, name: str) -> str:
+    """Return which of its bounds ended what ``one_off_command`` started, and what to do; nothing when none did.
+
+    Args:
+        app: name of an app of this host.
+        name: what the unit is named after: app-<app>-<name>.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.why_one_off_ended demo check
+    """
+    result = appunits.RESULTS / f"app-{app}-{name}"
+    try:
+        said = result.read_text().strip()
+        result.unlink()
+    except FileNotFoundError:
+        return ""
+    return appunits.why_ended(app, releases.settings(__pillar__, app), hostmemory.mb(), said)
 
 
 def end_one_off(app: str, name: str) -> None:
@@ -428,5 +451,5 @@ def one_off_command(
     """
     settings = releases.settings(__pillar__, app)
     make = appunits.one_off_command
-    found: list[str] = make(app, release, settings, name, arguments, writable, environment)
+    found: list[str] = make(app, release, settings, name, arguments, writable, environment, hostmemory.mb())
     return found

@@ -239,6 +239,20 @@ class App(Model):
     migrations: Migrations = Field(Migrations(), description="How the database is migrated.")
     limits: Limits = Field(Limits(), description="What it may take of the database server.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
+    command_memory_max_mb: Annotated[int, Field(ge=64, le=1048576)] | None = Field(
+        None,
+        description="Memory limit of a migration or another command, in MiB; null: twice memory_max_mb and at least "
+        "1024, but at most half of the host's (never less than memory_max_mb).",
+    )
+    tmp_max_mb: int = Field(
+        256,
+        ge=16,
+        le=1048576,
+        description="Room of each unit in /tmp, /var/tmp and /dev/shm, in MiB each; what lies there counts as memory.",
+    )
+    log_lines_max: int = Field(
+        3000, ge=100, le=1_000_000, description="Lines that each unit may log in 30 seconds; the rest is dropped."
+    )
     processes: dict[ProcessName, Process] = Field(
         {}, description="What runs beside the web processes, on hosts with role worker."
     )

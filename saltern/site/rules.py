@@ -85,6 +85,7 @@ def check(files: Files) -> list[Problem]:
         _anybodys_ports,
         _windows,
         _spool,
+        _uploads,
         _workers,
         _units,
         _egress,
@@ -439,6 +440,16 @@ def _spool(files: Files) -> Iterator[Problem]:
     if type(most) is type(spool) is int and 0 < spool < most <= 10240:
         text = f"a body may have body_max_mb ({most}), and this is the room for all of them; take at least as much"
         yield files.settings.problem(("web", "spool_mb"), text)
+
+
+def _uploads(files: Files) -> Iterator[Problem]:
+    """Django keeps an upload in /tmp until the app has taken it."""
+    most = files.merged.get("web", {}).get("body_max_mb")
+    for file in files.apps.values():
+        room = file.at("tmp_max_mb") if "tmp_max_mb" in file.names() else App.model_fields["tmp_max_mb"].default
+        if type(most) is type(room) is int and 16 <= room < most <= 10240:
+            text = f"an upload may have web.body_max_mb ({most}), and this is its room until the app has taken it"
+            yield file.problem(("tmp_max_mb",), f"{text}; take at least as much, or lower that")
 
 
 def _ports(files: Files) -> Iterator[Problem]:

@@ -76,7 +76,7 @@ def accounts(host) -> list[list[str]]:
 
 
 def test_no_account_of_the_host_may_be_named_as_a_person_or_as_an_apps(host, site: Site) -> None:
-    """Whatever a package or a state of ours has made here: a site that names it is refused (saltern/site/accounts.py)."""
+    """Whatever a package or a state of ours has made: a site that names it is refused (saltern/site/accounts.py)."""
     ours = {app.user for app in site.apps.values()}
     services = [name for name, _, uid, *_ in accounts(host) if not 1000 <= int(uid) < 60000 and name not in ours]
     assert "root" in services

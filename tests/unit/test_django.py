@@ -57,6 +57,7 @@ class Manage:
     def __init__(self, script: str, active: str | None = "r1") -> None:
         self.recorded: list[tuple[Any, ...]] = []
         self.arguments: list[str] = []
+        self.why = ""
 
         def command(app: str, release: str, name: str, arguments: list[str]) -> list[str]:
             self.arguments = arguments
@@ -65,6 +66,7 @@ class Manage:
         django.__context__ = self.context = {}
         self.ended: list[str] = []
         django.__salt__ = {
+            "release.why_one_off_ended": lambda app, name: self.why,
             "release.end_one_off": lambda app, name: self.ended.append(name),
             "release.active": lambda app: active,
             "release.one_off_command": command,
@@ -78,6 +80,12 @@ def test_a_command_gets_its_arguments_in_both_forms(given: tuple[str, ...]) -> N
     world = Manage("true")
     django.manage("demo", *given)
     assert world.arguments == ["-m", "django", "check", "--deploy", "a b"]
+
+
+def test_a_command_that_a_bound_has_ended_says_which() -> None:
+    world = Manage("echo half; exit 9")
+    world.why = "it was killed at its memory bound of 512 MiB"
+    assert django.manage("demo", "check")["output"] == f"half\n{world.why}"
 
 
 def test_output_and_exit_code_of_a_command_come_back_without_secrets() -> None:

@@ -573,6 +573,15 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "a host's short name for an app": (
         put(SHOP, "hostnames", value=["data1"]), SHOP, "hostnames", ["is the name of host data1"],
     ),
+    "no room for an upload": (
+        lambda files: (put(SETTINGS, "web", "body_max_mb", value=64)(files), put(BLOG, "tmp_max_mb", value=63)(files)),
+        BLOG, "tmp_max_mb", ["web.body_max_mb (64)", "or lower that"],
+    ),
+    "a command without memory": (
+        put(SHOP, "command_memory_max_mb", value=0), SHOP, "command_memory_max_mb", ["64 to 1048576"],
+    ),
+    "no room for temporary files": (put(SHOP, "tmp_max_mb", value=0), SHOP, "tmp_max_mb", ["16 to 1048576"]),
+    "no line for the log": (put(SHOP, "log_lines_max", value=0), SHOP, "log_lines_max", ["100 to 1000000"]),
     "localhost for an app": (
         put(SHOP, "hostnames", value=["localhost"]), SHOP, "hostnames.0", ["everybody's name for his own machine"],
     ),
