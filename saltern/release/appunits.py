@@ -29,7 +29,7 @@ UNHURRIED = ("first-start-of-django", "collectstatic")  # one-off commands that 
 # puts its own end off for ever (EXTEND_TIMEOUT_USEC), and fills systemd's memory and log.
 READY = 'until grep -qx ".* 00010000 0001 01 .* $$1" /proc/net/unix; do kill -0 "$$MAINPID"; sleep 0.05; done'
 PUBLISH = 'n="$$2.new"; ln -fPT "$$1" "$$n" && test -S "$$n" && test ! -L "$$n" && mv -fT "$$n" "$$2" && rm -f "$$n"'
-TELL = 'umask 022; mkdir -p "$$1"; echo "$$SERVICE_RESULT" > "$$1/$$2"'
+TELL = 'umask 022; mkdir -p -m 700 "$$1"; echo "$$SERVICE_RESULT" > "$$1/$$2"'
 OUTSIDE = "/usr/bin/nsenter --target=1 --mount --"  # "+" is root, but sees of the disk what the unit sees
 
 LOG_SECONDS = 30
