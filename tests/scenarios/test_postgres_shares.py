@@ -83,3 +83,27 @@ def test_who_asks_for_too_much_is_refused_and_others_notice_nothing(one: Host, a
     if "terminating" in error:
         log = one.execute(["journalctl", "-u", "postgres-guard", f"--since=@{since}", "-o", "cat"], capture=True).stdout
         assert f"ended a session of {app.login} " in log, log
+
+
+LISTENS = "(printf 'LISTEN c; BEGIN; SELECT 1;\\n'; exec sleep 60) | psql -XAt '{url}'"
+NOTIFIES = (
+    "DO $$ BEGIN FOR r IN 1..5 LOOP FOR i IN 1..3000 LOOP PERFORM pg_notify('c', r || ':' || i || repeat('x', 7900));"
+    " END LOOP; COMMIT; END LOOP; END $$"
+)
+
+
+@pytest.mark.slow("trixie")
+def test_who_keeps_the_queue_of_notify_full_ends(one: Host, app: Owner) -> None:
+    listener = subprocess.Popen(
+        one.argv(["sh", "-c", LISTENS.format(url=app.url)]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert [listener.stdout.readline().strip() for _ in range(3)] == ["LISTEN", "BEGIN", "1"]
+        Owner.sql(app, NOTIFIES)
+        deadline = time.monotonic() + 60
+        while float(superuser(one, "SELECT pg_notification_queue_usage()")) > 0.01:
+            assert time.monotonic() < deadline, "nobody has emptied the queue"
+            time.sleep(0.5)
+    finally:
+        listener.kill()
+    assert superuser(one, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'saltern_guard'") == "1"

@@ -86,8 +86,13 @@ def test_parallel_workers_count_for_who_has_them(guard: ModuleType) -> None:
 
 
 def test_who_keeps_the_queue_is_the_oldest_transaction(guard: ModuleType) -> None:
-    found = [session(guard, 1, since=7.0), session(guard, 2, "b", since=6.0), session(guard, 3)]
+    found = [session(guard, 1, since=7.0, snapshot=True), session(guard, 2, "b", since=6.0), session(guard, 3)]
     assert pids(guard.over_queue(found, 0.02)) == [2]
+
+
+def test_it_does_not_count_itself(guard: ModuleType) -> None:
+    """It has a snapshot when it asks, and ended itself as the oldest."""
+    assert "a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()" in guard.SESSIONS
 
 
 class Server:

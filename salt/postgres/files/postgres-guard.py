@@ -50,7 +50,8 @@ FROM pg_catalog.pg_stat_get_activity(NULL) a
 LEFT JOIN (SELECT pid, pg_catalog.count(*) FILTER (WHERE mode OPERATOR(pg_catalog.<>) 'SIReadLock') AS locks,
                   pg_catalog.count(*) FILTER (WHERE mode OPERATOR(pg_catalog.=) 'SIReadLock') AS predicates
            FROM pg_catalog.pg_lock_status() WHERE NOT fastpath GROUP BY pid) l ON l.pid OPERATOR(pg_catalog.=) a.pid
-WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.usesysid OPERATOR(pg_catalog.<>) 10
+WHERE a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid() AND a.datid IS NOT NULL
+  AND a.usesysid IS NOT NULL AND a.usesysid OPERATOR(pg_catalog.<>) 10
   AND pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')
 """
 # Of the lock tables alone: how much there is, and the most that one has.
@@ -148,7 +149,9 @@ def over_memory(found, most_mb, shared_mb):
 
 def over_queue(found, usage):
     """Return the same of the queue of NOTIFY. A session that listens and does not end its transaction keeps it."""
-    one = oldest(found) if usage > OF_QUEUE else None
+    one = min((one for one in found if one.since), key=lambda one: one.since, default=None)
+    if usage <= OF_QUEUE:
+        return []
     return [(one, f"the queue of NOTIFY is {usage:.1%} full, and its transaction is the oldest")] if one else []
 
 
@@ -260,4 +263,7 @@ def main(words):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (ConnectionError, BrokenPipeError) as error:  # the server stops, or does not know the role yet
+        sys.exit(str(error))
