@@ -126,8 +126,10 @@ def test_who_ends_sessions_can_do_nothing_else_and_is_there(host) -> None:
 def test_memory_of_each_process_is_bounded_and_the_server_outlives_what_is_ended(host) -> None:
     units = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").split()
     for unit in units:
-        show = f"systemctl show {unit} -P LimitDATA -P MemoryMax -P OOMPolicy -P OOMScoreAdjust -P MainPID"
-        data, most, policy, score, pid = host.check_output(show).split()
+        names = ("LimitDATA", "MemoryMax", "OOMPolicy", "OOMScoreAdjust", "MainPID")
+        # systemctl answers in an order of its own.
+        said = host.check_output(f"systemctl show {unit} -p {','.join(names)}").splitlines()
+        data, most, policy, score, pid = map(dict(line.split("=", 1) for line in said).__getitem__, names)
         total = int(re.findall(r"MemTotal:\s+(\d+)", host.file("/proc/meminfo").content_string)[0]) * 1024
         assert 64 * 2**20 <= int(data) < total and 2**28 <= int(most) < total
         assert (policy, score) == ("continue", "-900")
