@@ -19,6 +19,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 from saltern.host import appfiles
+from saltern.host import here as host
 from saltern.release import releases
 
 APPS = Path("/srv/apps")
@@ -319,7 +320,7 @@ def wanted(app: str, release: str | None = None) -> list[dict[str, Any]]:
 
             salt-call processes.wanted demo
     """
-    settings = releases.settings(__pillar__, app)
+    settings = host.settings(__pillar__, app)
     if "worker" not in __pillar__["host"]["roles"] or not (settings["processes"] or settings["timers"]):
         return []
     release = release or __salt__["release.desired"](app)["id"]

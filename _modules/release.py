@@ -16,7 +16,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import secrettext
+from saltern.host import here, secrettext
 from saltern.release import applock, appunits, releases
 
 __func_alias__ = {"list_": "list"}
@@ -80,7 +80,7 @@ def asked_for(app: str, build: str | None = None) -> dict[str, str]:
 
             salt-call release.asked_for demo
     """
-    settings = releases.settings(__pillar__, app)
+    settings = here.settings(__pillar__, app)
     build = build or _released(app)
     if build is None:
         raise CommandExecutionError(f"the builder has no build of {app} yet: apply its states first")
@@ -266,7 +266,7 @@ def sandbox(app: str) -> list[str]:
 
             salt-call release.sandbox demo
     """
-    found: list[str] = appunits.sandbox(app, releases.settings(__pillar__, app))
+    found: list[str] = appunits.sandbox(app, here.settings(__pillar__, app))
     return found
 
 

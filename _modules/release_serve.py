@@ -15,7 +15,7 @@ from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import appfiles
+from saltern.host import appfiles, here
 from saltern.release import applock, appunits, gate, releases, steps
 from saltern.release import rollback as way_back
 
@@ -210,7 +210,7 @@ def refuse_migrations(app: str, target: str) -> None:
     """
     about = __salt__["release.manifest"](app, target)
     applied = __salt__["django.applied_since"](app, target)
-    declared = releases.settings(__pillar__, app)["migrations"]["reversible"]
+    declared = here.settings(__pillar__, app)["migrations"]["reversible"]
     if found := way_back.in_the_way(applied, about, __salt__["release.manifests"](app), declared):
         raise CommandExecutionError(
             f"release {target} of {app} may not bear what was migrated since: {', '.join(found)}. If the older code "
@@ -301,7 +301,7 @@ def _serve(app: str, release: str, pin_why: str | None = None) -> None:
 def _prepare(app: str, release: str) -> None:
     """Start a release and ask it; one that does not answer well is stopped, unless it is the one that serves."""
     reached, before = steps.reached, __salt__["release.active"](app)
-    settings = releases.settings(__pillar__, app)
+    settings = here.settings(__pillar__, app)
     try:
         __salt__["instances.start"](app, release)
         publish(app, release)

@@ -17,7 +17,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import appfiles, beneath, sandbox, secrettext
+from saltern.host import appfiles, beneath, here, sandbox, secrettext
 from saltern.release import applock, appunits, envfile, ledger, releases, rollback, steps
 
 __virtualname__ = "release"
@@ -85,7 +85,7 @@ def unit_files(app: str) -> dict[str, str]:
 
             salt-call release.unit_files demo
     """
-    settings = releases.settings(__pillar__, app)
+    settings = here.settings(__pillar__, app)
     return {
         str(UNITS / f"app-{app}@.service"): appunits.unit_text(app, settings),
         str(TMPFILES / f"app-{app}.conf"): appunits.tmpfiles_text(app, settings),
@@ -301,7 +301,7 @@ def _link_environment(twin: Path, directory: Path) -> None:
 
 def _configure(app: str, release: str, commit: str) -> None:
     """Write what the release runs with: environment, extra files, gunicorn's settings."""
-    settings = releases.settings(__pillar__, app)
+    settings = here.settings(__pillar__, app)
     directory = Path(__salt__["release.directory"](app, release))
     environment = {
         **releases.environment(__pillar__, app),
@@ -426,7 +426,7 @@ def one_off_command(
 
             salt-call release.one_off_command demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
     """
-    settings = releases.settings(__pillar__, app)
+    settings = here.settings(__pillar__, app)
     make = appunits.one_off_command
     found: list[str] = make(app, release, settings, name, arguments, writable, environment)
     return found

@@ -140,11 +140,11 @@ class Host(Project):
         self.instances.last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
         parts = [module("_modules", name) for name in RELEASE]
         parts[RELEASE.index("release_stage")].one_off = self.one_off
-        for own in [self.build, self.instances, self.django, self.fleet, *parts]:
+        for own in [self.instances, self.django, self.fleet, *parts]:
             prefix = getattr(own, "__virtualname__", own.__name__.partition(".")[2])
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
             own.__pillar__, own.__salt__ = self.pillar, self.salt
-            self.faces.append(own)
+            self.parts.append(own)
             if hasattr(own, "gate"):
                 own.gate = self.gate
             for constant, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles"}.items():
