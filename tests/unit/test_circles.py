@@ -12,7 +12,7 @@ import pytest
 from tests.unit.contracts import ROOT
 
 #: Circles of before, which shall go; a new one has no place here.
-LEFT = {("django", "fleet", "processes", "release"), ("needs", "redis_server")}
+LEFT = {("needs", "redis_server")}
 
 
 def arrows(root: Path) -> dict[str, set[str]]:
@@ -55,7 +55,7 @@ def circles(calls: dict[str, set[str]]) -> set[tuple[str, ...]]:
 
 def test_our_modules_call_each_other_in_no_circle() -> None:
     calls = arrows(ROOT)
-    assert sum(map(len, calls.values())) > 20, "the search finds nothing any more"
+    assert sum(map(len, calls.values())) > 10, "the search finds nothing any more"
     assert circles(calls) == LEFT
 
 

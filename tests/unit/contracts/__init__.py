@@ -7,6 +7,7 @@ freshly made for each test, in which the state has something to do, and in which
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,26 @@ def play(monkeypatch: pytest.MonkeyPatch, modules: Iterable[ModuleType], name: s
     for module in modules:
         if hasattr(module, name):
             monkeypatch.setattr(module, name, SimpleNamespace(**vars(getattr(module, name)) | functions))
+
+
+class Played(dict[str, Callable[..., Any]]):
+    """Functions of the package that a test plays, by their faces' names: who is told one sees it, for one test.
+
+    Args:
+        monkeypatch: Puts it back.
+        where: For each face's name the module of the package that does it, such as ``{"release.active": installed}``.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, where: dict[str, ModuleType]) -> None:
+        super().__init__()
+        self.monkeypatch, self.where = monkeypatch, where
+
+    def __setitem__(self, name: str, function: Callable[..., Any]) -> None:
+        super().__setitem__(name, function)
+        own, what = self.where[name], name.partition(".")[2]
+        asked = inspect.signature(getattr(own, what)).parameters
+        without_here = lambda here, *given, **named: function(*given, **named)  # noqa: E731
+        self.monkeypatch.setattr(own, what, without_here if next(iter(asked), "") == "here" else function)
 
 
 def load(folder: str, name: str) -> ModuleType:
