@@ -254,7 +254,7 @@ def _pytest(count: Count, arguments: list[str], unprivileged: bool = False) -> N
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *arguments]
         if "--lab" in arguments:  # they share its hosts and take minutes: a line for each, as it ends
-            command += ["--verbose", "--no-header"]
+            command += ["--verbose", "--no-header", "--durations=12", "--durations-min=5"]
         else:
             processes = (os.cpu_count() or 1) + 1  # each waits for something a third of its time
             command += ["--quiet", f"--numprocesses={processes}", "--dist=worksteal"]

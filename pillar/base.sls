@@ -70,5 +70,7 @@ base:
     net.ipv4.tcp_syncookies: 1
     net.ipv4.tcp_rfc1337: 1
     net.ipv4.ip_local_port_range: 32768 65535
+    # Below, a port is root's to give: while a daemon restarts, no app and no other account takes its place.
+    net.ipv4.ip_unprivileged_port_start: 32768
   admins: {}
   ssh_from: null

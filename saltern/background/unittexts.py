@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saltern.host import places
+from saltern.release import appunits
 
 OWNER = "# Saltern's role worker writes this file for app "  # and the app's name: names alone are ambiguous
 HASH = "SALTERN_UNIT"
@@ -99,9 +100,7 @@ def service_text(
         f"WorkingDirectory={release}/src",
         f"EnvironmentFile={release}/env",
         *sandbox,
-        f"MemoryMax={what.get('memory_max_mb') or settings['memory_max_mb']}M",
-        "TasksMax=512",
-        "LimitNOFILE=65536",
+        *appunits.bounds(what.get("memory_max_mb") or settings["memory_max_mb"]),
         "OOMPolicy=continue",
         f"SyslogIdentifier=app-{app}-{name}",
         "KillMode=mixed",

@@ -56,6 +56,9 @@ KERNEL = (
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "RestrictNamespaces=yes",
+    # Ports of daemons: where systemd can tell the kernel so (not Debian 12's, nor in a container), and everywhere by
+    # base.sysctl.
+    "SocketBindDeny=1-32767",
 )
 WALLS = (
     "UMask=0077",

@@ -44,11 +44,13 @@ def manage(here: Here, app: str, *arguments: Any) -> dict[str, Any]:
     code, printed, _, problem = appfiles.bounded(argv, together=True)
     if problem:
         oneoff.end_one_off(app, name)
+        problem = f"{problem}: ended"
+    ended = oneoff.why_one_off_ended(here, app, name)
     written.record_command(app, release, told(words), code)
     here.memory["retcode"] = code
     output = oneoff.redact(here, printed.decode(errors="replace")).strip()
     return {
         "release": release,
         "exit_code": code,
-        "output": f"{output}\n{problem}: ended".strip() if problem else output,
+        "output": "\n".join(one for one in (output, problem or ended) if one),
     }

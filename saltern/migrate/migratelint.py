@@ -19,6 +19,8 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
+from saltern.host import sandbox
+
 BIG = 16 * 1024 * 1024  # bytes of a table; what reads it whole takes well under a second below that
 
 # The SQL is an app's, and root reads it: without bounds 8 MB of short statements would keep an apply busy for days.
@@ -26,6 +28,9 @@ MOST_SQL = 1024 * 1024  # characters of one migration
 MOST_FINDINGS = 1000  # in one migration, of rules that count
 MOST_STATEMENT = 10_000  # characters of one that are looked at; what is not found in them counts as hurting
 SQUAWK_SECONDS = 60
+SQUAWK_MB = 1024
+MOST_PRINTED = 32 * 1024 * 1024  # bytes of its findings, those too that do not count
+SQL = "/sql"  # where squawk sees the migrations
 
 # Squawk's rules that count, and what to write instead, in Django's words. BREAKS: the release that is serving would
 # fail, whatever the size. BLOCKS: it would wait while a big table is read or written. FAILS: it cannot work at all.
@@ -64,7 +69,7 @@ FAILS = {
 }
 NAME = r'(?:"?\w+"?\.)?"?(?P<{}>\w+)"?'
 TABLE = re.compile(
-    r"\b(?:ALTER\s+TABLE|DROP\s+TABLE|TRUNCATE(?:\s+TABLE)?|INDEX\b[^;]*?\sON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?"
+    r"\b(?:ALTER\s+TABLE|DROP\s+TABLE|TRUNCATE(?:\s+TABLE)?|INDEX\b[^;]{0,200}?\sON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?"
     + NAME.format("name"),
     re.IGNORECASE | re.DOTALL,
 )
@@ -95,12 +100,13 @@ def print_sql() -> str:
     return PRINT_SQL
 
 
-def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
+def findings(sql: dict[str, str], version: int, name: str = "") -> list[dict[str, str]]:
     """Let squawk read migrations.
 
     Args:
         sql: the SQL of each migration by its name, ``app.name``.
         version: PostgreSQL's major version.
+        name: of the sandbox in which squawk, a parser of a hostile text, runs; nothing: it runs as whoever calls.
 
     Returns:
         ``migration``, ``rule``, ``message``, ``statement`` and ``advice`` of each, those rules only that count.
@@ -118,19 +124,18 @@ def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
     if not names:
         return too_much
     with tempfile.TemporaryDirectory(prefix="saltern-sql-") as folder:
+        inner = Path(folder, "sql")  # what the sandbox's user reads lies where nobody else comes
+        inner.mkdir(mode=0o755)
         for file, migration in names.items():
-            Path(folder, file).write_text(sql[migration], encoding="utf-8")
-        argv = [_squawk(), "--config", "/dev/null", "--reporter", "json", "--pg-version", f"{version}.0", *names]
-        try:
-            done = subprocess.run(
-                argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SQUAWK_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise CommandExecutionError(f"squawk: not done after {SQUAWK_SECONDS} seconds") from None
+            (inner / file).write_text(sql[migration], encoding="utf-8")
+            (inner / file).chmod(0o644)
+        inner.chmod(0o755)
+        words = ["--config", "/dev/null", "--reporter", "json", "--pg-version", f"{version}.0", *names]
+        printed = _contained(name, inner, words) if name else _plainly(inner, words)
     try:
-        listed = json.loads(done.stdout)
+        listed = json.loads(printed)
     except ValueError:
-        raise CommandExecutionError(f"squawk: exit code {done.returncode}: {done.stderr.strip()[-500:]}") from None
+        raise CommandExecutionError(f"squawk: its answer cannot be read: {sandbox.printable(printed[:500])}") from None
     advice = BREAKS | BLOCKS | FAILS
     counting: dict[str, list[dict[str, Any]]] = {migration: [] for migration in names.values()}
     for one in listed:
@@ -152,6 +157,36 @@ def findings(sql: dict[str, str], version: int) -> list[dict[str, str]]:
             for one in some
         ]
     return found + too_much
+
+
+def _contained(name: str, folder: Path, words: list[str]) -> str:
+    """Run squawk as nobody: the SQL is an app's text, and it sees nothing but that and itself."""
+    program = os.path.realpath(_squawk())
+    argv = ["/bin/sh", "-c", '"$@" || test $? = 1', "sh", program, *words]  # 1: there are findings
+    return sandbox.run(
+        name,
+        argv,
+        what="squawk",
+        user="",
+        reads=[program, (str(folder), SQL)],
+        directory=SQL,
+        memory_mb=SQUAWK_MB,
+        seconds=SQUAWK_SECONDS,
+        tasks=32,
+        file_mb=1,
+        most=MOST_PRINTED,
+    ).decode(errors="replace")
+
+
+def _plainly(folder: Path, words: list[str]) -> str:
+    argv = [_squawk(), *words]
+    try:
+        done = subprocess.run(
+            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SQUAWK_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandExecutionError(f"squawk: not done after {SQUAWK_SECONDS} seconds") from None
+    return done.stdout or f"exit code {done.returncode}: {done.stderr.strip()[-500:]}"
 
 
 def _too_much(migration: str, message: str) -> dict[str, str]:

@@ -142,7 +142,7 @@ def unsafe(here: Here, app: str, release: str) -> list[dict[str, str]]:
             return []
         printed = _printed_sql(here, app, release, asked)
         sql = {one: found["sql"] for one, found in printed.items() if "sql" in found}
-        found = migratelint.findings(sql, connection.info.server_version // 10000)
+        found = migratelint.findings(sql, connection.info.server_version // 10000, f"squawk-{app}")
         found += [migratelint.without_sql(one, answer["error"]) for one, answer in printed.items() if "error" in answer]
         sizes = dict(connection.execute(pgsql.query("table_sizes")).fetchall())
     return migratelint.harmful(found, sql, sizes, _columns_in_use(app))

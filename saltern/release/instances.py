@@ -54,7 +54,11 @@ def start(app: str, release: str) -> None:
 
 def stop(app: str, release: str) -> None:
     """Return when a release has ended; gunicorn answers before what it was asked."""
-    _systemctl("stop", unit(app, release))
+    try:
+        _systemctl("stop", unit(app, release))
+    except CommandExecutionError:  # whatever puts its end off: a release must not hold up the ones after it
+        _systemctl("kill", "--signal=SIGKILL", unit(app, release))
+        _systemctl("stop", unit(app, release))
     if state(app, release)["ActiveState"] == "failed":  # how it ended is remembered, and it would be stopped for ever
         _systemctl("reset-failed", unit(app, release))
 

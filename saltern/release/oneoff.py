@@ -7,7 +7,7 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import appfiles, secrettext
+from saltern.host import appfiles, hostmemory, secrettext
 from saltern.host.here import Here
 from saltern.release import appunits
 
@@ -41,20 +41,38 @@ def one_off(
     """
     run = appfiles.run
     asked = ["systemctl", "show", "--property=ActiveState", "--value", f"app-{app}-{name}.service"]
-    while run(asked).strip() in ("active", "activating"):
+    while run(asked).strip() in ("active", "activating", "deactivating"):
         time.sleep(0.5)
     argv = one_off_command(here, app, release, name, arguments, writable, environment)
     try:
-        found: str = run(argv, timeout=3700)
+        found: str = run(argv, timeout=appunits.COMMAND_SECONDS + 100)
     except CommandExecutionError as error:
         command, _, said = str(error).partition("\n")
         why = ""
         if "exit code" not in command:
             end_one_off(app, name)
             why = f" {command.partition(' ...: ')[2]}"
+        elif ended := why_one_off_ended(here, app, name):
+            why = f" {ended}"
         said = redact(here, f"{app}: {name} of release {release} failed:{why}\n{said or error}")
         raise CommandExecutionError(said) from None
     return found
+
+
+def why_one_off_ended(here: Here, app: str, name: str) -> str:
+    """Return which of its bounds ended what ``one_off_command`` started, and what to do; nothing when none did.
+
+    Args:
+        app: name of an app of this host.
+        name: what the unit is named after: app-<app>-<name>.
+    """
+    result = appunits.RESULTS / f"app-{app}-{name}"
+    try:
+        said = result.read_text().strip()
+        result.unlink()
+    except FileNotFoundError:
+        return ""
+    return appunits.why_ended(app, here.app(app), hostmemory.mb(), said)
 
 
 def end_one_off(app: str, name: str) -> None:
@@ -84,5 +102,5 @@ def one_off_command(
     """
     settings = here.app(app)
     make = appunits.one_off_command
-    found: list[str] = make(app, release, settings, name, arguments, writable, environment)
+    found: list[str] = make(app, release, settings, name, arguments, writable, environment, hostmemory.mb())
     return found

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .accounts import free
 from .egress import Egress
 from .kinds import (
     Account,
@@ -42,15 +43,6 @@ OWN_VARIABLES = (
     "SECRET_KEY_FALLBACKS", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DJANGO_SETTINGS_MODULE", "RELEASE_ID",
     "RELEASE_COMMIT", "STATIC_ROOT", "MEDIA_ROOT",
 )  # fmt: skip
-# Of Debian: accounts, and groups of which a member may more than others. An app's account has a group of the same name.
-SYSTEM_ACCOUNTS = (
-    "root", "daemon", "bin", "sys", "mail", "www-data", "backup", "nobody", "postgres", "redis", "haproxy", "sshd",
-    "salt", "sync", "games", "man", "lp", "news", "uucp", "proxy", "list", "irc", "messagebus", "polkitd", "tss",
-    "adm", "audio", "cdrom", "crontab", "dialout", "dip", "disk", "docker", "fax", "floppy", "input", "kmem", "kvm",
-    "lxd", "netdev", "nogroup", "operator", "plugdev", "render", "sasl", "sgx", "shadow", "src", "ssh", "ssl-cert",
-    "staff", "sudo", "tape", "tty", "users", "utmp", "uuidd", "video", "voice", "wheel", "keepalived_script",
-)  # fmt: skip
-OWN_ACCOUNTS = ("pkg-", "build-", "systemd-", "_")  # beginnings; Debian's newer accounts have "_"
 SYSTEM_DATABASES = ("postgres", "template0", "template1", "public", "none")  # no role may have the last two
 
 
@@ -68,13 +60,10 @@ def _hostnames(value: list[str]) -> list[str]:
     return value
 
 
-def _account(value: str) -> str:
-    if value in SYSTEM_ACCOUNTS:
-        raise ValueError(f'"{value}" is an account of the system; take the default or another name')
-    if value.startswith(OWN_ACCOUNTS):
-        raise ValueError(
-            f'"{value}" could be an account of Saltern, which installs and builds by them; take another name'
-        )
+def _hostname(value: str) -> str:
+    last = value.rpartition(".")[2]
+    if last in ("localhost", "localdomain") or value in ("ip6-localhost", "ip6-loopback"):
+        raise ValueError(f"{value} is everybody's name for his own machine; no visitor reaches the app by it")
     return value
 
 
@@ -194,9 +183,9 @@ class App(Model):
     """One app; the file's name is the app's name."""
 
     source: Source = Field(description="Where the code comes from.")
-    hostnames: Annotated[list[DnsName], Field(min_length=1), AfterValidator(_hostnames)] = Field(
-        description="The names it answers to; the first one is canonical."
-    )
+    hostnames: Annotated[
+        list[Annotated[DnsName, AfterValidator(_hostname)]], Field(min_length=1), AfterValidator(_hostnames)
+    ] = Field(description="The names it answers to; the first one is canonical.")
     settings_module: Module | None = Field(None, description="Django settings. Default: `<app>.settings`.")
     wsgi: WsgiPath | None = Field(
         None, description="The WSGI object. Default: `wsgi:application` in the package of settings_module."
@@ -241,7 +230,7 @@ class App(Model):
     )
     workers: int = Field(2, ge=1, le=64, description="gunicorn's processes.")
     threads: int = Field(4, ge=1, le=64, description="Threads in each process.")
-    user: Annotated[Account, AfterValidator(_account)] | None = Field(
+    user: Annotated[Account, AfterValidator(free)] | None = Field(
         None, description="The Linux account it runs as. Default: `app-<app>`."
     )
     database: Annotated[Database, AfterValidator(database_name)] | None = Field(
@@ -250,6 +239,20 @@ class App(Model):
     migrations: Migrations = Field(Migrations(), description="How the database is migrated.")
     limits: Limits = Field(Limits(), description="What it may take of the database server.")
     memory_max_mb: int = Field(512, ge=64, le=1048576, description="Memory limit of the app's unit, in MiB.")
+    command_memory_max_mb: Annotated[int, Field(ge=64, le=1048576)] | None = Field(
+        None,
+        description="Memory limit of a migration or another command, in MiB; null: twice memory_max_mb and at least "
+        "1024, but at most half of the host's (never less than memory_max_mb).",
+    )
+    tmp_max_mb: int = Field(
+        256,
+        ge=16,
+        le=1048576,
+        description="Room of each unit in /tmp, /var/tmp and /dev/shm, in MiB each; what lies there counts as memory.",
+    )
+    log_lines_max: int = Field(
+        3000, ge=100, le=1_000_000, description="Lines that each unit may log in 30 seconds; the rest is dropped."
+    )
     processes: dict[ProcessName, Process] = Field(
         {}, description="What runs beside the web processes, on hosts with role worker."
     )

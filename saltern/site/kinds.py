@@ -44,7 +44,11 @@ def _checked(check: Callable[[str], None]) -> AfterValidator:
 
 def _dns_name(value: str) -> None:
     labels = value.split(".")
-    if len(value) > 253 or not all(re.fullmatch(LABEL, label) for label in labels) or labels[-1].isdigit():
+    if (
+        len(value) > 253
+        or not all(re.fullmatch(LABEL, label) for label in labels)
+        or re.fullmatch(r"\d+|0x[0-9a-f]*", labels[-1])
+    ):
         raise ValueError("not a DNS name")
 
 
@@ -93,8 +97,10 @@ def _has_timezones() -> bool:
 
 
 def _inside(value: str) -> None:
-    if value.startswith("/") or ".." in value.split("/") or not value:
+    if value.startswith("/") or ".." in value.split("/"):
         raise ValueError("leaves the source directory")
+    if not value.isprintable() or len(value.encode()) > 1000 or {"", "."} & {*value.split("/")}:
+        raise ValueError("not allowed")
 
 
 LABEL_WORDS = "a DNS label: a-z, 0-9 and - inside, at most 63 characters"
@@ -132,13 +138,23 @@ WsgiPath = Annotated[
     _matches(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"),
     Allowed("module:object, such as shop.wsgi:application"),
 ]
-UrlPath = Annotated[str, _matches(r"/[A-Za-z0-9._~/-]*"), Allowed("a path that begins with /, such as /healthz")]
+# nginx takes `.`, `..` and the second of two `/` out of a path before it looks where it belongs.
+PLAIN_PATH = r"(?!.*//)(?!.*/\.\.?(/|$))"
+UrlPath = Annotated[
+    str,
+    _matches(rf"{PLAIN_PATH}/[A-Za-z0-9._~/-]*"),
+    Allowed("a path that begins with /, without . or .. or two /, such as /healthz"),
+]
 UrlFolder = Annotated[
     str,
-    _matches(r"/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/"),
-    Allowed("a path that begins and ends with /, such as /static/"),
+    _matches(rf"{PLAIN_PATH}/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/"),
+    Allowed("a path that begins and ends with /, without . or .., such as /static/"),
 ]
-InsidePath = Annotated[str, _checked(_inside), Allowed("a path inside the source directory, without ..")]
+InsidePath = Annotated[
+    str,
+    _checked(_inside),
+    Allowed("a path inside the source directory, without . or .. or two /, of printable characters"),
+]
 SiteFolder = Annotated[
     str,
     _matches(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"),
@@ -209,3 +225,18 @@ ProcessName = Annotated[
 Argument = Annotated[str, _matches(r"[^\0\r\n]+"), Allowed("text on one line, in quotes when it looks like a number")]
 OneLine = _matches(r"[^\0\r\n]+")
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+# On every host, whatever its roles.
+HOST_PORTS = {22: "ssh", 53: "the host's name server", 5355: "systemd-resolved"}
+
+
+def _service_port(value: int) -> int:
+    if value in HOST_PORTS:
+        raise ValueError(f"{value} is the port of {HOST_PORTS[value]}; take another one")
+    return value
+
+
+# From there on a port is anybody's (net.ipv4.ip_unprivileged_port_start in pillar/base.sls): whoever listens there is
+# perhaps not ours, and the kernel gives these ports to outgoing connections.
+ANYBODYS_PORTS = 32768
+ServicePort = Annotated[int, Field(ge=1, le=ANYBODYS_PORTS - 1), AfterValidator(_service_port)]

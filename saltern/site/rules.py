@@ -21,15 +21,17 @@ from .document import Document
 from .egress import LOOPBACK, Opening, inside
 from .errorpages import read as read_pages
 from .errors import Problem, nearest
-from .kinds import SiteFolder
+from .kinds import ANYBODYS_PORTS, SiteFolder
 from .names import roles_of
 from .placeholders import NEEDS, used
-from .roles import ALL, PORTS, ROLES
+from .roles import ALL, FIXED_PORTS, PORTS, ROLES
 from .templates import problems as template_problems
 from .templates import used as used_in_template
 from .windows import DAY_MINUTES, slots
 
 SITE_FOLDER = TypeAdapter(SiteFolder)
+PORT_START, PORT_RANGE = "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_port_range"
+ANSWERED_BY_THE_APP = ("health_path", "serving_path", "version_path")
 
 
 @dataclass
@@ -78,9 +80,12 @@ def check(files: Files) -> list[Problem]:
         _templates,
         _error_pages,
         _urls,
+        _files,
         _ports,
+        _anybodys_ports,
         _windows,
         _spool,
+        _uploads,
         _workers,
         _units,
         _egress,
@@ -197,6 +202,12 @@ def _hostnames(files: Files) -> Iterator[Problem]:
         for app in apps[1:]:
             text = f"{name} is a host name of app {apps[0]} too; a request can reach only one"
             yield files.apps[app].problem(("hostnames",), text)
+    domain = files.fleet.at("domain")
+    own = {name: str(host) for host in files.fleet.names("hosts") for name in (str(host), f"{host}.{domain}")}
+    for app, name in claimed:
+        if isinstance(name, str) and name in own:
+            text = f"{name} is the name of host {own[name]}, which others reach it by; take another name"
+            yield files.apps[app].problem(("hostnames",), text)
 
 
 def _owners(files: Files) -> Iterator[Problem]:
@@ -274,6 +285,27 @@ def _urls(files: Files) -> Iterator[Problem]:
             and (media.startswith(static) or static.startswith(media))
         ):
             yield file.problem(("media_url",), f"{media} and static_url ({static}) overlap; neither may hold the other")
+        for key, folder in (("static_url", static), ("media_url", media)):
+            for other in ANSWERED_BY_THE_APP:
+                path = file.at(other) if other in file.names() else App.model_fields[other].default
+                if (
+                    isinstance(folder, str)
+                    and folder.strip("/")
+                    and isinstance(path, str)
+                    and f"{path}/".startswith(folder)
+                ):
+                    text = f"{folder} holds {other} ({path}), which the app answers and no file; take another folder"
+                    yield file.problem((key,), text)
+
+
+def _files(files: Files) -> Iterator[Problem]:
+    """Check that no file of an app stands where another one needs a folder."""
+    for file in files.apps.values():
+        names = [name for name in file.names("files") if isinstance(name, str)]
+        for name in names:
+            if inner := [other for other in names if other.startswith(f"{name}/")]:
+                text = f"{inner[0]} would be in it, and it is a file; take one of the two out"
+                yield file.problem(("files", name), text)
 
 
 def _templates(files: Files) -> Iterator[Problem]:
@@ -410,10 +442,26 @@ def _spool(files: Files) -> Iterator[Problem]:
         yield files.settings.problem(("web", "spool_mb"), text)
 
 
+def _uploads(files: Files) -> Iterator[Problem]:
+    """Django keeps an upload in /tmp until the app has taken it."""
+    most = files.merged.get("web", {}).get("body_max_mb")
+    for file in files.apps.values():
+        room = file.at("tmp_max_mb") if "tmp_max_mb" in file.names() else App.model_fields["tmp_max_mb"].default
+        if type(most) is type(room) is int and 16 <= room < most <= 10240:
+            text = f"an upload may have web.body_max_mb ({most}), and this is its room until the app has taken it"
+            yield file.problem(("tmp_max_mb",), f"{text}; take at least as much, or lower that")
+
+
 def _ports(files: Files) -> Iterator[Problem]:
     found = set()
     for host in files.fleet.names("hosts"):
-        used = [
+        fixed = [
+            (f"{role}'s {key}", str(port))
+            for role, ports in FIXED_PORTS.items()
+            if role in files.roles(host)
+            for key, port in ports.items()
+        ]
+        used = fixed + [
             (f"{role}.{key}", str(files.merged.get(role, {}).get(key, f"no {role}.{key}")))
             for role, key in PORTS
             if role in files.roles(host)
@@ -422,6 +470,27 @@ def _ports(files: Files) -> Iterator[Problem]:
     for port, first, key in sorted(found):
         text = f"port {port} is {first} too, and a host has both roles; take another port"
         yield files.settings.problem(key.split("."), text)
+
+
+def _anybodys_ports(files: Files) -> Iterator[Problem]:
+    """Check that no port of a daemon is one that every account may take, and that the kernel takes the settings."""
+    sysctl = files.merged.get("base", {}).get("sysctl")
+    written = {name: str((sysctl if isinstance(sysctl, dict) else {}).get(name)) for name in (PORT_START, PORT_RANGE)}
+    if not written[PORT_START].isdecimal():
+        return
+    start, place = int(written[PORT_START]), ("base", "sysctl", PORT_START)
+    named = [(f"{role}.{key}", files.merged.get(role, {}).get(key)) for role, key in PORTS]
+    named += [(f"{role}'s {key}", port) for role, ports in FIXED_PORTS.items() for key, port in ports.items()]
+    ports = [(port, name) for name, port in named if type(port) is int and port < ANYBODYS_PORTS]
+    highest, name = max(ports, default=(0, ""))
+    if start <= highest:
+        text = f"{name} is {highest}, and any account could listen there; take more than that, up to {ANYBODYS_PORTS}"
+        yield files.settings.problem(place, text)
+    elif start > ANYBODYS_PORTS:
+        yield files.settings.problem(place, f"no port of Saltern's is that high; take at most {ANYBODYS_PORTS}")
+    elif (lowest := written[PORT_RANGE].split()[:1]) and lowest[0].isdecimal() and int(lowest[0]) < start:
+        text = f"begins below {PORT_START} ({start}), which the kernel refuses; let it begin there, or lower that"
+        yield files.settings.problem(("base", "sysctl", PORT_RANGE), text)
 
 
 def _windows(files: Files) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from conftest import asked_once, salt_call, ssh_argv, ssh_says, within
 from cryptography import x509
 
 from saltern.build.workshops import build_user
+from saltern.site.accounts import persons
 from saltern.site.apps import App
 from saltern.site.fleet import Fleet
 from saltern.site.links import SERVICES, SSH_PORT, called_by, open_ports
@@ -72,6 +73,16 @@ def admins(site: Site) -> dict[str, Admin]:
 
 def accounts(host) -> list[list[str]]:
     return [line.split(":") for line in host.check_output("getent passwd").splitlines()]
+
+
+def test_no_account_of_the_host_may_be_named_as_a_person_or_as_an_apps(host, site: Site) -> None:
+    """Whatever a package or a state of ours has made: a site that names it is refused (saltern/site/accounts.py)."""
+    ours = {app.user for app in site.apps.values()}
+    services = [name for name, _, uid, *_ in accounts(host) if not 1000 <= int(uid) < 60000 and name not in ours]
+    assert "root" in services
+    for name in services:
+        with pytest.raises(ValueError, match="take another name"):
+            persons({name: None})
 
 
 def test_only_admins_and_root_are_let_in_and_nobody_forwards_unasked(host, admins: dict[str, Admin]) -> None:

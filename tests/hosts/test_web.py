@@ -233,8 +233,8 @@ OUTSIDE_TOO = (
 )
 WRITES = (r"/dev/shm", r"/tmp(/.*)?", r"/var/tmp(/.*)?")
 WRITES_OUTSIDE = (*WRITES, r"/dev/(mqueue|fuse|net/tun|kvm)", r"/run/lock", r"/dev/log")
-CONNECTS = (r"/run/systemd/(notify|journal/.*)",)
-CONNECTS_OUTSIDE = (*CONNECTS, r"/run/(dbus|systemd|postgresql|ssh-unix-local|udev|user|nscd|chrony|uuidd)/.*", r"@.*")
+CONNECTS = (r"/run/systemd/journal/dev-log",)
+CONNECTS_OUTSIDE = (r"/run/(dbus|systemd|postgresql|ssh-unix-local|udev|user|nscd|chrony|uuidd)/.*", r"@.*")
 
 
 def links(site: Site, host: str, app: str) -> list[str]:

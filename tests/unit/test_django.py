@@ -16,6 +16,7 @@ from tests.unit.contracts import Played, load
 django: Any = load("_modules", "django")
 WHERE = {
     "release.end_one_off": oneoff,
+    "release.why_one_off_ended": oneoff,
     "release.active": installed,
     "release.one_off_command": oneoff,
     "release.record_command": written,
@@ -67,6 +68,7 @@ class Manage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, script: str, active: str | None = "r1") -> None:
         self.recorded: list[tuple[Any, ...]] = []
         self.arguments: list[str] = []
+        self.why = ""
 
         def command(app: str, release: str, name: str, arguments: list[str]) -> list[str]:
             self.arguments = arguments
@@ -77,6 +79,7 @@ class Manage:
         django.__pillar__ = {}
         salt = Played(monkeypatch, WHERE)
         for name, function in {
+            "release.why_one_off_ended": lambda app, name: self.why,
             "release.end_one_off": lambda app, name: self.ended.append(name),
             "release.active": lambda app: active,
             "release.one_off_command": command,
@@ -91,6 +94,12 @@ def test_a_command_gets_its_arguments_in_both_forms(monkeypatch: pytest.MonkeyPa
     world = Manage(monkeypatch, "true")
     django.manage("demo", *given)
     assert world.arguments == ["-m", "django", "check", "--deploy", "a b"]
+
+
+def test_a_command_that_a_bound_has_ended_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Manage(monkeypatch, "echo half; exit 9")
+    world.why = "it was killed at its memory bound of 512 MiB"
+    assert django.manage("demo", "check")["output"] == f"half\n{world.why}"
 
 
 def test_output_and_exit_code_of_a_command_come_back_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

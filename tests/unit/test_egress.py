@@ -186,10 +186,9 @@ def test_several_accounts_of_a_caller_have_one_chain() -> None:
 
 
 def test_an_apps_processes_start_only_where_the_kernel_has_its_chain() -> None:
+    settings = {"user": "x", "media_url": None, "tmp_max_mb": 64, "log_lines_max": 100}
     for app in ("demo", "web-shop"):
-        (check,) = [
-            line for line in units.sandbox(app, {"user": "x", "media_url": None}) if line.startswith("ExecStartPre=")
-        ]
+        (check,) = [line for line in units.sandbox(app, settings) if line.startswith("ExecStartPre=")]
         assert f" inet saltern {rules.chain_of(app)} " in check
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_site_good import good, load_written, pillar_of, problems_of, write_site
 
+from saltern.site.accounts import free, persons
 from saltern.site.compiled import host_pillar
 from saltern.site.errors import SiteError
 from saltern.site.load import load_site
@@ -53,6 +54,21 @@ def replica(of: Any, host: str = "data2") -> Mutation:
     address = f"10.0.1.{host[-1]}"
     entry = {"address": address, "roles": ["base", "postgres"], "replica_of": of}
     return put("fleet.yaml", "hosts", host, value=entry)
+
+
+def admin(name: str) -> Mutation:
+    """Return the mutation that makes a person's account."""
+    return put("settings.yaml", "base", "admins", value={name: {"ssh_keys": ["ssh-ed25519 AAAA ann"]}})
+
+
+def extra(name: str) -> Mutation:
+    """Return the mutation that gives an app one more file, of a template that is there."""
+
+    def mutate(files: dict[str, Any]) -> None:
+        files["apps/x.jinja"] = "x"
+        files["apps/web-shop.yaml"].setdefault("files", {})[name] = {"template": "x.jinja"}
+
+    return mutate
 
 
 FLEET, SHOP, BLOG, SETTINGS = "fleet.yaml", "apps/web-shop.yaml", "apps/blog.yaml", "settings.yaml"
@@ -488,8 +504,93 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "a size as text": (
         put(SETTINGS, "builder", "source_max_mb", value="1G"), SETTINGS, "builder.source_max_mb", ["1 to 65536"],
     ),
-    "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 65535"]),
-    "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 65535"]),
+    "true for a port": (put(SETTINGS, "web", "port", value=True), SETTINGS, "web.port", ["true/false", "1 to 32767"]),
+    "port too high": (put(SETTINGS, "web", "port", value=65536), SETTINGS, "web.port", ["1 to 32767"]),
+    "a port that is anybody's": (
+        put(SETTINGS, "redis", "cache_port", value=32768), SETTINGS, "redis.cache_port", ["1 to 32767"],
+    ),
+    "a port of ssh": (put(SETTINGS, "web", "port", value=22), SETTINGS, "web.port", ["22 is the port of ssh"]),
+    "the edge's port is ssh's": (
+        put(SETTINGS, "edge", "http_port", value=22), SETTINGS, "edge.http_port", ["22 is the port of ssh"],
+    ),
+    "a port of a name server": (
+        put(SETTINGS, "postgres", "port", value=53), SETTINGS, "postgres.port", ["53 is the port of the host's name"],
+    ),
+    "a port of the master": (
+        lambda files: [
+            put(FLEET, "hosts", "front1", "roles", value=["base", "edge", "master"])(files),
+            put(SETTINGS, "edge", "https_port", value=4505)(files),
+        ],
+        SETTINGS, "edge.https_port", ["4505 is master's jobs too", "take another port"],
+    ),
+    "ports of daemons for anybody": (
+        put(SETTINGS, "base", "sysctl", value={"net.ipv4.ip_unprivileged_port_start": 1024}),
+        SETTINGS, "base.sysctl.net.ipv4.ip_unprivileged_port_start", ["builder.port is 8843", "up to 32768"],
+    ),
+    "more ports than ours for root alone": (
+        put(SETTINGS, "base", "sysctl", value={"net.ipv4.ip_unprivileged_port_start": 40000}),
+        SETTINGS, "base.sysctl.net.ipv4.ip_unprivileged_port_start", ["at most 32768"],
+    ),
+    "outgoing connections among the ports of daemons": (
+        put(SETTINGS, "base", "sysctl", value={"net.ipv4.ip_local_port_range": "20000 60000"}),
+        SETTINGS, "base.sysctl.net.ipv4.ip_local_port_range", ["(32768), which the kernel refuses", "lower that"],
+    ),
+    "root as a person": (admin("root"), SETTINGS, "base.admins", ['"root": an account of the system']),
+    "a daemon as a person": (admin("postgres"), SETTINGS, "base.admins", ['"postgres": an account of the system']),
+    "an account of nginx as a person": (admin("www-data"), SETTINGS, "base.admins", ["no person's"]),
+    "a workshop as a person": (admin("build-blog"), SETTINGS, "base.admins", ["of Saltern or of an app"]),
+    "an app as a person": (admin("app-old"), SETTINGS, "base.admins", ["of Saltern or of an app"]),
+    "an account of systemd as a person": (admin("systemd-network"), SETTINGS, "base.admins", ["no person's"]),
+    "app as an account of a daemon of Debian": (
+        put(SHOP, "user", value="gnats"), SHOP, "user", ['"gnats" is an account of the system'],
+    ),
+    "a folder of files that hides the health": (
+        put(SHOP, "static_url", value="/healthz/"), SHOP, "static_url", ["/healthz/ holds health_path (/healthz)"],
+    ),
+    "uploads that hide the health": (
+        lambda files: files[SHOP].update(media_url="/up/", health_path="/up/health"),
+        SHOP, "media_url", ["/up/ holds health_path (/up/health)"],
+    ),
+    "a folder of files that hides the version": (
+        put(SHOP, "static_url", value="/-/"), SHOP, "static_url", ["/-/ holds version_path (/-/version)"],
+    ),
+    "files above the root": (put(SHOP, "static_url", value="/../"), SHOP, "static_url", ["without . or .."]),
+    "uploads above the root": (put(SHOP, "media_url", value="/a/../b/"), SHOP, "media_url", ["without . or .."]),
+    "files at a dot": (put(SHOP, "static_url", value="/./"), SHOP, "static_url", ["without . or .."]),
+    "a health above the root": (put(SHOP, "health_path", value="/../x"), SHOP, "health_path", ["or two /"]),
+    "two slashes in a path": (put(SHOP, "version_path", value="//version"), SHOP, "version_path", ["or two /"]),
+    "a file that is the source itself": (extra("."), SHOP, "files..", ["a path inside", "without ."]),
+    "a file of two lines": (extra("a\nb"), SHOP, "files.a\\nb", ["of printable characters"]),
+    "a file at an absolute path": (extra("/etc/passwd"), SHOP, "files./etc/passwd", ["leaves the source directory"]),
+    "a file of two names": (extra("a/./b"), SHOP, "files.a/./b", ["without ."]),
+    "a file that ends with a slash": (extra("a/"), SHOP, "files.a/", ["or two /"]),
+    "a file in a file": (
+        lambda files: (extra("a/b")(files), extra("a")(files)), SHOP, "files.a", ["a/b would be in it"],
+    ),
+    "a host's own name for an app": (
+        put(SHOP, "hostnames", value=["web1.shop.test"]), SHOP, "hostnames", ["is the name of host web1"],
+    ),
+    "a host's short name for an app": (
+        put(SHOP, "hostnames", value=["data1"]), SHOP, "hostnames", ["is the name of host data1"],
+    ),
+    "no room for an upload": (
+        lambda files: (put(SETTINGS, "web", "body_max_mb", value=64)(files), put(BLOG, "tmp_max_mb", value=63)(files)),
+        BLOG, "tmp_max_mb", ["web.body_max_mb (64)", "or lower that"],
+    ),
+    "a command without memory": (
+        put(SHOP, "command_memory_max_mb", value=0), SHOP, "command_memory_max_mb", ["64 to 1048576"],
+    ),
+    "no room for temporary files": (put(SHOP, "tmp_max_mb", value=0), SHOP, "tmp_max_mb", ["16 to 1048576"]),
+    "no line for the log": (put(SHOP, "log_lines_max", value=0), SHOP, "log_lines_max", ["100 to 1000000"]),
+    "localhost for an app": (
+        put(SHOP, "hostnames", value=["localhost"]), SHOP, "hostnames.0", ["everybody's name for his own machine"],
+    ),
+    "a name below localhost": (
+        put(SHOP, "hostnames", value=["shop.localhost"]), SHOP, "hostnames.0", ["his own machine"],
+    ),
+    "an address in another spelling": (
+        put(SHOP, "hostnames", value=["0x7f000001"]), SHOP, "hostnames.0", ["not a DNS name"],
+    ),
     "a connection for nobody": (
         put(SETTINGS, "edge", "connections_per_address", value=0), SETTINGS, "edge.connections_per_address", ["1 to"],
     ),
@@ -882,3 +983,15 @@ def test_no_junk_in_any_place_ends_in_anything_but_lines(tmp_path: Path) -> None
                 assert len(str(error).splitlines()) == len(error.problems) + 1
                 assert all(line.isprintable() for line in str(error).splitlines()), str(error)
     assert refused > 300
+
+
+def test_every_account_of_a_debian_is_one_of_the_system() -> None:
+    """What base-passwd brings; what else is on a host, tests/hosts/test_base.py asks there."""
+    files = [*Path("/usr/share/base-passwd").glob("*.master")]
+    names = {line.partition(":")[0] for file in files for line in file.read_text().splitlines()}
+    assert {"root", "www-data", "shadow"} <= names
+    for name in sorted(names):
+        with pytest.raises(ValueError, match="take"):
+            free(name)
+        with pytest.raises(ValueError, match="take another name"):
+            persons({name: None})

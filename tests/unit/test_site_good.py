@@ -255,6 +255,9 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                     "temp_file_mb": 512,
                 },
                 "memory_max_mb": 512,
+                "command_memory_max_mb": None,
+                "tmp_max_mb": 256,
+                "log_lines_max": 3000,
                 "processes": {
                     "worker": {**process, "celery": {"queues": ["celery"], "concurrency": 2, "app": None}},
                     "beat": {**process, "beat": {"app": None}},

@@ -31,6 +31,12 @@ RANKS = tuple(
 MODELS: dict[str, type[Model]] = {name: role.settings for name, role in ALL.items()}
 # The settings that are ports, for the rule that no two daemons of a host share one.
 PORTS = tuple((name, offer.port) for name in ROLES for offer in ALL[name].offers if isinstance(offer.port, str))
+# Ports that no setting moves.
+FIXED_PORTS = {
+    name: ports
+    for name in ROLES
+    if (ports := {offer.name: offer.port for offer in ALL[name].offers if isinstance(offer.port, int)})
+}
 
 
 def with_secret(kind: str, among: str) -> tuple[str, ...]:

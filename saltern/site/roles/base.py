@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ..accounts import persons
 from ..kinds import Account, Allowed, Clock, Network, OneLine, Server, SshKey, SysctlName, Timezone
 from ..model import Model
 from ..role import Role
@@ -69,7 +70,7 @@ class Base(Model):
     sysctl: dict[SysctlName, SysctlValue | None] = Field(
         description="Kernel settings; null leaves one of the defaults alone."
     )
-    admins: dict[Account, Admin] = Field(description="People's accounts by name.")
+    admins: Annotated[dict[Account, Admin], AfterValidator(persons)] = Field(description="People's accounts by name.")
     ssh_from: Annotated[list[Network], Field(min_length=1)] | None = Field(
         description="Networks from which SSH is let in; null: from anywhere."
     )

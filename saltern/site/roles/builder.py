@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from ..egress import fetched_from
-from ..kinds import Network, Port
+from ..kinds import Network, ServicePort
 from ..model import Model
 from ..role import APPS, Offer, Role
 
@@ -16,7 +16,7 @@ class Builder(Model):
     """Role builder: makes wheels."""
 
     keep: int = Field(ge=1, le=1000, description="Builds to keep of each app.")
-    port: Port = Field(description="Port on which other hosts of the fleet fetch builds.")
+    port: ServicePort = Field(description="Port on which other hosts of the fleet fetch builds.")
     memory_max_mb: int = Field(ge=256, le=16777216, description="Most memory for building an app, in MiB.")
     disk_max_mb: int = Field(
         ge=256, le=16777216, description="Most disk space for fetching and building an app at once, in MiB."

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..kinds import Network, Port
+from ..kinds import Network, ServicePort
 from ..model import Model
 from ..role import ANYONE, Offer, Role
 
@@ -16,8 +16,8 @@ PerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 class Edge(Model):
     """Role edge: HAProxy, where TLS ends."""
 
-    http_port: Port = Field(description="Port that redirects to HTTPS.")
-    https_port: Port = Field(description="Port of HTTPS.")
+    http_port: ServicePort = Field(description="Port that redirects to HTTPS.")
+    https_port: ServicePort = Field(description="Port of HTTPS.")
     threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
         description="HAProxy's threads; null: one for each two processors."
     )

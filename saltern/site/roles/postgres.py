@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..kinds import Allowed, Database, OneLine, Port, SettingName
+from ..kinds import Allowed, Database, OneLine, ServicePort, SettingName
 from ..model import Model
 from ..role import APPS, Offer, Role
 from ..textual import as_text
@@ -46,7 +46,7 @@ SettingValue = Annotated[str, BeforeValidator(as_text), OneLine, Allowed("number
 class Postgres(Model):
     """Role postgres: the database server."""
 
-    port: Port = Field(description="Port.")
+    port: ServicePort = Field(description="Port.")
     memory_mb: Annotated[int, Field(ge=128, le=16777216)] | None = Field(
         description="Memory for Postgres, in MiB; null: memory_share of the host's."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..kinds import Port
+from ..kinds import ServicePort
 from ..model import Model
 from ..role import APPS, Offer, Role
 
@@ -12,11 +12,11 @@ from ..role import APPS, Offer, Role
 class Redis(Model):
     """Role redis: the cache and the broker, two servers."""
 
-    broker_port: Port = Field(description="Port of the broker.")
+    broker_port: ServicePort = Field(description="Port of the broker.")
     broker_maxmemory_mb: int = Field(
         ge=16, le=16777216, description="Memory for what the broker holds, in MiB; when it is full, tasks are refused."
     )
-    cache_port: Port = Field(description="Port of the cache.")
+    cache_port: ServicePort = Field(description="Port of the cache.")
     cache_maxmemory_mb: int = Field(
         ge=16, le=16777216, description="Memory for what the cache holds, in MiB; when it is full, the oldest goes."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..kinds import Port
+from ..kinds import ServicePort
 from ..model import Model
 from ..role import Offer, Role
 
@@ -12,7 +12,7 @@ from ..role import Offer, Role
 class Web(Model):
     """Role web: nginx and the apps."""
 
-    port: Port = Field(description="Port on which nginx listens for the edge.")
+    port: ServicePort = Field(description="Port on which nginx listens for the edge.")
     body_max_mb: int = Field(ge=1, le=10240, description="Most that one request may send, in MiB; more gets 413.")
     spool_mb: int = Field(
         ge=1,
