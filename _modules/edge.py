@@ -651,7 +651,7 @@ def _change_out(more: set[str], fewer: set[str]) -> None:
 
 def _write_out(hosts: set[str]) -> None:
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    appfiles.write(OUT, json.dumps(sorted(hosts)) + "\n", 0o644)
+    appfiles.write(OUT, json.dumps(sorted(hosts)) + "\n", 0o600)  # no app's business on a host that is both
     # HAProxy may start again before the next apply: it reads the very text here that the template would make.
     if CONFIG.is_file():
         line = lambda found: found[1] + (" disabled" if found[2] in hosts else "")  # noqa: E731

@@ -78,6 +78,36 @@ def host_tuning(settings: dict[str, Any], connections: int = 0) -> dict[str, str
     return tuning(memory_mb, cpus, version(), allowed)
 
 
+def memory_limits(settings: dict[str, Any]) -> dict[str, int]:
+    """Return how much memory PostgreSQL's processes may have here, in MiB; saltern/postgres/pgtuning.py has the rules.
+
+    Args:
+        settings: The role's settings from the pillar, as for :func:`postgresql_conf`.
+
+    Returns:
+        ``session_mb`` (of one process, its own), ``sessions_mb`` (of all sessions together), ``unit_mb`` (of all).
+
+    Example:
+        salt-call pg.memory_limits '{memory_mb: 1024, memory_share: 0.5, session_memory_mb: null}'
+    """
+    memory_mb, total = _memory_mb(settings), __grains__["mem_total"]
+    return {
+        "session_mb": settings["session_memory_mb"] or pgtuning.session_mb(memory_mb),
+        "sessions_mb": pgtuning.sessions_mb(memory_mb, total),
+        "unit_mb": pgtuning.unit_mb(memory_mb, total),
+    }
+
+
+def guard_options() -> str:
+    """Return how the session of postgres-guard.service begins: as each of ours, and nothing ends it.
+
+    Example:
+        salt-call pg.guard_options
+    """
+    options: str = pgsession.of_guard(version())
+    return options
+
+
 def _memory_mb(settings: dict[str, Any]) -> int:
     share = settings["memory_share"]
     memory_mb: int = settings["memory_mb"] or pgtuning.budget_mb(__grains__["mem_total"], share)

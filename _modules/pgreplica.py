@@ -25,7 +25,7 @@ ROLE = "saltern_replication"
 SLOT_PREFIX = "saltern_"
 
 #: A server refuses to be a replica with less of these than its primary has (PostgreSQL manual, 26.4.3).
-LIMITS = ("max_connections", "max_worker_processes")
+LIMITS = ("max_connections", "max_worker_processes", "max_locks_per_transaction")
 
 SECONDS_TO_ANSWER = 10
 

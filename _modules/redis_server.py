@@ -126,6 +126,20 @@ def config(server: str, settings: dict[str, Any], listen: list[str]) -> str:
     return text
 
 
+def unit_mb(server: str, settings: dict[str, Any]) -> int:
+    """Return where the kernel ends a server, in MiB; saltern/redis/redisfiles.py has the rule.
+
+    Args:
+        server: ``broker`` or ``cache``.
+        settings: The pillar's ``redis``.
+
+    Example:
+        salt-call redis_server.unit_mb broker '{broker_maxmemory_mb: 128}'
+    """
+    most: int = redisfiles.unit_mb(server, settings)
+    return most
+
+
 def _config(server: str) -> str:
     return config(server, __pillar__["redis"], __pillar__["wiring"]["redis"][server]["listen"])
 

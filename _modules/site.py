@@ -33,7 +33,10 @@ def __virtual__() -> str | tuple[bool, str]:
 
 def _saltern(name: str) -> ModuleType:
     """Return a module of saltern/site. Its package is found by its path, as the external pillar finds it."""
-    if "saltern" not in sys.modules:
+    there = Path(getattr(sys.modules.get("saltern"), "__file__", None) or ".").resolve()
+    if there != PACKAGE / "__init__.py":  # none, or one that a master has from before an upgrade
+        for old in [old for old in sys.modules if old == "saltern" or old.startswith("saltern.")]:
+            del sys.modules[old]
         spec = importlib.util.spec_from_file_location("saltern", PACKAGE / "__init__.py")
         assert spec and spec.loader
         sys.modules["saltern"] = importlib.util.module_from_spec(spec)

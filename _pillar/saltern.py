@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-if "saltern" not in sys.modules:
-    # By its path: this file has the same name, and a master that an older Saltern has started knows no other way.
+# By its path: this file has the same name, and a master that an older Saltern has started knows no other way. That one's
+# processes have a package of this name from another folder, which is gone.
+_there = Path(getattr(sys.modules.get("saltern"), "__file__", None) or ".").resolve()
+if _there != REPOSITORY / "saltern/__init__.py":
+    for _name in [name for name in sys.modules if name == "saltern" or name.startswith("saltern.")]:
+        del sys.modules[_name]
     _spec = importlib.util.spec_from_file_location("saltern", REPOSITORY / "saltern/__init__.py")
     assert _spec and _spec.loader
     sys.modules["saltern"] = importlib.util.module_from_spec(_spec)

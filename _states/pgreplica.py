@@ -9,7 +9,7 @@ from typing import Any
 from salt.exceptions import CommandExecutionError
 
 ROLE = "saltern_replication"
-LIMITS = ("max_connections", "max_worker_processes")
+LIMITS = ("max_connections", "max_worker_processes", "max_locks_per_transaction")
 ANEW = "Copy it anew: salt-call pgreplica.discard; then salt-call state.apply postgres on {primary}, and here."
 
 
@@ -77,7 +77,7 @@ def present(name: str, version: int, primary: dict[str, Any], replica: str, limi
         version: PostgreSQL's major version.
         primary: ``wiring.postgres.primary`` of the pillar.
         replica: This host's id.
-        limits: What postgresql.conf will have here; ``max_connections`` and ``max_worker_processes`` are compared.
+        limits: What postgresql.conf will have here; those of ``LIMITS`` are compared.
 
     Returns:
         Salt's result.
@@ -90,7 +90,7 @@ def present(name: str, version: int, primary: dict[str, Any], replica: str, limi
                 - version: 17
                 - primary: {{ pillar['wiring']['postgres']['primary'] | json }}
                 - replica: db2
-                - limits: {max_connections: 100, max_worker_processes: 8}
+                - limits: {max_connections: 100, max_worker_processes: 8, max_locks_per_transaction: 64}
     """
     status, unit = __salt__["pgreplica.cluster"](version, name), f"cluster {version}/{name}"
     if status["standby"]:

@@ -14,6 +14,10 @@
       - daemon: postgresql@{{ version }}-main.service
 {%- endif %}
 
+postgres-guard.service:
+  daemon.dead:
+    - serves: postgres
+
 postgresql@{{ version }}-main.service:
   daemon.dead:
     - serves: postgres

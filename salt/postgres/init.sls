@@ -4,3 +4,4 @@ include:
   - postgres.config
   - postgres.service
   - postgres.databases
+  - postgres.guard

@@ -1,6 +1,7 @@
 {%- set version = salt['pg.version']() %}
 {%- set directory = '/etc/postgresql/' ~ version ~ '/main' %}
 {%- set drop_in = '/etc/systemd/system/postgresql@' ~ version ~ '-main.service.d/saltern.conf' %}
+{%- set limits = salt['pg.memory_limits'](pillar['postgres']) %}
 {%- set primary = pillar['wiring']['postgres']['primary'] %}
 
 include:
@@ -17,6 +18,7 @@ include:
     - context:
         version: {{ version }}
         cluster: main
+        limits: {{ limits | json }}
 
 # Crash recovery may take minutes, hence the long timeout.
 postgresql@{{ version }}-main.service:

@@ -14,6 +14,7 @@ include:
     - makedirs: True
     - context:
         socket: {{ files['socket'] | json }}
+        unit_mb: {{ salt['redis_server.unit_mb'](server, pillar['redis']) }}
     - require:
       - pkg: redis-server
 

@@ -10,6 +10,8 @@ from .arguments import Refused, given
 from .fleet import Fleet, Hosts, read
 from .steps import Body, Steps, failed
 
+LONGEST = 1000  # characters of a refusal
+
 
 class Orchestration(Protocol):
     """A module of this folder that is one."""
@@ -47,4 +49,10 @@ def rendered(orchestration: Any, pillar: Mapping[str, Any], salt: Mapping[str, C
         found: Steps = orchestration.steps(read(pillar), told, Hosts(salt))
         return found.named
     except Refused as why:
-        return {"nothing was done": failed(str(why))}
+        return {"nothing was done": failed(_sentence(str(why)))}
+
+
+def _sentence(text: str) -> str:
+    """Return a text that repeats what was typed, maybe a file by mistake: one line, no control characters, cut."""
+    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)

@@ -12,6 +12,8 @@ SOCKET_DIRECTORY = "/run/postgresql"
 REPLICATION_ROLE = "saltern_replication"
 #: The role that root looks into databases with (pgsession.py).
 READER_ROLE = "saltern_reader"
+#: The role that ends sessions which take what all share (salt/postgres/files/postgres-guard.py).
+GUARD_ROLE = "saltern_guard"
 
 
 def server_version(debian_release: int) -> int:
@@ -118,6 +120,14 @@ def server_settings(major: int, cluster: str, port: int, listen: list[str]) -> d
         "superuser_reserved_connections": 5,
         # Of one session, for roles that have no limit of their own: a query must not fill the disk.
         "temp_file_limit": "1GB",
+        # One table for all apps, too: it has room until who fills it is ended. When a transaction's locks are joined
+        # to one of a table does not change.
+        "max_pred_locks_per_transaction": 256,
+        "max_pred_locks_per_relation": 32,
+        # A prepared transaction outlives its session: nobody could end what it holds.
+        "max_prepared_transactions": 0,
+        # A session could turn it on; its code wants memory that is written and run, and fails with the whole server.
+        "jit_provider": "none",
         # A forgotten transaction holds locks and stops vacuum.
         "idle_in_transaction_session_timeout": "5min",
         # A client that lost its power or its network frees its connections within half a minute: it is back by then,
@@ -150,7 +160,7 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
 
     Example:
         >>> client = {"database": "d", "user": "u", "owner": "o", "migrates": True, "address": "127.0.0.1/32"}
-        >>> print(hba([client]).splitlines()[4])
+        >>> print(hba([client]).splitlines()[5])
         hostssl "d" "u" 127.0.0.1/32 scram-sha-256
     """
     lines = [
@@ -158,6 +168,7 @@ def hba(clients: list[dict[str, Any]], replicas: list[dict[str, Any]] | None = N
         "# type database user address method",
         'local all "postgres" peer map=saltern',
         f'local all "{READER_ROLE}" peer map=saltern',
+        f'local "postgres" "{GUARD_ROLE}" peer map=saltern',
     ]
     needs = [
         f"hostssl replication {_hba_quote(login)} {_hba_network(replica)} scram-sha-256"
@@ -207,5 +218,5 @@ def ident() -> str:
         >>> "saltern root postgres" in ident()
         True
     """
-    maps = ["root postgres", "postgres postgres", f"root {READER_ROLE}"]
+    maps = ["root postgres", "postgres postgres", f"root {READER_ROLE}", f"postgres {GUARD_ROLE}"]
     return "# Written by Salt.\n# map, system user, database user\n" + "".join(f"saltern {one}\n" for one in maps)

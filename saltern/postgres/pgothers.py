@@ -10,7 +10,8 @@ from typing import Any
 
 TRIGGER = "EVENT TRIGGER"
 SHOWN = 5  # of each kind in a plan; the rest is counted
-READER = "saltern_reader"
+#: Our own roles, which come to the database that no app has.
+AT_HOME = ("saltern_reader", "saltern_guard")
 
 #: What a server that was made just now opens to everybody.
 FRESH = {
@@ -61,7 +62,7 @@ def plan(databases: dict[str, dict[str, Any]], current: dict[str, Any]) -> list[
 
     Example:
         >>> [step["new"] for step in plan({}, {})]  # of a cluster as Debian makes it
-        ['none', 'open to saltern_reader']
+        ['none', 'open to saltern_reader and saltern_guard']
     """
     steps = _plan_shared(current)
     for name, entry in databases.items():
@@ -116,8 +117,9 @@ def _plan_shared(current: dict[str, Any]) -> list[dict[str, Any]]:
         old, statements = _revoked(shared["rights"])
         steps.append(_step("rights of others in the cluster", old, "none", "postgres", *statements))
     if not shared["reader"]:
-        grant = ["GRANT CONNECT ON DATABASE postgres TO ", {"identifier": READER}]
-        steps.append(_step("database postgres grants", None, f"open to {READER}", "postgres", grant))
+        one, other = ({"identifier": role} for role in AT_HOME)
+        grant = ["GRANT CONNECT ON DATABASE postgres TO ", one, ", ", other]
+        steps.append(_step("database postgres grants", None, f"open to {' and '.join(AT_HOME)}", "postgres", grant))
     return steps
 
 

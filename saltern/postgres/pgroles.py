@@ -12,6 +12,10 @@ from typing import Any
 #: Our own role to look with (pgsession.py), and the groups it is in. Root comes as it, so it has no password.
 READER = "saltern_reader"
 READER_GROUPS = ("pg_read_all_settings", "pg_read_all_stats")
+#: Our own role that ends sessions which take what all share (salt/postgres/files/postgres-guard.py).
+GUARD = "saltern_guard"
+GUARD_GROUPS = ("pg_read_all_stats", "pg_signal_backend")
+GUARD_SESSIONS = 2  # one, and one more while it starts anew
 SUPERUSER = "postgres"
 #: The roles that replicas copy with are pgreplica's.
 REPLICATION = ("saltern_replication", "saltern_replication__2")
@@ -89,9 +93,11 @@ def plan(
         >>> [step["subject"] for step in plan({}, {}, {}, [], [])][0]
         'role saltern_reader'
     """
-    there, settings = current.get("roles", {}), {role: dict(OWN_SETTINGS) for role in (SUPERUSER, READER)}
+    there, settings = current.get("roles", {}), {role: dict(OWN_SETTINGS) for role in (SUPERUSER, READER, GUARD)}
     steps = plan_role(READER, there.get(READER), None, "can look, and change nothing", groups=READER_GROUPS, peer=True)
-    known = {SUPERUSER, READER, *REPLICATION}
+    ends = "can end sessions, and read nothing"
+    steps += plan_role(GUARD, there.get(GUARD), None, ends, groups=GUARD_GROUPS, peer=True, limit=GUARD_SESSIONS)
+    known = {SUPERUSER, READER, GUARD, *REPLICATION}
     for entry in databases.values():
         for key, new in (("user", "can log in, owns nothing"), ("owner", "can log in, owns the app's database only")):
             role, second = entry[key], double(entry[key])

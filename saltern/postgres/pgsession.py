@@ -10,6 +10,8 @@ from __future__ import annotations
 #: The role with which we look into databases that apps own. It may connect and read catalogs and statistics, no more.
 READER = "saltern_reader"
 SUPERUSER = "postgres"
+#: The role that ends sessions which take what all share.
+GUARD = "saltern_guard"
 
 #: What each session of ours begins with. ``pg_temp`` last: else it would be searched first for tables.
 SETTINGS = {
@@ -73,6 +75,19 @@ def options(version: int, user: str, others: dict[str, str] | None = None) -> st
         values |= {**SUPERUSER_SETTINGS, **(SUPERUSER_SETTINGS_17 if version >= 17 else {})}
     values = {**(others or {}), **values}
     return " ".join(f"-c{name}={_escaped(value)}" for name, value in values.items())
+
+
+def of_guard(version: int) -> str:
+    """Return the options of the session that ends others (salt/postgres/files/postgres-guard.py): nothing ends it.
+
+    Args:
+        version: PostgreSQL's major version.
+
+    Example:
+        >>> "-cstatement_timeout=300s" in of_guard(17), " -cwork_mem=" in of_guard(17)
+        (True, False)
+    """
+    return options(version, GUARD)
 
 
 def _escaped(value: str) -> str:

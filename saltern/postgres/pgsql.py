@@ -435,15 +435,17 @@ WHERE a.grantee OPERATOR(pg_catalog.<>) o.owner
   AND NOT (a.grantee OPERATOR(pg_catalog.<>) 0 AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) o.kept)
   AND NOT (a.grantee OPERATOR(pg_catalog.<>) 0 AND o.kind OPERATOR(pg_catalog.=) 'DATABASE' AND o.identity
       OPERATOR(pg_catalog.=) 'postgres'
-           AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) 'saltern_reader')
+           AND pg_catalog.pg_get_userbyid(a.grantee)
+               OPERATOR(pg_catalog.=) ANY (ARRAY['saltern_reader', 'saltern_guard']))
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 """
 
 # Whether we may look from the database that no app has.
 READER_AT_HOME = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
-               WHERE d.datname OPERATOR(pg_catalog.=) 'postgres' AND a.grantee OPERATOR(pg_catalog.<>) 0
-                 AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) 'saltern_reader') AS let_in
+SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>=) 2 AS let_in
+FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
+WHERE d.datname OPERATOR(pg_catalog.=) 'postgres' AND a.grantee OPERATOR(pg_catalog.<>) 0
+  AND pg_catalog.pg_get_userbyid(a.grantee) OPERATOR(pg_catalog.=) ANY (ARRAY['saltern_reader', 'saltern_guard'])
 """
 
 SLOTS = """

@@ -236,6 +236,23 @@ _FORGETFUL = (
 )
 
 
+def unit_mb(server: str, settings: dict[str, Any]) -> int:
+    """Return where the kernel ends a server, in MiB: far above what it holds when all that is bounded is full.
+
+    That is its data, twice while the log is written anew (the child shares what does not change), clients' buffers of a
+    quarter, and what a script takes while it runs, which Redis bounds by nothing.
+
+    Args:
+        server: ``broker`` or ``cache``.
+        settings: the role's settings from the pillar.
+
+    Example:
+        >>> unit_mb("broker", {"broker_maxmemory_mb": 128})
+        640
+    """
+    return int(settings[f"{server}_maxmemory_mb"]) * 5 // 2 + 320
+
+
 def settled(text: str, legacy_port: int) -> str:
     """Return the broker's configuration as it is when nobody of the time before TLS is left.
 

@@ -20,7 +20,7 @@ COMMANDS = 2  # of people and timers' like, such as django.manage, at once
 OF_A_PROCESS = 2  # of a management command or program that does not end: what it does itself, and a thread
 MIGRATING = 2  # one that works, and one that holds the lock for it
 RESERVED = 5  # superuser_reserved_connections: our own and people's, when all others are taken
-LOOKING = 2  # of saltern_reader
+LOOKING = 3  # two of saltern_reader, one of saltern_guard
 KB_EACH = 1024  # the least work_mem that a connection is sized for (postgres/pgtuning.py), from a quarter of the memory
 WORKERS = 8  # the least number of worker processes, which are sized for as well
 

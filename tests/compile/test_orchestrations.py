@@ -222,6 +222,14 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_done(fleet: Orchestrati
         assert not {"saltutil.sync_all", "fleet.at_rest", "state.test"} & {*fleet.asked}
 
 
+def test_what_was_typed_by_mistake_is_shown_in_one_line_and_cut(fleet: Orchestrations) -> None:
+    for name in ORCHESTRATIONS:
+        for typed in ("\x1b[2J\n", "x" * 5000, ["a\nb"] * 900, {"{{ 1/0 }}": "\r"}):
+            for told in ({"hosts\x1b[2J\n": typed}, {"host": typed, "app": typed}, {"secret": typed}, {"plan": typed}):
+                said = refused(fleet.render(name, **told))
+                assert said.isprintable() and len(said) < 1100, (name, told)
+
+
 def test_whether_a_host_is_rebooted_is_said_in_so_many_words(fleet: Orchestrations) -> None:
     """Any word but `due` was a yes."""
     for host in fleet.site.fleet.with_role("web"):

@@ -514,7 +514,7 @@ def test_what_is_granted_is_remembered_for_root_alone_and_without_passwords(host
 def daemons(host) -> list[str]:
     """The long-running services that this fleet's roles brought."""
     patterns = "'app-*' nginx.service haproxy.service keepalived.service 'postgresql@*' redis-server.service"
-    patterns += " redis-server@cache.service redis-unblock.service"
+    patterns += " redis-server@cache.service redis-unblock.service postgres-guard.service"
     patterns += " ssh.service salt-minion.service salt-master.service"
     listed = host.check_output(f"systemctl list-units --state=running --plain --no-legend {patterns} | cut -d' ' -f1")
     return listed.split()

@@ -76,14 +76,13 @@ def test_each_app_is_served_over_tls_under_each_of_its_names(site: Site, edge_pa
 def test_an_app_that_answers_before_it_has_read_all_is_heard(
     site: Site, edge_pages: list[Page], pause: Callable[[], None], tls: ssl.SSLContext
 ) -> None:
-    """Who uploads with a session that has ended is told so: gunicorn's socket, closed on the rest, took that along."""
+    """Who uploads with a session that has ended is told so: gunicorn's socket, closed unread, took that along."""
     for page in edge_pages:
         for _ in range(20):
             pause()
             with contextlib.closing(Connection(page, tls)) as connection:
-                connection.request(
-                    "POST", "/", body=b"x" * 500_000, headers={"Content-Type": "application/octet-stream"}
-                )
+                headers = {"Content-Type": "application/octet-stream"}
+                connection.request("POST", "/", body=b"x" * 500_000, headers=headers)
                 assert connection.getresponse().status not in NOT_SERVED, page.hostname
 
 

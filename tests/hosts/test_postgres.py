@@ -108,6 +108,43 @@ def test_a_stranger_is_refused(host, site: Site, who: str) -> None:
         assert re.search(said, tried.stderr), tried.stderr
 
 
+def test_who_ends_sessions_can_do_nothing_else_and_is_there(host) -> None:
+    rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls or rolpassword is not null"
+    assert sql(host, f"select {rights} from pg_authid where rolname = 'saltern_guard'") == "f"
+    groups = "select string_agg(g, ' ' order by g) from (select roleid::regrole::text, member from pg_auth_members)"
+    groups += " m(g, member) where"
+    assert sql(host, f"{groups} member = 'saltern_guard'::regrole") == "pg_read_all_stats pg_signal_backend"
+    there = "select count(*) > 0 from pg_stat_activity where usename = 'saltern_guard'"
+    deadline = time.monotonic() + 30
+    while sql(host, there) != "t":
+        assert time.monotonic() < deadline, host.run("journalctl -u postgres-guard -n 20 --no-pager").stdout
+        time.sleep(0.5)
+    refused = host.run("runuser -u nobody -- psql -h /run/postgresql -XAtU saltern_guard -d postgres -c 'select 1'")
+    assert refused.rc != 0
+
+
+def test_memory_of_each_process_is_bounded_and_the_server_outlives_what_is_ended(host) -> None:
+    units = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*' | cut -d' ' -f1").split()
+    for unit in units:
+        names = ("LimitDATA", "MemoryMax", "OOMPolicy", "OOMScoreAdjust", "MainPID")
+        # systemctl answers in an order of its own.
+        said = host.check_output(f"systemctl show {unit} -p {','.join(names)}").splitlines()
+        data, most, policy, score, pid = map(dict(line.split("=", 1) for line in said).__getitem__, names)
+        total = int(re.findall(r"MemTotal:\s+(\d+)", host.file("/proc/meminfo").content_string)[0]) * 1024
+        assert 64 * 2**20 <= int(data) < total and 2**28 <= int(most) < total
+        assert (policy, score) == ("continue", "-900")
+        limit = re.findall(r"Max data size\s+(\d+)", host.file(f"/proc/{pid}/limits").content_string)
+        assert limit == [data], "the server runs with another limit than its unit says"
+        shared = int(sql(host, "select pg_size_bytes(current_setting('shared_memory_size'))"))
+        assert int(most) > shared
+
+
+def test_no_code_is_made_and_no_transaction_outlives_its_session(host) -> None:
+    assert sql(host, "show jit_provider") == "none" and sql(host, "show max_prepared_transactions") == "0"
+    query = "set jit = on; set jit_above_cost = 0; select sum(i) from generate_series(1, 9) i"
+    assert sql(host, query).splitlines()[-1] == "45"
+
+
 @pytest.mark.parametrize("role", ["postgres", "saltern_reader"])
 def test_our_own_sessions_take_no_names_from_others(host, role: str) -> None:
     settings = "select current_setting('search_path'), current_user, session_user"

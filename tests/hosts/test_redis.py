@@ -155,6 +155,15 @@ def test_memory_is_bounded_and_a_full_broker_loses_nothing(host, server: str) ->
 
 
 @each_server
+def test_what_a_script_takes_ends_at_the_unit_and_not_at_the_host(host, server: str, site: Site) -> None:
+    unit = SERVERS[server][0]
+    said = host.check_output(f"systemctl show {unit} -p MemoryMax,OOMPolicy").splitlines()
+    most, policy = map(dict(line.split("=", 1) for line in said).__getitem__, ("MemoryMax", "OOMPolicy"))
+    held = getattr(site.settings.redis, f"{server}_maxmemory_mb") * 2**20
+    assert 2.5 * held < int(most) < 2.5 * held + 2**29 and policy == "continue"
+
+
+@each_server
 def test_the_health_checks_user_sees_figures_and_no_keys(host, server: str) -> None:
     password = "$(cat /etc/redis/health.pass)"
     assert ask(host, server, "ping", "saltern-health", password) == "PONG"

@@ -27,6 +27,7 @@ def running(host: Host) -> set[str]:
         "redis-server@cache.service",
         "redis-unblock.service",
         "postgresql@*",
+        "postgres-guard.service",
         "app-*",
     ]
     listed = host.execute(

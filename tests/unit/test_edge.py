@@ -149,6 +149,7 @@ def test_a_host_that_is_out_gets_nothing_new_and_has_answered_all_it_had(haproxy
     haproxy.of("web1")[0].ends = [1.5, 0.5]
     assert haproxy.module.take_out("web1") == 0
     assert 1.5 <= haproxy.now < 2 and haproxy.module.out() == ["web1"]
+    assert haproxy.module.OUT.stat().st_mode & 0o777 == 0o600, "an app may run on the same host"
     assert haproxy.statuses("web1") == {"MAINT"} and haproxy.statuses("web2") == haproxy.statuses("web3") == {"UP"}
     assert "drain" in haproxy.asked_to[0], "it got nothing new while it answered"
 

@@ -26,13 +26,13 @@ def rules(text: str) -> list[list[str]]:
 def test_hba_has_one_line_for_each_need_and_rejects_the_rest() -> None:
     other = {**DEMO, "address": "fd00::5/128"}
     found = rules(pgconf.hba([DEMO, other, DEMO]))
-    assert found[2:6] == [
+    assert found[3:7] == [
         ["hostssl", '"demo"', f'"{role}"', address, "scram-sha-256"]
         for address in ("10.0.0.5/32", "fd00::5/128")
         for role in ("demo", "demo_owner")
     ]
     assert found[-1] == ["host", "all", "all", "all", "reject"]
-    assert len(found) == 10
+    assert len(found) == 11
 
 
 def test_hba_trusts_nobody() -> None:
@@ -45,7 +45,7 @@ def test_hba_without_clients_is_closed() -> None:
 
 
 def test_hba_names_are_never_keywords() -> None:
-    line = rules(pgconf.hba([{**DEMO, "database": "all", "user": "replication"}]))[2]
+    line = rules(pgconf.hba([{**DEMO, "database": "all", "user": "replication"}]))[3]
     assert line[1:3] == ['"all"', '"replication"']
 
 
@@ -68,7 +68,14 @@ def test_config_refuses_injection(settings: dict[str, Any]) -> None:
 def conf(release: int, **settings: Any) -> dict[str, str]:
     module = pg()
     module.__grains__ = {"osmajorrelease": release, "mem_total": 8000, "num_cpus": 2}
-    defaults = {"port": 5432, "memory_mb": None, "memory_share": 0.5, "max_connections": None, "settings": {}}
+    defaults = {
+        "port": 5432,
+        "memory_mb": None,
+        "memory_share": 0.5,
+        "session_memory_mb": None,
+        "max_connections": None,
+        "settings": {},
+    }
     text = module.postgresql_conf("main", {**defaults, **settings}, ["127.0.0.1", "10.0.0.5"])
     return dict(line.split(" = ", 1) for line in text.splitlines() if not line.startswith("#"))
 

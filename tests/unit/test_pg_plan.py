@@ -14,6 +14,7 @@ from tests.unit.contracts import load
 from tests.unit.contracts.pg import (
     CLIENTS,
     GROUPS,
+    GUARD_GROUPS,
     PILLAR,
     World,
     cluster,
@@ -48,22 +49,24 @@ def test_bare_server() -> None:
     steps = plan({"roles": {}, "databases": {}}, {"demo": ["pg_trgm"]})
     assert [step["subject"] for step in steps] == [
         "role saltern_reader",
+        "role saltern_guard",
         "role demo",
         "role demo_owner",
         "role postgres settings",
         "role saltern_reader settings",
+        "role saltern_guard settings",
         "database demo",
         "database demo default privileges",
         "database demo extension pg_trgm",
         "rights of others in the cluster",
         "database postgres grants",
     ]
-    for name in ("saltern_reader", "demo", "demo_owner"):
+    for name in ("saltern_reader", "saltern_guard", "demo", "demo_owner"):
         begins = f'CREATE ROLE "{name}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION'
         assert any(line.startswith(begins) for line in sql(steps))
     assert any(line.startswith('CREATE DATABASE "demo" OWNER "demo_owner"') for line in sql(steps))
     assert 'REVOKE ALL ON DATABASE "demo" FROM PUBLIC CASCADE' in sql(steps)
-    assert [step["database"] for step in steps] == ["postgres"] * 6 + ["demo"] * 2 + ["postgres"] * 2
+    assert [step["database"] for step in steps] == ["postgres"] * 8 + ["demo"] * 2 + ["postgres"] * 2
 
 
 def role(name: str = "demo", **drift: Any) -> Callable[[dict[str, Any]], None]:
@@ -119,6 +122,8 @@ GRANTS = converged()["databases"]["demo"]["grants"]
             'REVOKE "pg_read_all_data" FROM "demo" GRANTED BY "mallory" CASCADE',
         ),
         (role("saltern_reader", member_of=GROUPS[:1]), "role saltern_reader member of pg_read_all_stats", "GRANT"),
+        (role("saltern_guard", member_of=GUARD_GROUPS[:1]), "role saltern_guard member of pg_signal_backend", "GRANT"),
+        (role("saltern_guard", rolsuper=True), "role saltern_guard attributes", "NOSUPERUSER"),
         (role("saltern_reader", rolpassword="x"), "role saltern_reader password", "PASSWORD NULL"),
         (role("postgres", rolpassword="x"), "role postgres password", "PASSWORD NULL"),
         (stranger(rolcanlogin=True), "role eve", 'DROP ROLE "eve"'),

@@ -24,8 +24,12 @@ def test_sum_stays_below_the_memory_for_every_size(cpus: int, version: int) -> N
         processes = int(settings["max_connections"]) + int(settings["max_worker_processes"])
         total = mb(settings["shared_buffers"]) + processes * mb(settings["work_mem"])
         total += mb(settings["maintenance_work_mem"]) + 3 * mb(settings["autovacuum_work_mem"])
+        # A place in the table of locks has 384 bytes, and there are so many for each process.
+        others = pgtuning.OTHER_PROCESSES
+        total += int(settings["max_locks_per_transaction"]) * (processes + others) * 384 / 2**20
         assert total <= 0.8 * memory, (memory, cpus)
         assert mb(settings["work_mem"]) >= 1
+        assert int(settings["max_locks_per_transaction"]) >= 64
         assert mb(settings["shared_buffers"]) >= 64
         assert 25 <= int(settings["max_connections"]) <= 200
 
@@ -87,3 +91,22 @@ def test_version(debian: int, postgres: int) -> None:
 def test_unknown_debian() -> None:
     with pytest.raises(ValueError, match="Debian 12 and 13; this host has Debian 11"):
         pgconf.server_version(11)
+
+
+@pytest.mark.parametrize("memory", SIZES)
+def test_what_sessions_may_have_is_enough_for_what_they_are_given_and_less_than_the_host_has(memory: int) -> None:
+    for total in (memory, memory * 2, memory * 10):
+        settings = pgtuning.tuning(memory, 4, 17)
+        one, all_of_them = pgtuning.session_mb(memory), pgtuning.sessions_mb(memory, total)
+        assert one > 2 * mb(settings["work_mem"]) + mb(settings["maintenance_work_mem"])
+        assert one > mb(settings["autovacuum_work_mem"])
+        if total >= 1024:
+            assert all_of_them + mb(settings["shared_buffers"]) <= 0.9 * total or total == memory == 256
+            assert mb(settings["shared_buffers"]) < pgtuning.unit_mb(memory, total) <= total
+        given = int(settings["max_connections"]) * mb(settings["work_mem"])
+        assert all_of_them >= min(given, total / 3)
+
+
+def test_a_replica_has_as_many_locks_for_each_connection_as_its_primary() -> None:
+    found = {pgtuning.tuning(1024, 2, 17, most)["max_locks_per_transaction"] for most in (None, 40, 90, 200)}
+    assert len(found) == 1

@@ -90,6 +90,7 @@ def test_a_primarys_data_are_never_overwritten(tmp_path: Path) -> None:
         ({"major": 15}, "has PostgreSQL 15, and this host 17"),
         ({"max_connections": 51}, "max_connections is 50 here and 51 on db1"),
         ({"max_worker_processes": 9}, "max_worker_processes is 8 here and 9 on db1"),
+        ({"max_locks_per_transaction": 65}, "max_locks_per_transaction is 64 here and 65 on db1"),
     ],
 )
 def test_a_copy_that_could_not_start_is_not_made(answer: dict[str, Any], words: str) -> None:

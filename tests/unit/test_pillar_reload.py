@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.unit.contracts import ROOT
 
 # In a process of its own, for Salt's loader keeps what it has loaded. Each question is a pillar of a master's worker.
@@ -39,3 +41,30 @@ def test_the_pillar_is_there_after_its_code_has_changed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ASK, str(tmp_path / "_pillar"), str(site), str(changed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
     assert done.stdout.split() == ["dict"] * 8, done.stdout + done.stderr[-2000:]
+
+
+OLD_MASTER = """
+import importlib.util, pathlib, shutil, sys
+root, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+(folder / "saltern").mkdir()
+(folder / "saltern/__init__.py").write_text("def forget_old_code():\\n    raise ValueError('of before')\\n")
+(folder / "saltern/layout.py").write_text("")
+sys.path.insert(0, str(folder))
+import saltern.layout
+sys.path.remove(str(folder))
+shutil.rmtree(folder / "saltern")
+spec = importlib.util.spec_from_file_location("face", root / sys.argv[3])
+face = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(face)
+site = str(root / "lab/fleets/pair")
+found = face.ext_pillar("a_master", {}, site) if hasattr(face, "ext_pillar") else face._saltern("layout").ROLES
+print(sorted(found))
+"""
+
+
+@pytest.mark.parametrize(("face", "word"), [("_pillar/saltern.py", "ranks"), ("_modules/site.py", "edge")])
+def test_a_master_that_runs_since_before_the_package_had_its_place_takes_it(tmp_path, face: str, word: str) -> None:
+    """Its processes have imported another `saltern`, whose folder an upgrade has taken away."""
+    command = [sys.executable, "-c", OLD_MASTER, str(ROOT), str(tmp_path), face]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"'{word}'" in done.stdout, done.stderr

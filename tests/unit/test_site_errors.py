@@ -644,12 +644,24 @@ MISTAKES: dict[str, tuple[Mutation, str, str, list[str]]] = {
     "share too high": (
         put(SETTINGS, "postgres", "memory_share", value=1.5), SETTINGS, "postgres.memory_share", ["0.05 to 0.9"],
     ),
+    "too little memory for a session": (
+        put(SETTINGS, "postgres", "session_memory_mb", value=16),
+        SETTINGS, "postgres.session_memory_mb", ["64", "or null"],
+    ),
     "memory as text": (
         put(SETTINGS, "postgres", "memory_mb", value="1G"), SETTINGS, "postgres.memory_mb", ["or null"],
     ),
     "setting that Saltern owns": (
         put(SETTINGS, "postgres", "settings", value={"port": 1}),
         SETTINGS, "postgres.settings", ["port (use postgres.port)"],
+    ),
+    "a setting that runs a program": (
+        put(SETTINGS, "postgres", "settings", value={"restore_command": "sh x"}),
+        SETTINGS, "postgres.settings", ["restore_command (the server runs no programs)"],
+    ),
+    "a library of nobody": (
+        put(SETTINGS, "postgres", "settings", value={"shared_preload_libraries": "evil"}),
+        SETTINGS, "postgres.settings", ["only auto_explain, pg_prewarm, pg_stat_statements"],
     ),
     "time zone": (put(SETTINGS, "base", "timezone", value="Mars/Base"), SETTINGS, "base.timezone", ["Europe/Berlin"]),
     "time zone as a path": (

@@ -201,6 +201,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
             "port": 5432,
             "memory_mb": 1024,
             "memory_share": 0.5,
+            "session_memory_mb": None,
             "max_connections": None,
             "extra_roles": [],
             "settings": {},
@@ -340,7 +341,7 @@ def test_the_pillar_of_fleet_single(tmp_path: Path) -> None:
                         "address": "127.0.0.1/32",
                     }
                 ],
-                "connections": 37,
+                "connections": 38,
                 "replicas": [],
                 "primary": None,
             },

@@ -6,29 +6,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from .. import pgsettings
 from ..kinds import Allowed, Database, OneLine, ServicePort, SettingName
 from ..model import Model
 from ..role import APPS, Offer, Role
 from ..textual import as_text
 
-# Postgres settings that another key or a state decides.
-OWN_POSTGRES_SETTINGS = {
-    "port": "use postgres.port",
-    "max_connections": "use postgres.max_connections",
-    "listen_addresses": "it follows from the fleet",
-    "data_directory": "it is Debian's cluster directory",
-    "hba_file": "access follows from the fleet",
-    "ident_file": "access follows from the fleet",
-    "password_encryption": "it is always scram-sha-256",
-    "ssl": "it is always on",
-    "ssl_cert_file": "the certificate is the host's",
-    "ssl_key_file": "the certificate is the host's",
-    "ssl_ca_file": "the certificate is the fleet's",
-}
-
 
 def _postgres_settings(value: dict[str, str]) -> dict[str, str]:
-    taken = [f"{name} ({OWN_POSTGRES_SETTINGS[name]})" for name in value if name in OWN_POSTGRES_SETTINGS]
+    taken = pgsettings.refused(value)
     if taken:
         raise ValueError(f"not to be set here: {', '.join(taken)}")
     return value
@@ -53,6 +39,9 @@ class Postgres(Model):
     memory_share: Annotated[float, Field(ge=0.05, le=0.9)] = Field(
         description="Share of the host's memory for Postgres, when memory_mb is null."
     )
+    session_memory_mb: Annotated[int, Field(ge=64, le=1048576)] | None = Field(
+        description="Most memory of its own for one session, in MiB; null: a quarter of Postgres', 192 at least."
+    )
     max_connections: Annotated[int, Field(ge=10, le=10000)] | None = Field(
         description="Connections; null: from the memory."
     )
@@ -60,7 +49,8 @@ class Postgres(Model):
         description="Roles beyond those of the apps, for migrations that grant rights to them; they cannot log in."
     )
     settings: Annotated[dict[SettingName, SettingValue], AfterValidator(_postgres_settings)] = Field(
-        description="Further settings of postgresql.conf, over the computed ones."
+        description="Further settings of postgresql.conf, over the computed ones;"
+        " none that decides who gets in, what runs, or what keeps apps apart."
     )
 
 

@@ -14,6 +14,7 @@ PILLAR = {"secrets": {"apps": {"demo": {"database_password": "secret of demo", "
 
 
 GROUPS = [[group, "postgres", ""] for group in pgroles.READER_GROUPS]
+GUARD_GROUPS = [[group, "postgres", ""] for group in pgroles.GUARD_GROUPS]
 
 
 def pg() -> ModuleType:
@@ -30,10 +31,11 @@ def converged(password: str = "secret of demo") -> dict[str, Any]:
         for name, text in (("demo", password), ("demo_owner", "secret of owner"))
     }
     roles["saltern_reader"] = {**role, "member_of": GROUPS, "rolpassword": None}
+    roles["saltern_guard"] = {**role, "member_of": GUARD_GROUPS, "rolpassword": None, "rolconnlimit": 2}
     roles["postgres"] = {**role, "rolsuper": True, "rolpassword": None}
     settings = [
         {"role": who, "database": "", "setting": f"{name}={stored}"}
-        for who in ("postgres", "saltern_reader")
+        for who in ("postgres", "saltern_reader", "saltern_guard")
         for name, (stored, _) in pgroles.OWN_SETTINGS.items()
     ]
     database = {

@@ -15,9 +15,9 @@ pgreplica = load("_modules", "pgreplica")
 PRIMARY = {"host": "db1", "name": "db1.x.test", "address": "10.0.0.4", "port": 5432, "slot": "saltern_db2"}
 PRIMARY["user"] = "saltern_replication"
 REPLICAS = [{"host": "db2", "slot": "saltern_db2", "address": "10.0.0.5/32"}]
-LIMITS = {"max_connections": "50", "max_worker_processes": "8"}
+LIMITS = {"max_connections": "50", "max_worker_processes": "8", "max_locks_per_transaction": "64"}
 PASSWORD = "a-good-long-password"
-ANSWER = {"error": "", "system": "7", "major": 17, "max_connections": 50, "max_worker_processes": 8, "slot": True}
+ANSWER = {"error": "", "system": "7", "major": 17, **{name: int(value) for name, value in LIMITS.items()}, "slot": True}
 FOLLOWS = {"server": "up", "in_recovery": True, "paused": False, "system": "7", "status": "streaming"}
 FOLLOWS |= {"sender": "db1.x.test", "steady": True}
 
