@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# By its path: this file has the same name, and a master that an older Saltern has started knows no other way. That one's
+# By its path: this file has the same name, and a master that an older Saltern started knows no other way. That one's
 # processes have a package of this name from another folder, which is gone.
 _there = Path(getattr(sys.modules.get("saltern"), "__file__", None) or ".").resolve()
 if _there != REPOSITORY / "saltern/__init__.py":
