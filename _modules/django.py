@@ -1,105 +1,19 @@
 """Django's own steps of a release: collected static files and migrated databases.
 
 Whether there is something to do is asked of what decides it: the files that nginx serves, and the table
-django_migrations. Never of what happened to change in this run.
+django_migrations. Never of what happened to change in this run. What is done stands in saltern/migrate/.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-import re
-import shlex
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
-
-from saltern.host import appfiles, beneath, secrettext
-from saltern.migrate import migratelint, migraterun
-from saltern.postgres import pgsession, pgsql
-from saltern.release import appunits, envfile, steps
-
-APPS = Path("/srv/apps")
-RUN = Path("/run/saltern")
-CONNECT_SECONDS = 5
-LOCK_SECONDS = 300  # another host may be migrating; the longest migration that is waited for
+from saltern.host import here
+from saltern.migrate import commands, migrations, staticfiles
 
 
-# --- pure ---------------------------------------------------------------------------------------------------
-
-
-def pending_of(migrations: list[list[Any]], applied: set[tuple[str, str]]) -> list[str]:
-    """Return what ``migrate`` would apply, by the rules of Django's MigrationLoader.build_graph.
-
-    A squashed migration counts as applied when all that it replaces are; it takes their place unless only some
-    of them are applied, in which case it is left out and they stay.
-
-    Args:
-        migrations: what a release holds: app label, name, and the list of [app label, name] it replaces.
-        applied: (app label, name) of each row of django_migrations.
-
-    Returns:
-        ``app.name`` of each migration that is missing, in order of name.
-
-    Example:
-        >>> pending_of([["notes", "0001_initial", []], ["notes", "0002_tags", []]], {("notes", "0001_initial")})
-        ['notes.0002_tags']
-    """
-    wanted = {(app, name) for app, name, _ in migrations}
-    done = set(applied)
-    for app, name, replaces in migrations:
-        if not replaces:
-            continue
-        replaced = {(other_app, other) for other_app, other in replaces}
-        if replaced <= done:
-            done.add((app, name))
-        else:
-            done.discard((app, name))
-        if replaced <= done or not replaced & done:
-            wanted -= replaced
-        else:
-            wanted.discard((app, name))
-    return sorted(f"{app}.{name}" for app, name in wanted - done)
-
-
-def lock_key(app: str) -> int:
-    """Return the number of the Postgres advisory lock under which an app's database is migrated.
-
-    Args:
-        app: the app's name.
-
-    Returns:
-        A signed 64-bit number, the same on every host.
-
-    Example:
-        >>> lock_key("demo") == lock_key("demo")
-        True
-    """
-    digest = hashlib.sha256(f"saltern migrate {app}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def told(words: list[str]) -> str:
-    """Return a management command as it may be written down: any value could be a secret.
-
-    Args:
-        words: the command and its arguments.
-
-    Example:
-        >>> told(["createsuperuser", "--noinput", "--email=a@b.c", "x"])
-        'createsuperuser --noinput --email=... ...'
-    """
-    command, *arguments = words
-    shown = [re.sub(r"=.*", "=...", one, flags=re.DOTALL) if one.startswith("--") else "..." for one in arguments]
-    return " ".join([command, *shown])
-
-
-# --- static files -------------------------------------------------------------------------------------------
+def _here() -> here.Here:
+    return here.Here(__pillar__, __context__)
 
 
 def static_missing(app: str, release: str) -> list[str] | None:
@@ -117,12 +31,7 @@ def static_missing(app: str, release: str) -> list[str] | None:
 
             salt-call django.static_missing demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    directory = _release(app, release)
-    try:
-        names = json.loads((directory / "static.json").read_text())
-    except FileNotFoundError:
-        return None
-    return [name for name in names if not _same(directory / "static" / name, _served(app) / name)]
+    return staticfiles.static_missing(app, release)
 
 
 def collect_static(app: str, release: str) -> None:
@@ -140,24 +49,7 @@ def collect_static(app: str, release: str) -> None:
 
             salt-call django.collect_static demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    directory = _release(app, release)
-    if not (directory / "static.json").is_file():
-        static = directory / "static"
-        shutil.rmtree(static, ignore_errors=True)
-        static.mkdir()
-        if __salt__["release.manifest"](app, release)["django"]["static"]:
-            settings = __pillar__["apps"][app]
-            user = settings["user"]
-            shutil.chown(static, user, user)
-            manage = appunits.manage_arguments(app, release, settings)
-            collect = [*manage, "collectstatic", "--noinput", "--verbosity", "0"]
-            __salt__["release.one_off"](app, release, "collectstatic", collect, str(static))
-        # A link that an app made could lead nginx anywhere.
-        names = beneath.take_over(static, drop=True)
-        appfiles.write(directory / "static.json", json.dumps(names) + "\n", 0o644)
-        steps.reached("static files collected")
-    publish_static(app, release)
-    steps.reached("static files served")
+    staticfiles.collect_static(_here(), app, release)
 
 
 def publish_static(app: str, release: str) -> None:
@@ -174,24 +66,7 @@ def publish_static(app: str, release: str) -> None:
 
             salt-call django.publish_static demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    directory = _release(app, release) / "static"
-    for name in static_missing(app, release) or []:
-        target = _served(app) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.new")
-        beside.unlink(missing_ok=True)
-        os.link(directory / name, beside)
-        beside.replace(target)
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except FileNotFoundError:
-        return False
-
-
-# --- migrations ---------------------------------------------------------------------------------------------
+    staticfiles.publish_static(app, release)
 
 
 def missing(app: str, release: str) -> list[str] | None:
@@ -216,8 +91,7 @@ def missing(app: str, release: str) -> list[str] | None:
 
             salt-call django.missing demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    # The file also says that migrate has ended: permissions and content types come after the last migration.
-    return pending(app, release) if (_release(app, release) / "migrated.json").is_file() else None
+    return migrations.missing(_here(), app, release)
 
 
 def pending(app: str, release: str) -> list[str]:
@@ -238,8 +112,7 @@ def pending(app: str, release: str) -> list[str]:
 
             salt-call django.pending demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    with _session(app, release) as connection:
-        return _pending(app, release, connection)
+    return migrations.pending(_here(), app, release)
 
 
 def applied_since(app: str, release: str) -> list[str]:
@@ -260,13 +133,7 @@ def applied_since(app: str, release: str) -> list[str]:
 
             salt-call django.applied_since demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    about = __salt__["release.manifest"](app, release)
-    own = {(label, name) for label, name, _ in about["django"]["migrations"]}
-    with _session(app, release) as connection:
-        later = pgsql.query("migrations_since")
-        rows = connection.execute(later, [about["when"]]).fetchall()
-    shown = secrettext.printable  # the table is the app's, and so is what it names
-    return [shown(f"{label}.{name}") for label, name in rows if (label, name) not in own]
+    return migrations.applied_since(_here(), app, release)
 
 
 def migrate(app: str, release: str) -> list[str]:
@@ -290,24 +157,7 @@ def migrate(app: str, release: str) -> list[str]:
 
             salt-call django.migrate demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    record, started = _release(app, release) / "migrated.json", _release(app, release) / "migrating"
-    before = pending(app, release)
-    if hurting := unsafe(app, release) if before else []:
-        serving = __salt__["release.active"](app)
-        raise CommandExecutionError(migratelint.refusal(app, release, serving, hurting))
-    if before or started.exists():
-        started.touch()
-        steps.reached("migration begun")
-        _run_migrate(app, release)
-        if left := pending(app, release):
-            raise CommandExecutionError(
-                f"{app}: migrate ended well, but the database still lacks {', '.join(left)}. "
-                "Is DATABASES['default'] in the settings made of DATABASE_URL?"
-            )
-    appfiles.write(record, json.dumps({"applied": before}) + "\n", 0o644)
-    started.unlink(missing_ok=True)
-    steps.reached("migrated")
-    return before
+    return migrations.migrate(_here(), app, release)
 
 
 def unsafe(app: str, release: str) -> list[dict[str, str]]:
@@ -330,87 +180,7 @@ def unsafe(app: str, release: str) -> list[dict[str, str]]:
 
             salt-call django.unsafe demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    with _session(app, release) as connection:
-        applied = _applied(connection)
-        asked = _pending(app, release, connection)
-        asked = sorted(set(asked) - set(__pillar__["apps"][app]["migrations"]["allow_unsafe"]))
-        if not applied or not asked:
-            return []
-        printed = _printed_sql(app, release, asked)
-        sql = {one: found["sql"] for one, found in printed.items() if "sql" in found}
-        found = migratelint.findings(sql, connection.info.server_version // 10000, f"squawk-{app}")
-        found += [migratelint.without_sql(one, answer["error"]) for one, answer in printed.items() if "error" in answer]
-        sizes = dict(connection.execute(pgsql.query("table_sizes")).fetchall())
-    return migratelint.harmful(found, sql, sizes, _columns_in_use(app))
-
-
-def _printed_sql(app: str, release: str, migrations: list[str]) -> dict[str, dict[str, str]]:
-    arguments = ["-c", migratelint.print_sql(), json.dumps(migrations)]
-    answer = __salt__["release.one_off"](app, release, "sqlmigrate", arguments)
-    line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
-    if line is None:
-        raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
-    found: dict[str, dict[str, str]] = secrettext.all_printable(json.loads(line.removeprefix("SALTERN ")))
-    return found
-
-
-def _columns_in_use(app: str) -> dict[str, list[str]] | None:
-    """Return the columns that the models of the serving release use; None when that is not known: then all are."""
-    serving = __salt__["release.active"](app)
-    if serving is None or not __salt__["release.is_staged"](app, serving):
-        return None
-    found: dict[str, list[str]] | None = __salt__["release.manifest"](app, serving)["django"].get("columns")
-    return found
-
-
-def _run_migrate(app: str, release: str) -> None:
-    """Run migrate as the database's owner, whose password PID 1 reads from a file that is there for no longer."""
-    settings = __pillar__["apps"][app]["migrations"]
-    options = {
-        "lock_key": lock_key(app),
-        "wait_seconds": LOCK_SECONDS,
-        "retry_seconds": settings["retry_seconds"],
-        "statement_timeout_seconds": settings["statement_timeout_seconds"],
-    }
-    RUN.mkdir(mode=0o700, exist_ok=True)
-    environment = RUN / f"{app}-migrate.env"
-    owner = __pillar__["wiring"]["apps"][app]["migration_environment"]
-    appfiles.write(environment, envfile.text(owner), 0o600)
-    try:
-        arguments = ["-c", migraterun.source(), json.dumps(options)]
-        __salt__["release.one_off"](app, release, "migrate", arguments, environment=str(environment))
-    finally:
-        environment.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _session(app: str, release: str) -> Iterator[Any]:
-    """Return a session on the app's database, with the release's own DATABASE_URL, but begun as pgsession.py says."""
-    import psycopg  # takes a moment, and not every command of this module needs it
-
-    text = (_release(app, release) / "env").read_text()
-    url = envfile.values(text)["DATABASE_URL"]
-    options = pgsession.options(0, "")
-    try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS, options=options) as connection:
-            yield connection
-    except psycopg.Error as error:
-        said = __salt__["release.redact"](str(error).strip())
-        raise CommandExecutionError(f"{app}: database: {said}") from None
-
-
-def _pending(app: str, release: str, connection: Any) -> list[str]:
-    return pending_of(__salt__["release.manifest"](app, release)["django"]["migrations"], _applied(connection))
-
-
-def _applied(connection: Any) -> set[tuple[str, str]]:
-    # A database that was made just now has no such table yet.
-    if connection.execute(pgsql.query("has_migrations")).fetchone()[0]:
-        return set(connection.execute(pgsql.query("migrations")).fetchall())
-    return set()
-
-
-# --- commands -----------------------------------------------------------------------------------------------
+    return migrations.unsafe(_here(), app, release)
 
 
 def manage(app: str, *arguments: Any) -> dict[str, Any]:
@@ -437,30 +207,4 @@ def manage(app: str, *arguments: Any) -> dict[str, Any]:
             salt-call django.manage demo 'check --deploy'
             salt-call -- django.manage demo check --deploy
     """
-    words = shlex.split(str(arguments[0])) if len(arguments) == 1 else [str(one) for one in arguments]
-    release = __salt__["release.active"](app)
-    if not words or release is None:
-        raise CommandExecutionError(f"{app}: " + ("no release is serving" if words else "which command?"))
-    name = f"manage-{os.getpid()}"
-    argv = __salt__["release.one_off_command"](app, release, name, ["-m", "django", *words])
-    code, printed, _, problem = appfiles.bounded(argv, together=True)
-    if problem:
-        __salt__["release.end_one_off"](app, name)
-        problem = f"{problem}: ended"
-    ended = __salt__["release.why_one_off_ended"](app, name)
-    __salt__["release.record_command"](app, release, told(words), code)
-    __context__["retcode"] = code
-    output = __salt__["release.redact"](printed.decode(errors="replace")).strip()
-    return {
-        "release": release,
-        "exit_code": code,
-        "output": "\n".join(one for one in (output, problem or ended) if one),
-    }
-
-
-def _release(app: str, release: str) -> Path:
-    return APPS / app / "releases" / release
-
-
-def _served(app: str) -> Path:
-    return APPS / app / "static"
+    return commands.manage(_here(), app, *arguments)

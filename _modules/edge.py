@@ -20,9 +20,9 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.edge import clientheaders, edgelimits, errorpages, mutualtls, plainhttp
+from saltern.edge import clientheaders, edgelimits, errorpages, plainhttp
 from saltern.edge import maintenance as rest
-from saltern.host import appfiles
+from saltern.host import appfiles, mutualtls
 from saltern.release import gate
 
 ADMIN = "/run/haproxy/admin.sock"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import fetchplaces
+from saltern.build import reaching, workshops
 from saltern.firewall import egressrules
 
 TABLE = "inet saltern"
@@ -118,9 +117,7 @@ def wanted(wiring: Mapping[str, Any]) -> dict[str, Any]:
             salt-call firewall.wanted "$(salt-call pillar.get wiring:base --out=json | jq -c .local)"
     """
     builds = wiring["egress"]["builds"]
-    egress = wiring["egress"] | {
-        "builds": builds | {"users": [__salt__["build.build_user"](app) for app in builds["apps"]]}
-    }
+    egress = wiring["egress"] | {"builds": builds | {"users": [workshops.build_user(app) for app in builds["apps"]]}}
     users = [user for caller in (*egress["callers"], egress["builds"]) for user in caller["users"]]
     uids = {user: uid for user in users if (uid := _uid(user)) is not None}
     # Of what was an app's, and the fleet has taken away, nothing should run any more; what does calls nobody.
@@ -172,25 +169,7 @@ def reach(urls: list[str]) -> None:
 
             salt-call firewall.reach '[https://index.example.org/simple]'
     """
-    elements: dict[str, list[str]] = {"index4": [], "index6": []}
-    for host, port in fetchplaces.places(urls):
-        for address in _addresses(host, port):
-            if not address.is_global:
-                elements[f"index{address.version}"].append(f"{address} . {port} timeout 1h")
-    for name, some in elements.items():
-        for element in some:
-            # Taken out first: another hour is not given to what is there. Without our rules nothing is closed either.
-            plain = element.removesuffix(" timeout 1h")
-            subprocess.run(["nft", "delete", "element", *TABLE.split(), name, f"{{ {plain} }}"], capture_output=True)
-            subprocess.run(["nft", "add", "element", *TABLE.split(), name, f"{{ {element} }}"], capture_output=True)
-
-
-def _addresses(host: str, port: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # who fetches will say so
-        return []
-    return sorted({ipaddress.ip_address(str(where[4][0]).partition("%")[0]) for where in found}, key=str)
+    reaching.reach(urls)
 
 
 def unknown_addresses(known: list[str]) -> list[str]:

@@ -5,27 +5,7 @@ Whether a release deserves to run is the business of the execution module releas
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from salt.exceptions import CommandExecutionError
-
-from saltern.host import appfiles
-
-UNITS = Path("/etc/systemd/system")
-
-
-def unit(app: str, release: str) -> str:
-    """Return the name of a release's unit.
-
-    Args:
-        app: name of an app.
-        release: the release's id.
-
-    Example:
-        >>> unit("demo", "6f1d3c0a9b2e-2fcc3ffb")
-        'app-demo@6f1d3c0a9b2e-2fcc3ffb.service'
-    """
-    return f"app-{app}@{release}.service"
+from saltern.release import instances
 
 
 def states(app: str) -> dict[str, str]:
@@ -39,9 +19,7 @@ def states(app: str) -> dict[str, str]:
 
             salt-call instances.states demo
     """
-    text = _systemctl("show", f"app-{app}@*.service", "--property=Id", "--property=ActiveState")
-    blocks = [_properties(block) for block in text.split("\n\n")]
-    return {_release(one["Id"]): one["ActiveState"] for one in blocks if one}
+    return instances.states(app)
 
 
 def state(app: str, release: str) -> dict[str, str]:
@@ -59,7 +37,7 @@ def state(app: str, release: str) -> dict[str, str]:
 
             salt-call instances.state demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    return _properties(_systemctl("show", unit(app, release), "--property=ActiveState,MainPID,NeedDaemonReload"))
+    return instances.state(app, release)
 
 
 def enabled(app: str) -> list[str]:
@@ -73,8 +51,7 @@ def enabled(app: str) -> list[str]:
 
             salt-call instances.enabled demo
     """
-    links = (UNITS / "multi-user.target.wants").glob(f"app-{app}@*.service")
-    return sorted(_release(link.name) for link in links)
+    return instances.enabled(app)
 
 
 def start(app: str, release: str) -> None:
@@ -92,15 +69,7 @@ def start(app: str, release: str) -> None:
 
             salt-call instances.start demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    found = state(app, release)
-    # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
-    if found["NeedDaemonReload"] == "yes":
-        reload()
-    if found["ActiveState"] != "active":
-        try:
-            _systemctl("start", unit(app, release))
-        except CommandExecutionError:
-            raise CommandExecutionError("It did not start in time, or ended at once.") from None
+    instances.start(app, release)
 
 
 def stop(app: str, release: str) -> None:
@@ -118,13 +87,7 @@ def stop(app: str, release: str) -> None:
 
             salt-call instances.stop demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    try:
-        _systemctl("stop", unit(app, release))
-    except CommandExecutionError:  # whatever puts its end off: a release must not hold up the ones after it
-        _systemctl("kill", "--signal=SIGKILL", unit(app, release))
-        _systemctl("stop", unit(app, release))
-    if state(app, release)["ActiveState"] == "failed":  # how it ended is remembered, and it would be stopped for ever
-        _systemctl("reset-failed", unit(app, release))
+    instances.stop(app, release)
 
 
 def enable(app: str, release: str) -> None:
@@ -139,7 +102,7 @@ def enable(app: str, release: str) -> None:
 
             salt-call instances.enable demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    _systemctl("enable", "--quiet", "--no-reload", unit(app, release))
+    instances.enable(app, release)
 
 
 def disable(app: str, release: str) -> None:
@@ -154,7 +117,7 @@ def disable(app: str, release: str) -> None:
 
             salt-call instances.disable demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    _systemctl("disable", "--quiet", "--no-reload", unit(app, release))
+    instances.disable(app, release)
 
 
 def reload() -> None:
@@ -165,7 +128,7 @@ def reload() -> None:
 
             salt-call instances.reload
     """
-    _systemctl("daemon-reload")
+    instances.reload()
 
 
 def last_log_lines(app: str, release: str) -> str:
@@ -180,22 +143,4 @@ def last_log_lines(app: str, release: str) -> str:
 
             salt-call instances.last_log_lines demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    wanted = ["--lines=80", f"_SYSTEMD_UNIT={unit(app, release)}"]  # two workers' tracebacks and gunicorn's own
-    try:
-        found: str = appfiles.run(["journalctl", "--no-pager", "--quiet", "--output=cat", *wanted])
-    except CommandExecutionError as error:
-        return f"(not to be had: {error})"
-    return found.strip()
-
-
-def _release(unit: str) -> str:
-    return unit.partition("@")[2].removesuffix(".service")
-
-
-def _properties(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
-def _systemctl(*arguments: str) -> str:
-    found: str = appfiles.run(["systemctl", *arguments], timeout=120)
-    return found
+    return instances.last_log_lines(app, release)

@@ -4,33 +4,26 @@ Every function asks the host how things are and does what is missing, so a run t
 by the next one. Which release nginx sends requests to is one symbolic link, /srv/apps/<app>/current.sock; renaming
 a new link over it is the switch (trial: 20 switches lost 0 of 42,449 requests; docs/roles/web.md).
 
-The module is four files, which Salt joins by their ``__virtualname__``: here is what shall be and what is;
-release_stage.py installs, release_serve.py gives and takes the traffic, release_ledger.py remembers.
+What is done stands in saltern/release/ (which release shall be served: choice.py, with the facts of deciding.py;
+installed: staging.py) and saltern/deploy/ (given the traffic: serving.py; the way back: back.py).
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
-
-from saltern.host import secrettext
-from saltern.release import applock, appunits, releases
+from saltern.deploy import back, serving
+from saltern.host import here, places
+from saltern.release import choice, deciding, installed, oneoff, overview, staging, written
 
 __func_alias__ = {"list_": "list"}
-__virtualname__ = "release"
-
-APPS = Path("/srv/apps")
-WEB = Path("/run/web")
 
 
-def __virtual__() -> str:
-    return __virtualname__
+def _here() -> here.Here:
+    return here.Here(__pillar__, __context__)
 
 
-def desired(app: str) -> dict[str, str]:
+def desired(app: str) -> choice.Wanted:
     """Return the release that this host shall serve. Changes nothing.
 
     On a builder it follows from the source as it is, so that a plan names it before it is built; elsewhere from
@@ -50,19 +43,10 @@ def desired(app: str) -> dict[str, str]:
 
             salt-call release.desired demo
     """
-    if pin := __salt__["release.pinned"](app):
-        build = manifest(app, pin["release"])["build"]
-        return {"id": pin["release"], "build": build, "note": releases.pin_note(app, pin)}
-    asked = asked_for(app)
-    if (given := __salt__["fleet.chosen"](app)) and given != asked["id"]:
-        note = f"The site asks for {asked['id']}, which all hosts take together: salt-run state.orchestrate orch.deploy"
-        if manifest(app, given)["build"] == asked["build"]:  # settings alone: a new source is never asked for by them
-            note += f' pillar=\'{{"app": "{app}", "build": "same"}}\''
-        return {"id": given, "build": manifest(app, given)["build"], "note": note}
-    return asked
+    return deciding.desired(_here(), app)
 
 
-def asked_for(app: str, build: str | None = None) -> dict[str, str]:
+def asked_for(app: str, build: str | None = None) -> choice.Wanted:
     """Return the release that the site asks for, whether one is pinned or not. Changes nothing.
 
     Args:
@@ -80,26 +64,7 @@ def asked_for(app: str, build: str | None = None) -> dict[str, str]:
 
             salt-call release.asked_for demo
     """
-    settings = releases.settings(__pillar__, app)
-    build = build or _released(app)
-    if build is None:
-        raise CommandExecutionError(f"the builder has no build of {app} yet: apply its states first")
-    parts = {
-        "environment": releases.environment(__pillar__, app),
-        "gunicorn": appunits.gunicorn_conf(app, "ID", settings),
-        "unit": appunits.unit_text(app, settings),
-        "files": __pillar__["wiring"]["apps"][app]["files"],
-    }
-    return {"id": releases.release_id(build, parts), "build": build}
-
-
-def _released(app: str) -> str | None:
-    """Return the build that this host shall serve; on a builder that decides alone, the one that is yet to be made."""
-    build: str | None = (__salt__["builder.released"](app) or {}).get("build")
-    if "builder" in __pillar__["host"]["roles"]:
-        newest: str = __salt__["build.identify"](app)["id"]
-        return newest if build is None or not __pillar__["wiring"]["together"] else build
-    return build
+    return deciding.asked_for(_here(), app, build)
 
 
 def active(app: str) -> str | None:
@@ -113,10 +78,7 @@ def active(app: str) -> str | None:
 
             salt-call release.active demo
     """
-    try:
-        return (APPS / app / "current.sock").readlink().name.removesuffix(".sock")
-    except FileNotFoundError:
-        return None
+    return installed.active(app)
 
 
 def directory(app: str, release: str) -> str:
@@ -131,7 +93,7 @@ def directory(app: str, release: str) -> str:
 
             salt-call release.directory demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    return str(APPS / app / "releases" / release)
+    return installed.directory(app, release)
 
 
 def is_staged(app: str, release: str) -> bool:
@@ -146,7 +108,7 @@ def is_staged(app: str, release: str) -> bool:
 
             salt-call release.is_staged demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    return Path(directory(app, release), "manifest.json").is_file()
+    return installed.is_staged(app, release)
 
 
 def manifest(app: str, release: str) -> dict[str, Any]:
@@ -168,11 +130,7 @@ def manifest(app: str, release: str) -> dict[str, Any]:
 
             salt-call release.manifest demo 6f1d3c0a9b2e-2fcc3ffb
     """
-    try:
-        found: dict[str, Any] = json.loads(Path(directory(app, release), "manifest.json").read_text())
-    except FileNotFoundError:
-        raise CommandExecutionError(f"release {release} of {app} is not installed on this host") from None
-    return found
+    return installed.manifest(app, release)
 
 
 def manifests(app: str) -> list[dict[str, Any]]:
@@ -186,7 +144,7 @@ def manifests(app: str) -> list[dict[str, Any]]:
 
             salt-call release.manifests demo
     """
-    return [json.loads(path.read_text()) for path in (APPS / app / "releases").glob("*/manifest.json")]
+    return installed.manifests(app)
 
 
 def list_(app: str) -> list[dict[str, Any]]:
@@ -204,14 +162,7 @@ def list_(app: str) -> list[dict[str, Any]]:
 
             salt-call release.list demo
     """
-    now, pin = active(app), __salt__["release.pinned"](app)
-    served = releases.when_served(__salt__["release.log"](app, 0))
-    found = []
-    for one in manifests(app):
-        about = {key: one[key] for key in ("id", "build", "commit", "when", "who")}
-        about |= {"active": one["id"] == now, "pinned": bool(pin) and one["id"] == pin["release"]}
-        found.append(about | {"served": served.get(one["id"])})
-    return sorted(found, key=lambda one: str(one["when"]), reverse=True)
+    return overview.overview(app)
 
 
 def status(app: str) -> dict[str, Any]:
@@ -231,28 +182,7 @@ def status(app: str) -> dict[str, Any]:
 
             salt-call release.status demo
     """
-    chosen = desired(app)
-    wanted = chosen["id"]
-    now, units, enabled = active(app), __salt__["instances.states"](app), __salt__["instances.enabled"](app)
-    lines = __salt__["release.log"](app, 0)
-    lock = applock.holder(APPS / app / ".lock")
-    return {
-        "desired": wanted,
-        "active": now,
-        "pinned": chosen.get("note"),
-        "busy": applock.describe(lock) if lock is not None else None,
-        "maintenance": __salt__["edge.resting"](app),
-        "units": units,
-        "enabled": enabled,
-        "problems": [*releases.problems(wanted, now, units, enabled, lines), *_unpublished(app, now)],
-    }
-
-
-def _unpublished(app: str, now: str | None) -> list[str]:
-    """Return whether nginx is led to the app's own name of its socket, as on hosts that are older than ``publish``."""
-    link = APPS / app / "current.sock"
-    own = now is not None and link.readlink() != WEB / app / f"{now}.sock"
-    return [f"{now} is reached by a path that the app may change"] if own else []
+    return overview.status(_here(), app, __salt__["edge.resting"](app))
 
 
 def sandbox(app: str) -> list[str]:
@@ -266,19 +196,354 @@ def sandbox(app: str) -> list[str]:
 
             salt-call release.sandbox demo
     """
-    found: list[str] = appunits.sandbox(app, releases.settings(__pillar__, app))
-    return found
+    return oneoff.sandbox(_here(), app)
 
 
-def redact(text: str) -> str:
-    """Return a text that came from an app as it may be shown: no secret of this host's pillar, nothing for a terminal.
+def log(app: str, count: int = 20) -> list[dict[str, Any]]:
+    """Return an app's ledger: who deployed what, when, with which result; the newest last.
 
     Args:
-        text: such as an app's log lines.
+        app: name of an app.
+        count: how many of the last lines; 0 means all.
+
+    Returns:
+        when, who, id, result (activated, repaired, rolled back, refused, pinned, unpinned), and where they are known
+        build, commit and ``why``.
 
     Example:
-        >>> redact("connecting as demo")  # needs a pillar  # doctest: +SKIP
-        'connecting as demo'
+        .. code-block:: bash
+
+            salt-call release.log demo
+            salt-call release.log demo 100
     """
-    found: str = secrettext.shown(text, __pillar__.get("secrets", {}))
-    return found
+    return written.log(app, count)
+
+
+def record(app: str, release: str, result: str, why: str = "", command: str = "") -> None:
+    """Write a line into the ledger: who did what with which release, when, with which result.
+
+    Args:
+        app: name of an app.
+        release: id of an installed release.
+        result: a word such as activated.
+        why: a reason, without anything that could be a secret.
+        command: a command that was run in it, the same.
+
+    Raises:
+        CommandExecutionError: the release is not installed.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.record demo 6f1d3c0a9b2e-2fcc3ffb activated
+    """
+    written.record(app, release, result, why, command)
+
+
+def pin(app: str, release: str | None = None, why: str = "") -> str:
+    """Hold an app at an installed release, whatever the site asks for, until ``release.unpin``. Switches nothing.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release; without it the active one.
+        why: a word for those who find it pinned.
+
+    Returns:
+        What it means for the next apply.
+
+    Raises:
+        CommandExecutionError: no such release is installed, or a migration since then is in the way.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.pin demo why='audit until Friday'
+    """
+    return back.pin(_here(), app, release, why)
+
+
+def unpin(app: str) -> str:
+    """Let the site choose the release again. Switches nothing: the next apply does.
+
+    Args:
+        app: name of an app of this host.
+
+    Returns:
+        What the next apply will do.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.unpin demo
+    """
+    return back.unpin(_here(), app)
+
+
+def pinned(app: str) -> dict[str, str] | None:
+    """Return the pin of an app, or None.
+
+    Args:
+        app: name of an app.
+
+    Returns:
+        release, who, when, why.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.pinned demo
+    """
+    return written.pinned(app)
+
+
+def unit_files(app: str) -> dict[str, str]:
+    """Return the files that make systemd know an app: texts by path.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.unit_files demo
+    """
+    return staging.unit_files(_here(), app)
+
+
+def write_unit_files(app: str) -> None:
+    """Write the unit and the tmpfiles.d entry of an app, and make the directory of its sockets now.
+
+    A changed unit is a new release, so nothing has to be restarted here.
+
+    Args:
+        app: name of an app of this host.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.write_unit_files demo
+    """
+    staging.write_unit_files(_here(), app)
+
+
+def stage(app: str, wanted: choice.Wanted | None = None) -> dict[str, Any]:
+    """Install a release beside the others: source, virtual environment, environment, gunicorn's settings.
+
+    It is installed at its final path, because a virtual environment cannot be moved, and counts as installed when
+    its manifest.json is there, which is written last. Only the build's own files are read; no index is asked.
+
+    Args:
+        app: name of an app of this host.
+        wanted: ``id`` of the release and of its ``build``; without it the desired one (``release.desired``).
+
+    Returns:
+        The release's manifest.
+
+    Raises:
+        CommandExecutionError: a file of the build is missing or changed (then nothing was touched), or the
+            installation failed, or Django does not start in it.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.stage demo
+    """
+    return staging.stage(_here(), app, wanted)
+
+
+def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = "") -> str:
+    """Run a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
+
+    One that is still running under this name, because the Salt run that started it was killed, is waited for.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+        name: what the unit is named after: app-<app>-<name>.
+        arguments: arguments for the release's Python, such as ``["-m", "django", "check"]``. Never a secret.
+        writable: a directory that it may write to, besides the app's own.
+        environment: a file like the release's own ``env``, whose variables win over that one's.
+
+    Returns:
+        What it printed on stdout.
+
+    Raises:
+        CommandExecutionError: it failed; with the last lines it printed, secrets blackened.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.one_off demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
+    """
+    return oneoff.one_off(_here(), app, release, name, arguments, writable, environment)
+
+
+def activate(app: str) -> None:
+    """Give the traffic to the desired release, if it deserves it, and put right what a killed run left.
+
+    Start, ask until it has answered well several times in a row, switch, wait for what the old release has in
+    flight, stop the old one. When the new release does not answer well it is stopped and the old one serves on.
+
+    Args:
+        app: name of an app of this host.
+
+    Raises:
+        CommandExecutionError: the release is not installed, did not start or did not answer well; with the app's
+            last log lines.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.activate demo
+    """
+    serving.activate(_here(), app)
+
+
+def prepare(app: str, release: str) -> None:
+    """Start an installed release and ask it until it has answered well; it gets no traffic yet.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+
+    Raises:
+        CommandExecutionError: it did not start or did not answer well; with the app's last log lines.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.prepare demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    serving.prepare(_here(), app, release)
+
+
+def switch(app: str, release: str) -> None:
+    """Give the traffic to a release that was prepared; what served before runs on.
+
+    Args:
+        app: name of an app of this host.
+        release: the release's id.
+
+    Raises:
+        CommandExecutionError: it is not running.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.switch demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    serving.switch(app, release)
+
+
+def retire(app: str, release: str) -> None:
+    """Stop all releases but the one that has the traffic, when they have answered what they were asked.
+
+    Args:
+        app: name of an app of this host.
+        release: id of the release that has the traffic.
+
+    Raises:
+        CommandExecutionError: it has not.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.retire demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    serving.retire(app, release)
+
+
+def rollback(app: str, release: str | None = None) -> str:
+    """Give the traffic back to an installed release: the one that served before, or the named one. Builds nothing.
+
+    It passes the same gate as any other, and is pinned, so that the next apply does not take it away again:
+    ``release.unpin`` hands the choice back to the site.
+
+    Args:
+        app: name of an app of this host.
+        release: id of an installed release (``release.list``).
+
+    Returns:
+        What was done, and what it means for the next apply.
+
+    Raises:
+        CommandExecutionError: there is no such release, a migration since then is in the way, or the release did
+            not answer well; then what was served is served on, and nothing is pinned.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.rollback demo
+            salt-call release.rollback demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    return back.rollback(_here(), app, release)
+
+
+def prune(app: str, keep: int = places.KEEP_RELEASES) -> list[str]:
+    """Remove old releases now: never the active one nor a pinned one. Each deploy does so with the default.
+
+    Args:
+        app: name of an app of this host.
+        keep: how many stay, the active one included; those that served last.
+
+    Returns:
+        Ids of the releases that were removed.
+
+    Raises:
+        CommandExecutionError: ``keep`` is less than 1, or no release is active.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.prune demo
+            salt-call release.prune demo 1
+    """
+    return serving.prune(app, keep)
+
+
+def orphans(apps: list[str]) -> list[str]:
+    """List apps that this host still knows though they are not among the given ones.
+
+    Args:
+        apps: names of the apps that belong here.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.orphans '[demo]'
+    """
+    return serving.orphans(apps)
+
+
+def remove(app: str) -> None:
+    """Stop an app and take it out of systemd. Its releases, its data and its user stay.
+
+    Args:
+        app: the app's name.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.remove demo
+    """
+    serving.remove(app)
+
+
+def publish(app: str, release: str) -> None:
+    """Give a running release's socket its second name, by which nginx connects. The unit does so at each start.
+
+    What is published is the socket itself: a link that the app put there is refused, whenever it does so.
+
+    Args:
+        app: name of an app of this host.
+        release: id of a release that runs.
+
+    Raises:
+        CommandExecutionError: there is no socket.
+
+    Example:
+        .. code-block:: bash
+
+            salt-call release.publish demo 6f1d3c0a9b2e-2fcc3ffb
+    """
+    serving.publish(app, release)

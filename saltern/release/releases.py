@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from salt.exceptions import CommandExecutionError
+from saltern.host import here
 
 SERVED = ("activated", "repaired", "rolled back")  # results in the ledger of a release that got the traffic
 
@@ -126,89 +126,6 @@ def kept(active: str, lines: list[dict[str, Any]], keep: int) -> set[str]:
     return {active, *list(dict.fromkeys(reversed(served)))[: keep - 1]}
 
 
-def in_force(app: str, said: Mapping[str, Any]) -> str:
-    """Return the one build that all hosts of an app serve.
-
-    Args:
-        app: the app's name.
-        said: what each host answers to ``fleet.serves``; anything but a mapping is none.
-
-    Raises:
-        ValueError: they do not serve one and the same, or a deploy of other code has begun and not ended.
-
-    Example:
-        >>> in_force("demo", {"web1": {"now": {"release": "b-1", "build": "b"}}})
-        'b'
-    """
-    silent = [host for host, one in sorted(said.items()) if not isinstance(one, Mapping) or "now" not in one]
-    if silent or not said:
-        raise ValueError(f"no release of {app} is served, or told, by: {', '.join(silent) or 'any host'}")
-    begun = [host for host, one in sorted(said.items()) if one.get("begun")]
-    if begun:
-        raise ValueError(
-            f"a deploy of {app} has begun on {', '.join(begun)} and not ended: the same command again, or "
-            f"orch.rollback, comes first"
-        )
-    builds = {str(one["now"]["build"]) for one in said.values()}
-    if len(builds) > 1:
-        each = ", ".join(f"{host} {one['now']['build']}" for host, one in sorted(said.items()))
-        raise ValueError(
-            f"the hosts of {app} do not serve one build ({each}): orch.deploy or orch.rollback comes first"
-        )
-    return builds.pop()
-
-
-def served_before(said: Mapping[str, Any]) -> str | None:
-    """Return the one build that all hosts of an app served before, or None where they do not say it.
-
-    Args:
-        said: what each host answers to ``fleet.serves``.
-
-    Example:
-        >>> served_before({"web1": {"before": {"release": "a-1", "build": "a"}}})
-        'a'
-    """
-    told = [one.get("before") for one in said.values() if isinstance(one, Mapping)]
-    builds = {str(one["build"]) if one else None for one in told}
-    return builds.pop() if len(builds) == 1 else None
-
-
-def settings(pillar: Mapping[str, Any], app: str) -> dict[str, Any]:
-    """Return an app's settings.
-
-    Args:
-        pillar: the host's pillar.
-        app: the app's name.
-
-    Raises:
-        CommandExecutionError: it is no app of this host.
-
-    Example:
-        >>> settings({"apps": {"demo": {"user": "app-demo"}}}, "demo")
-        {'user': 'app-demo'}
-    """
-    try:
-        found: dict[str, Any] = pillar["apps"][app]
-    except KeyError:
-        known = ", ".join(sorted(pillar.get("apps", {}))) or "none"
-        raise CommandExecutionError(f'no app "{app}" on this host; there are: {known}') from None
-    return found
-
-
-def build_user(app: str) -> str:
-    """Return the system user that an app is built as: never the one that it runs as. At most 32 characters.
-
-    Args:
-        app: the app's name.
-
-    Example:
-        >>> build_user("demo"), build_user("a-name-that-is-much-longer-than-32")
-        ('build-demo', 'build-a-name-that-is-mu-34aef745')
-    """
-    name = f"build-{app}"
-    return name if len(name) <= 32 else f"{name[:23]}-{hashlib.sha256(app.encode()).hexdigest()[:8]}"
-
-
 def environment(pillar: Mapping[str, Any], app: str) -> dict[str, str]:
     """Return the variables that an app runs with: the site's, and over them what the fleet's wiring gives.
 
@@ -223,7 +140,7 @@ def environment(pillar: Mapping[str, Any], app: str) -> dict[str, str]:
         >>> environment({"apps": {"a": {"env": {"X": "1"}}}, "wiring": {"apps": {"a": {"environment": {}}}}}, "a")
         {'X': '1'}
     """
-    return {**settings(pillar, app)["env"], **pillar["wiring"]["apps"][app]["environment"]}
+    return {**here.settings(pillar, app)["env"], **pillar["wiring"]["apps"][app]["environment"]}
 
 
 def pin_note(app: str, pin: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from conftest import asked_once, salt_call, ssh_argv, ssh_says, within
 from cryptography import x509
 
-from saltern.release.releases import build_user
+from saltern.build.workshops import build_user
 from saltern.site.accounts import persons
 from saltern.site.apps import App
 from saltern.site.fleet import Fleet

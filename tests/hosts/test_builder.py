@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from saltern.release.releases import build_user
+from saltern.build.workshops import build_user
 from saltern.site.apps import App
 
 pytestmark = pytest.mark.role("builder")

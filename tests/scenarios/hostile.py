@@ -182,10 +182,12 @@ def install(content: bytes) -> dict[str, Any]:
     os.system(f"cd / && tar -czf {BUILD}/src.tar.gz -C {REPOSITORY}/demo manage.py")
     for path in (BUILD, BUILD / "wheels"):
         path.chmod(0o700)
-    stage = load("_modules", "release_stage")
-    stage.__salt__ = {"release.manifests": lambda app: []}
-    with stage._readable_to_all():
-        stage._install("demo", HOME, BUILD, f"x {PYTHON}")
+    sys.path.insert(0, str(REPOSITORY))
+    from saltern.release import installed, staging
+
+    installed.manifests = lambda app: []  # type: ignore[assignment]
+    with staging._readable_to_all():
+        staging._install("demo", HOME, BUILD, f"x {PYTHON}")
     report = HOME / "venv/report.json"
     return {"report": [json.loads(line) for line in report.read_text().splitlines()] if report.is_file() else []}
 

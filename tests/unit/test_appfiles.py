@@ -11,10 +11,11 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from saltern.host import appfiles as files
-from tests.unit.contracts import load, swap
+from saltern.host.here import Here
+from saltern.release import oneoff
+from tests.unit.contracts import play
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-stage: Any = load("_modules", "release_stage")
 
 
 @pytest.fixture(autouse=True)
@@ -50,17 +51,16 @@ def test_the_unit_of_a_command_that_is_given_up_is_ended(monkeypatch: pytest.Mon
         ran.append(argv)
         return "inactive" if argv[0] == "systemctl" else str(files.run(argv, **options))
 
-    swap(stage, "appfiles", run=run)
-    stage.__salt__ = {"release.redact": lambda text: text}
-    monkeypatch.setattr(stage, "one_off_command", lambda *_: ["sh", "-c", "echo last; head -c 200000 /dev/zero"])
+    play(monkeypatch, [oneoff], "appfiles", run=run)
+    monkeypatch.setattr(oneoff, "one_off_command", lambda *_: ["sh", "-c", "echo last; head -c 200000 /dev/zero"])
     with pytest.raises(CommandExecutionError, match="migrate of release r1 failed: it printed more than 100000 bytes"):
-        stage.one_off("demo", "r1", "migrate", [])
+        oneoff.one_off(Here({}, {}), "demo", "r1", "migrate", [])
     assert ["systemctl", "kill", "--signal=SIGKILL", "app-demo-migrate.service"] in ran
 
 
 def test_only_bounded_readers_run_what_a_release_brings() -> None:
     """A command line of ``one_off_command`` or of a sandbox goes to appfiles or to sandbox.run, and nowhere else."""
-    for path in (REPOSITORY / "_modules").glob("*.py"):
+    for path in [*(REPOSITORY / "_modules").glob("*.py"), *(REPOSITORY / "saltern").rglob("*.py")]:
         text = path.read_text()
         if re.search(r"one_off_command|sandbox\.command", text):
             assert "subprocess" not in text, path.name

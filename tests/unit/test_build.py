@@ -16,12 +16,28 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import sourcestream, sourcewalk
-from saltern.host import appfiles
+from saltern.build import (
+    builderword,
+    delivery,
+    interpreters,
+    making,
+    packages,
+    packing,
+    reaching,
+    sources,
+    sourcestream,
+    sourcewalk,
+    store,
+    workshops,
+)
+from saltern.host import appfiles, places
+from saltern.host.here import Here
 from saltern.site.certificates import build_public
-from tests.unit.contracts import load, swap
+from tests.unit.contracts import load, play
 
 KEY = "a-key-of-the-builder-s"
+#: What makes builds and hands them on, in which tests play Salt, systemd and the network.
+PARTS = (builderword, delivery, interpreters, making, packages, sources, store, workshops)
 HASH = "--hash=sha256:" + "0" * 64
 
 
@@ -63,8 +79,10 @@ class Project:
         (self.source / "requirements.txt").write_text(wheel(self.index, "gunicorn", "27.0.1"))
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.setenv("PIP_FIND_LINKS", str(self.index))
+        self.monkeypatch = monkeypatch
         self.files, self.build = appfiles, module("_modules", "build")
-        self.build.BUILDS = home / "builds"
+        monkeypatch.setattr(places, "BUILDS", home / "builds")
+        monkeypatch.setattr(places, "WORKSHOPS", home / "workshops")
         self.pillar: dict[str, Any] = {
             "secrets": {"build_key": KEY, "build_keys": [build_public(KEY)]},
             "host": {"id": "app1", "roles": ["builder", "web"]},
@@ -73,28 +91,20 @@ class Project:
                 "tiny": {"source": {"directory": str(self.source)}, "lock": None, "requirements": [], "python": None}
             },
         }
-        self.faces: list[Any] = []
+        self.parts: list[Any] = [*PARTS]
         self.builder = module("_modules", "builder")
-        self.builder.BUILDS = self.build.BUILDS
         self.pillar["wiring"] = {"together": False}
         self.reached: list[str] = []
-        self.salt: dict[str, Any] = {"firewall.reach": self.reached.extend}
-        self.sources, self.wheels = module("_modules", "build_source"), module("_modules", "build_wheels")
-        self.sources.BUILDS = self.build.BUILDS
-        self.sources.WORKSHOPS = self.wheels.WORKSHOPS = home / "workshops"
+        self.salt: dict[str, Any] = {}
         self.context: dict[str, Any] = Forgetful()
-        for prefix, own in [
-            *(("build", own) for own in (self.build, self.sources, self.wheels)),
-            ("builder", self.builder),
-        ]:
+        for prefix, own in [("build", self.build), ("builder", self.builder)]:
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
-            own.__pillar__, own.__salt__ = self.pillar, self.salt
-            self.faces.append(own)
-            own.__context__ = self.context
+            own.__pillar__, own.__context__ = self.pillar, self.context
+        monkeypatch.setattr(reaching, "reach", self.reached.extend)
         # No account of its own, and no sandbox: both are the scenarios' business, on a host.
-        self.salt["build.give"] = lambda app, path, mode, own: Path(path).chmod(0o700)
-        self.sources.give = self.salt["build.give"]
-        self.build.SERVED_BY = os.getegid()
+        monkeypatch.setattr(workshops, "give", lambda app, path, mode, own: Path(path).chmod(0o700))
+        monkeypatch.setattr(store, "SERVED_BY", os.getegid())
+        monkeypatch.setattr(sources, "_looked_up", {})
         monkeypatch.setattr(os, "chown", lambda *arguments: None)
         self.walls: list[dict[str, Any]] = []
         self.swap("appfiles", run=self.execute)
@@ -102,9 +112,7 @@ class Project:
 
     def swap(self, name: str, **functions: Any) -> None:
         """Let all modules here see other functions in a module of our package."""
-        for face in self.faces:
-            if hasattr(face, name):
-                swap(face, name, **functions)
+        play(self.monkeypatch, self.parts, name, **functions)
 
     def sandboxed(
         self,
@@ -142,6 +150,11 @@ class Project:
         printed: str = self.files.run(argv, **options)
         return printed
 
+    @property
+    def here(self) -> Here:
+        """As the faces hand it on."""
+        return Here(self.pillar, self.context)
+
     def identify(self) -> dict[str, str]:
         found: dict[str, str] = self.build.identify("tiny")
         return found
@@ -159,31 +172,30 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, monkeypatch)
 
 
-pure: Any = load("_modules", "build")
 stream: Any = sourcestream
 walk: Any = sourcewalk
 
 
 def test_id_is_a_pure_function_of_the_input() -> None:
-    first = pure.build_id("tree", "lock", "3.13", "13")
-    assert first == pure.build_id("tree", "lock", "3.13", "13")
+    first = making.build_id("tree", "lock", "3.13", "13")
+    assert first == making.build_id("tree", "lock", "3.13", "13")
     assert len(first) == 12 and int(first, 16) >= 0
     others = {
-        pure.build_id("other", "lock", "3.13", "13"),
-        pure.build_id("tree", "other", "3.13", "13"),
-        pure.build_id("tree", "lock", "3.11", "13"),
-        pure.build_id("tree", "lock", "3.13", "12"),
+        making.build_id("other", "lock", "3.13", "13"),
+        making.build_id("tree", "other", "3.13", "13"),
+        making.build_id("tree", "lock", "3.11", "13"),
+        making.build_id("tree", "lock", "3.13", "12"),
     }
     assert len(others | {first}) == 5
 
 
 def test_requirements_of_wheels() -> None:
-    text = pure.requirements(
+    text = packing.requirements(
         {"rpc4django-0.6.3-py2.py3-none-any.whl": "aa", "Typing_Extensions-4.16.0-1-py3-none-any.whl": "bb"}
     )
     assert text == "typing-extensions==4.16.0 --hash=sha256:bb\nrpc4django==0.6.3 --hash=sha256:aa\n"
     with pytest.raises(ValueError, match=r"django-5.2.tar.gz is not the name of a wheel"):
-        pure.requirements({"django-5.2.tar.gz": "aa"})
+        packing.requirements({"django-5.2.tar.gz": "aa"})
 
 
 def told(source: Path, contents: bool = False, **asked: Any) -> io.BytesIO:
@@ -227,7 +239,7 @@ def test_an_archive_depends_on_contents_only_and_unpacks_to_the_same_tree(tmp_pa
     os.utime(source / "sub/run", (1, 1))
     assert stream.pack(told(source, contents=True), tmp_path / "2.tar.gz", 1000) == first
     assert (tmp_path / "1.tar.gz").read_bytes() == (tmp_path / "2.tar.gz").read_bytes()
-    pure.unpack(tmp_path / "1.tar.gz", tmp_path / "out")
+    packing.unpack(tmp_path / "1.tar.gz", tmp_path / "out")
     assert tree(tmp_path / "out") == tree(source) == first["tree"]
 
 
@@ -252,19 +264,19 @@ def test_git_says_what_belongs_to_the_source(project: Project) -> None:
     git("add", ".")
     git("commit", "-m", "x")
     first = project.identify()["id"]
-    assert not project.build.__salt__["build.source"]("tiny")["commit"].endswith("-dirty")
+    assert not project.build.source("tiny")["commit"].endswith("-dirty")
     (project.source / "ignored.log").write_text("x")
     assert project.identify()["id"] == first
     (project.source / "untracked.py").write_text("x")
     assert project.identify()["id"] != first
-    assert project.build.__salt__["build.source"]("tiny")["commit"].endswith("-dirty")
+    assert project.build.source("tiny")["commit"].endswith("-dirty")
     (project.source / "untracked.py").unlink()
     (project.source / "manage.py").unlink()  # tracked, but gone
     assert project.identify()["id"] != first
 
 
 def test_a_source_is_read_once_in_a_run_of_salt(project: Project) -> None:
-    project.sources.__context__ = {}
+    project.build.__context__ = {}
     first = project.build.identify("tiny")
     assert project.build.identify("tiny") == first and len(project.walls) == 1
     (project.source / "manage.py").write_text("print('changed')\n")
@@ -303,7 +315,7 @@ def build_of_day(project: Project, number: int) -> str:
     made: str = project.make()["id"]
     manifest = project.path(made) / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"when": f"2026-01-0{number + 1}"}))
-    project.build._sign(manifest.parent)
+    store.sign_one(project.here, manifest.parent)
     return made
 
 
@@ -376,11 +388,11 @@ def _flip(path: Path) -> None:
 def test_a_python_that_the_host_has_is_part_of_the_build_s_id(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.build.BIN = project.home / "bin"
-    project.build.BIN.mkdir()
+    monkeypatch.setattr(interpreters, "BIN", project.home / "bin")
+    interpreters.BIN.mkdir()
     for name in ("python3.12", "python3.13"):
-        (project.build.BIN / name).touch()
-    (project.build.BIN / "python3").symlink_to("python3.13")
+        (interpreters.BIN / name).touch()
+    (interpreters.BIN / "python3").symlink_to("python3.13")
     first = project.identify()
     project.pillar["apps"]["tiny"]["python"] = "3.13"
     assert project.identify() == first
@@ -389,11 +401,13 @@ def test_a_python_that_the_host_has_is_part_of_the_build_s_id(
     assert other["python"] == "3.12" and other["id"] != first["id"]
 
 
-def test_a_python_that_the_host_has_not_is_an_error_with_those_it_has(project: Project) -> None:
-    project.build.BIN = project.home / "bin"
-    project.build.BIN.mkdir()
-    (project.build.BIN / "python3.13").touch()
-    (project.build.BIN / "python3").symlink_to("python3.13")
+def test_a_python_that_the_host_has_not_is_an_error_with_those_it_has(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpreters, "BIN", project.home / "bin")
+    interpreters.BIN.mkdir()
+    (interpreters.BIN / "python3.13").touch()
+    (interpreters.BIN / "python3").symlink_to("python3.13")
     project.pillar["apps"]["tiny"]["python"] = "3.9"
     for refuse in (lambda: project.build.python("tiny"), project.identify):
         with pytest.raises(CommandExecutionError, match=r"apps/tiny.yaml: python: 3.9 is not .* which has 3.13"):

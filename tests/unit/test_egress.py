@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from saltern.build import fetchplaces as places
+from saltern.build import reaching
 from saltern.firewall import egressrules as rules
 from saltern.release import appunits as units
 from saltern.site.egress import CLOSED_TO_BUILDS, LOOPBACK, METADATA, NOT_PUBLIC, PRIVATE, Opening, inside
@@ -150,7 +151,7 @@ def test_pips_settings_and_proxies_name_places() -> None:
 
 def test_only_what_is_not_public_is_let_in_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[list[str]] = []
-    monkeypatch.setattr(firewall.subprocess, "run", lambda command, **kwargs: said.append(command))
+    monkeypatch.setattr(reaching.subprocess, "run", lambda command, **kwargs: said.append(command))
     firewall.reach(["http://10.0.5.7:3141/simple", "https://1.1.1.1/simple", "http://[fd00::7]/simple", "https://%/"])
     added = [command[5:] for command in said if command[1] == "add"]
     assert added == [["index4", "{ 10.0.5.7 . 3141 timeout 1h }"], ["index6", "{ fd00::7 . 80 timeout 1h }"]]

@@ -8,18 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts import load, swap
+from contracts import Played, load, play
 from salt.exceptions import CommandExecutionError
 
+from saltern.background import work
+from saltern.build import builderword, delivery
+from saltern.deploy import back, serving, together
+from saltern.host import places
+from saltern.migrate import migrations, staticfiles
+from saltern.release import choice, deciding, installed, staging, written
+
+WHERE = {
+    "builder.released": builderword,
+    "builder.candidate": builderword,
+    "builder.remember": delivery,
+    "release.active": installed,
+    "release.is_staged": installed,
+    "release.manifest": installed,
+    "release.asked_for": deciding,
+    "release.pinned": written,
+    "release.stage": staging,
+    "release.prepare": serving,
+    "release.switch": serving,
+    "release.retire": serving,
+    "release.refuse_migrations": back,
+    "django.collect_static": staticfiles,
+    "django.publish_static": staticfiles,
+    "django.migrate": migrations,
+    "processes.converge": work,
+}
 OLD, NEW = "old-1", "new-1"
 
 
 class Host:
     """A web host with its builder; what the module calls is played."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.module: Any = load("_modules", "fleet")
-        self.module.APPS = folder
+        monkeypatch.setattr(places, "APPS", folder)
         (folder / "demo").mkdir()
         self.folder, self.active, self.running, self.fails = folder, OLD, {OLD}, ""
         self.installed = {OLD: "b-old", NEW: "b-new"}
@@ -28,8 +54,11 @@ class Host:
         self.log: list[str] = []
         self.working = {OLD}
         self.module.__pillar__ = {"host": {"roles": ["web"]}, "wiring": {"together": True}}
-        swap(self.module, "appfiles", write=lambda path, text, mode: Path(path).write_text(text))
-        self.module.__salt__ = {
+        play(monkeypatch, [written], "appfiles", write=lambda path, text, mode: Path(path).write_text(text))
+        self.module.__context__ = {}
+        self.module.__salt__ = {}
+        self.salt = Played(monkeypatch, WHERE)
+        for name, function in {
             "builder.released": lambda app: self.released,
             "builder.candidate": lambda app: self.candidate,
             "builder.remember": lambda app, found: self.log.append(f"remember {found['build']}"),
@@ -46,7 +75,8 @@ class Host:
             "django.publish_static": lambda app, release: None,
             "django.migrate": lambda app, release: [],
             "processes.converge": self.work,
-        }
+        }.items():
+            self.salt[name] = function
 
     def prepare(self, app: str, release: str) -> None:
         if self.fails == release:
@@ -69,8 +99,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    found = Host(tmp_path)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    found = Host(tmp_path, monkeypatch)
     found.module.choose("demo", OLD)  # as the first apply did
     return found
 
@@ -89,7 +119,7 @@ def test_a_deploy_that_goes_well(host: Host) -> None:
 
 def test_background_work_goes_over_and_back_with_the_pages(host: Host) -> None:
     host.module.__pillar__["host"]["roles"] = ["worker"]
-    host.module.__salt__["release.active"] = lambda app: None
+    host.salt["release.active"] = lambda app: None
     for step in ("install", "migrate", "start", "switch"):
         getattr(host.module, step)("demo")
     assert host.working == {OLD, NEW}, "the old one works on until the fleet is sure"
@@ -145,7 +175,7 @@ def test_who_died_after_the_switch_learns_from_the_builder_where_he_belongs(
     for step in ("install", "start", "switch"):
         getattr(host.module, step)("demo")
     host.released = host.candidate if accepted else host.released
-    host.later(host.module.DEPLOY_SECONDS + 1)
+    host.later(choice.DEPLOY_SECONDS + 1)
     assert host.module.chosen("demo") == belongs
 
 
@@ -158,7 +188,7 @@ def test_the_same_build_with_other_settings_is_another_deploy(host: Host) -> Non
     host.candidate = {"build": "b-old", "token": "t1"}
     for step in ("install", "start", "switch"):
         getattr(host.module, step)("demo")
-    host.later(host.module.DEPLOY_SECONDS + 1)
+    host.later(choice.DEPLOY_SECONDS + 1)
     assert host.module.chosen("demo") == OLD
 
 
@@ -176,21 +206,21 @@ def test_the_way_back_is_to_what_was_confirmed_before(host: Host) -> None:
     assert host.active == OLD and host.module.chosen("demo") == OLD
 
 
-def test_where_hosts_decide_for_themselves_nothing_is_written(tmp_path: Path) -> None:
-    alone = Host(tmp_path)
+def test_where_hosts_decide_for_themselves_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Host(tmp_path, monkeypatch)
     alone.module.__pillar__["wiring"]["together"] = False
     alone.module.choose("demo", OLD)
     assert not (tmp_path / "demo/fleet.json").exists() and alone.module.chosen("demo") is None
 
 
 def test_a_deploy_names_the_pin_that_is_in_its_way(host: Host) -> None:
-    host.module.__salt__["release.pinned"] = lambda app: {"release": OLD, "who": "ann", "when": "", "why": ""}
+    host.salt["release.pinned"] = lambda app: {"release": OLD, "who": "ann", "when": "", "why": ""}
     with pytest.raises(CommandExecutionError, match=r"pinned here at old-1 by ann: salt-call release\.unpin demo"):
         host.module.install("demo")
 
 
 def with_manifests(host: Host) -> Any:
-    host.module.__salt__["release.manifest"] = lambda app, release: {"build": host.installed[release]}
+    host.salt["release.manifest"] = lambda app, release: {"build": host.installed[release]}
     return host.module.serves
 
 
@@ -231,7 +261,7 @@ def test_the_same_deploy_twice_keeps_the_way_back(host: Host) -> None:
 def test_a_host_without_pages_says_what_it_works_with(host: Host) -> None:
     serves = with_manifests(host)
     host.module.__pillar__["host"]["roles"] = ["worker"]
-    host.module.__salt__["release.active"] = lambda app: None
+    host.salt["release.active"] = lambda app: None
     assert serves("demo")["now"]["release"] == OLD
     host.installed.clear()
     assert serves("demo") == {}
@@ -242,16 +272,16 @@ def test_a_host_says_whose_settings_wait_for_a_release(host: Host) -> None:
     host.module.__pillar__["apps"] = {"demo": {}}
     host.installed[NEW] = "b-old"
     asked = {"id": OLD, "build": "b-old"}
-    host.module.__salt__["release.asked_for"] = lambda app: asked
+    host.salt["release.asked_for"] = lambda app: asked
     assert host.module.waiting() == []
     asked["id"] = NEW
     assert host.module.waiting() == ["demo"]
     asked["build"] = "b-new"
     assert host.module.waiting() == [], "another build is not a matter of settings"
     asked["build"] = "b-old"
-    host.module.__salt__["release.pinned"] = lambda app: {"release": OLD}
+    host.salt["release.pinned"] = lambda app: {"release": OLD}
     assert host.module.waiting() == []
-    host.module.__salt__["release.pinned"] = lambda app: None
+    host.salt["release.pinned"] = lambda app: None
     host.module.__pillar__["wiring"]["together"] = False
     assert host.module.waiting() == [], "an apply brings them"
 
@@ -259,7 +289,7 @@ def test_a_host_says_whose_settings_wait_for_a_release(host: Host) -> None:
 def test_who_is_at_work_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [[{"jid": "1"}], [{"jid": "1"}], []]
     host.module.__salt__["saltutil.is_running"] = lambda what: jobs.pop(0)
-    monkeypatch.setattr(host.module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(together.time, "sleep", lambda seconds: None)
     assert host.module.at_rest() is True
     host.module.__salt__["saltutil.is_running"] = lambda what: [{"jid": "7"}]
     with pytest.raises(CommandExecutionError, match="job 7"):

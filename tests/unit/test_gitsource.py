@@ -10,6 +10,8 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import Project
 
+from saltern.build import packing, sources
+
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 
 
@@ -37,7 +39,7 @@ class Repository:
     def ask(self, revision: str) -> None:
         source = {"git": f"file://{self.path}", "revision": revision, "directory": None, "requirement": None}
         self.project.pillar["apps"]["tiny"]["source"] = source
-        self.project.sources._looked_up.clear()  # a new run of Salt
+        sources._looked_up.clear()  # a new run of Salt
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_a_plan_fetches_nothing_and_a_build_names_its_commit(repository: Reposit
     assert project.identify()["lock"] == "unresolved" and not (project.home / "builds").exists()
     manifest = project.make()
     assert manifest["commit"] == repository.first
-    project.build.unpack(project.path(manifest["id"]) / "src.tar.gz", project.home / "out")
+    packing.unpack(project.path(manifest["id"]) / "src.tar.gz", project.home / "out")
     assert (project.home / "out/manage.py").read_text() == "print('one')\n"  # export-ignore is not obeyed
     assert not (project.home / "out/.git").exists()
     assert project.make() == manifest
@@ -75,7 +77,7 @@ def test_a_known_commit_needs_no_repository(repository: Repository) -> None:
     repository.ask(repository.first)
     manifest = repository.project.make()
     repository.path.rename(repository.path.with_name("gone"))
-    repository.project.sources._looked_up.clear()
+    sources._looked_up.clear()
     assert repository.project.make() == manifest
 
 

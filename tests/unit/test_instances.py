@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.contracts import load
+from saltern.release import instances
 
 
 @pytest.mark.parametrize(("ended", "forgotten"), [("failed", True), ("inactive", False)])
 def test_a_stopped_release_is_stopped_however_it_ended(monkeypatch, ended: str, forgotten: bool) -> None:
-    instances, said = load("_modules", "instances"), []
+    said: list[str] = []
 
     def systemctl(*words: str) -> str:
         said.append(words[0])

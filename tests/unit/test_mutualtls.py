@@ -67,7 +67,7 @@ def write(folder: Path, leaf: Pair, ca: Pair = OURS) -> None:
 @pytest.fixture
 def mutualtls(tmp_path: Path) -> Any:
     """The module on a host of the fleet."""
-    module: Any = load("saltern/edge", "mutualtls")
+    module: Any = load("saltern/host", "mutualtls")
     module.TLS = tmp_path / "tls"
     write(module.TLS, make_leaf(OURS, ["web1.example.org"]))
     return module

@@ -11,8 +11,24 @@ from types import SimpleNamespace
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from tests.unit.contracts import load, swap
+from saltern.background import unittexts, work
+from saltern.host import places
+from saltern.migrate import migrations
+from saltern.release import deciding, installed, oneoff, overview, written
+from tests.unit.contracts import Played, load, play
 
+WHERE = {
+    "release.desired": deciding,
+    "release.sandbox": oneoff,
+    "release.manifest": installed,
+    "release.redact": oneoff,
+    "release.one_off": oneoff,
+    "release.log": written,
+    "release.record": written,
+    "release.overview": overview,
+    "fleet.choose": deciding,
+    "django.pending": migrations,
+}
 CELERY = {"queues": ["celery", "mail"], "concurrency": 3, "app": None}
 NOTHING = dict.fromkeys(["celery", "beat", "manage", "command", "stop_seconds", "memory_max_mb"]) | {"single": False}
 WORKER, BEAT = {**NOTHING, "celery": CELERY}, {**NOTHING, "beat": {"app": None}}
@@ -22,7 +38,7 @@ TIMER = {"schedule": "daily", "manage": ["clearsessions"], "command": None, "max
 class Host:
     """One host: units on disk and in systemd's memory, and the log of what systemd was told."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.units, self.proc, self.log = home / "units", home / "proc", []  # type: ignore[var-annotated]
         for path in (self.units / "multi-user.target.wants", self.units / "timers.target.wants", self.proc):
             path.mkdir(parents=True)
@@ -39,18 +55,23 @@ class Host:
             "wiring": {"worker": {"single": True}},
         }
         self.module = load("_modules", "processes")
-        self.module.UNITS, self.module.PROC = self.units, self.proc
+        self.monkeypatch = monkeypatch
+        monkeypatch.setattr(places, "UNITS", self.units)
+        monkeypatch.setattr(places, "PROC", self.proc)
+        self.module.__context__ = {}
         self.module.__pillar__ = self.pillar
-        self.module.__salt__ = {
+        self.salt = Played(monkeypatch, WHERE)
+        for name, function in {
             "release.desired": lambda app: {"id": self.release},
             "release.sandbox": lambda app: ["NoNewPrivileges=yes"],
             "release.manifest": lambda app, release: {},
             "release.redact": lambda text: text.replace("hunter2", "********"),
             "django.pending": lambda app, release: self.pending,
             "release.one_off": self.waiting,
-        }
+        }.items():
+            self.salt[name] = function
         write = lambda path, text, mode: Path(path).write_text(text)  # noqa: E731
-        swap(self.module, "appfiles", locked=lambda path: contextlib.nullcontext(), write=write, run=self.run)
+        play(monkeypatch, [work], "appfiles", locked=lambda path: contextlib.nullcontext(), write=write, run=self.run)
 
     def run(self, argv: list[str], timeout: int = 0) -> str:
         words = [word for word in argv[1:] if not word.startswith("--")]
@@ -75,7 +96,7 @@ class Host:
         if starts and not (self.broken and self.broken in unit):
             self.active.setdefault(unit, next(self.pids))
             template = self.units / (unit.partition("@")[0] + "@.service")
-            mark = self.module.mark_of(template.read_text()) if "@" in unit else ""
+            mark = unittexts.mark_of(template.read_text()) if "@" in unit else ""
             (self.proc / str(self.active[unit])).mkdir(exist_ok=True)
             (self.proc / str(self.active[unit]) / "environ").write_text(f"A=b\0SALTERN_UNIT={mark}\0")
             starts = (
@@ -111,8 +132,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
 
 
 def test_from_nothing_to_all_of_it_and_then_nothing_to_do(host: Host) -> None:
@@ -142,7 +163,7 @@ def test_in_a_fleet_the_old_ones_work_on_until_all_hosts_have_switched(host: Hos
     host.module.converge("demo", keep_old=True)
     working = ["app-demo-beat@r2.service", "app-demo-worker@r1.service", "app-demo-worker@r2.service"]
     assert sorted(unit for unit in host.active if "@" in unit) == working
-    assert host.module._found("demo")["enabled"] == [
+    assert work._found("demo")["enabled"] == [
         "app-demo-beat@r2.service", "app-demo-clean.timer", "app-demo-worker@r2.service",
     ], "after a power cut only the new ones start"  # fmt: skip
     host.converge()
@@ -210,7 +231,7 @@ def test_what_is_gone_from_the_site_is_stopped_and_removed(host: Host) -> None:
 
 
 def test_the_last_worker_of_a_queue_does_what_waits_there_first(host: Host) -> None:
-    host.module.time.sleep = lambda seconds: None
+    host.monkeypatch.setattr(work.time, "sleep", lambda seconds: None)
     host.converge()
     host.app["processes"], host.app["timers"], host.tasks = {}, {}, [3, 1, 0]
     host.log.clear()
@@ -267,7 +288,7 @@ def test_how_many_tasks_wait_is_asked_as_the_broker_lets_the_app(
     monkeypatch.setitem(sys.modules, "kombu", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "kombu.exceptions", SimpleNamespace(ChannelError=NotFound))
     monkeypatch.setattr(sys, "argv", ["-c", "demo", "celery,new"])
-    exec(host.module.WAITING, {})
+    exec(work.WAITING, {})
     assert capsys.readouterr().out.endswith("SALTERN 3\n")
 
 
@@ -281,7 +302,7 @@ def test_a_queue_that_a_staying_worker_leaves_is_emptied_before_it_restarts(host
     said = host.problems()["worker"]
     assert said == ["its unit is an older one", "nobody takes from mail any more, when what waits there is done"]
     host.tasks = [2, 0]
-    host.module.time.sleep = lambda seconds: None
+    host.monkeypatch.setattr(work.time, "sleep", lambda seconds: None)
     host.converge()
     asked, restarted = host.log.index("ask how many wait in mail"), host.log.index("restart app-demo-worker@r1.service")
     assert host.log.count("ask how many wait in mail") == 2 and asked < restarted
@@ -324,7 +345,7 @@ def test_a_queue_that_goes_with_a_worker_and_that_a_staying_one_leaves_too_is_em
     rename(host)
     del host.app["processes"]["second"]
     host.tasks = [0, 1, 0]
-    host.module.time.sleep = lambda seconds: None
+    host.monkeypatch.setattr(work.time, "sleep", lambda seconds: None)
     host.converge()
     assert host.log.count("ask how many wait in mail") == 3
 
@@ -367,10 +388,10 @@ def test_a_host_that_died_while_it_left_ends_the_rest_the_next_time(two: Host, d
             raise CommandExecutionError("killed")
         return two.run(argv)
 
-    swap(two.module, "appfiles", run=run)
+    play(two.monkeypatch, [work], "appfiles", run=run)
     with pytest.raises(CommandExecutionError, match="killed"):
         two.module.remove_all()
-    swap(two.module, "appfiles", run=two.run)
+    play(two.monkeypatch, [work], "appfiles", run=two.run)
     two.module.remove_all()
     assert two.active == {} and not list(two.units.glob("*.wants/*"))
     assert [path.name for path in two.units.glob("app-*")] == ["app-demo@.service"]
@@ -383,17 +404,18 @@ def test_what_worked_last_stays_however_many_were_refused_since(host: Host, tmp_
     lines = [{"id": one, "result": "activated"} for one in worked] if has_ledger else []
     lines += [{"id": one, "result": "refused"} for one in refused]
     host.pillar["host"]["roles"] = ["base", "worker"]
-    host.module.APPS = tmp_path / "apps"
+    host.monkeypatch.setattr(places, "APPS", tmp_path / "apps")
     installed = [*reversed(refused), *reversed(worked), "r0"]
     for one in installed:
         (tmp_path / "apps/demo/releases" / one).mkdir(parents=True)
         (tmp_path / "apps/demo/releases" / one / "manifest.json").touch()
-    host.module.__salt__ |= {
-        "release.list": lambda app: [{"id": one} for one in installed],
+    for name, function in {
+        "release.overview": lambda app: [{"id": one} for one in installed],
         "release.log": lambda app, count: lines,
         "release.record": lambda app, release, result: lines.append({"id": release, "result": result}),
         "fleet.choose": lambda app, release: None,
-    }
+    }.items():
+        host.salt[name] = function
     host.release = "r3"
     host.converge()
     left = {path.name for path in (tmp_path / "apps/demo/releases").iterdir()}
@@ -420,4 +442,4 @@ def test_the_unit_of_a_worker(host: Host) -> None:
     [("--all", "--all"), ("50 %", '"50 %%"'), ('a "b" \\', '"a \\"b\\" \\\\"'), ("$HOME", '"$$HOME"'), (";", '";"')],
 )
 def test_arguments_reach_the_program_as_they_are(argument: str, written: str) -> None:
-    assert load("_modules", "processes").quoted(argument) == written
+    assert unittexts.quoted(argument) == written

@@ -21,7 +21,12 @@ from salt.exceptions import CommandExecutionError
 from test_build import Project, _flip, module, wheel
 from test_site_good import MIGRATIONS
 
-from saltern.release import applock, envfile
+from saltern.deploy import serving
+from saltern.host import places
+from saltern.host.here import Here
+from saltern.migrate import migratelint, migrations, staticfiles
+from saltern.release import applock, envfile, gate, instances, oneoff, staging, written
+from tests.unit.contracts import Played
 
 SECRET = "canary-0123456789"
 WHEELS: dict[str, dict[str, bytes]] = {}  # lock: the files that pip collected for it
@@ -92,10 +97,6 @@ class Systemd:
         return unit.partition("@")[2].removesuffix(".service")
 
 
-# Salt joins the first four by their __virtualname__.
-RELEASE = ("release", "release_stage", "release_serve", "release_ledger")
-
-
 class Joined:
     """The functions of an execution module, by their names."""
 
@@ -132,41 +133,36 @@ class Host(Project):
         self.pillar["wiring"] |= {"apps": {"tiny": wired}, "together": False}
         self.pillar["secrets"] |= {"apps": {"tiny": {"secret_key": SECRET}}}
 
-        self.systemd, self.gate = Systemd(self), module("saltern/release", "gate")
-        self.gate.GATE_PAUSE = 0.01
+        self.systemd, self.gate = Systemd(self), gate
+        monkeypatch.setattr(gate, "GATE_PAUSE", 0.01)
         self.sql: dict[str, str] = {}
-        self.django, self.instances = module("_modules", "django"), module("_modules", "instances")
-        self.fleet = module("_modules", "fleet")
-        self.instances._systemctl = self.systemd
-        self.instances.last_log_lines = lambda app, release: f"Traceback: key is {SECRET}"
-        parts = [module("_modules", name) for name in RELEASE]
-        parts[RELEASE.index("release_stage")].one_off = self.one_off
-        for own in [self.build, self.instances, self.django, self.fleet, *parts]:
-            prefix = getattr(own, "__virtualname__", own.__name__.partition(".")[2])
+        self.played = Played(monkeypatch, {"release.one_off": oneoff})
+        self.played["release.one_off"] = self.one_off
+        monkeypatch.setattr(instances, "_systemctl", self.systemd)
+        monkeypatch.setattr(instances, "last_log_lines", lambda app, release: f"Traceback: key is {SECRET}")
+        self.django, self.instances, self.fleet, release = (
+            module("_modules", name) for name in ("django", "instances", "fleet", "release")
+        )
+        for own in (self.django, self.instances, self.fleet, release):
+            prefix = own.__name__.partition(".")[2]
             self.salt |= {f"{prefix}.{key}": value for key, value in vars(own).items() if callable(value)}
-            own.__pillar__, own.__salt__ = self.pillar, self.salt
-            self.faces.append(own)
-            if hasattr(own, "gate"):
-                own.gate = self.gate
-            for constant, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles"}.items():
-                if hasattr(own, constant):
-                    setattr(own, constant, home / path)
-            if own in parts and hasattr(own, "RUN"):
-                own.RUN = run
-            if hasattr(own, "WEB"):
-                own.WEB = run / "w"
+            own.__pillar__, own.__salt__, own.__context__ = self.pillar, self.salt, self.context
+        self.parts += [serving, staging, staticfiles, migrations, oneoff, written]
+        for constant, path in {"APPS": "apps", "UNITS": "units", "TMPFILES": "tmpfiles", "RUN": "run"}.items():
+            monkeypatch.setattr(places, constant, home / path)
+        monkeypatch.setattr(places, "SOCKETS", run)
+        monkeypatch.setattr(places, "WEB", run / "w")
         self.salt["edge.resting"] = lambda app: None
-        self.django.RUN = home / "run"
         self.release = Joined(self.salt, "release")
-        monkeypatch.setattr(self.django, "_session", self.session)
+        monkeypatch.setattr(migrations, "_session", self.session)
         # A sandbox needs systemd.
-        plainly = self.django.migratelint._plainly
-        monkeypatch.setattr(self.django.migratelint, "_contained", lambda name, *words: plainly(*words))
+        plainly = migratelint._plainly
+        monkeypatch.setattr(migratelint, "_contained", lambda name, *words: plainly(*words))
         self.installer = self.execute
         self.swap("appfiles", run=self.execute)
         self.swap("sandbox", run=self.sandboxed, end=lambda name: None)
         self.groups: list[str] = []
-        parts[RELEASE.index("release_stage")].group_number = lambda name: self.groups.append(name) or os.getgid()
+        monkeypatch.setattr(staging, "group_number", lambda name: self.groups.append(name) or os.getgid())
         for chown in ("chown", "fchown"):
             monkeypatch.setattr(os, chown, lambda *_, **__: None)
         monkeypatch.setattr(shutil, "chown", lambda *_: None)
@@ -222,7 +218,7 @@ class Host(Project):
             self.applied |= {(label, migration) for label, migration, _ in self.migrations}
         return ""
 
-    def session(self, app: str, release: str) -> Any:
+    def session(self, here: Here, app: str, release: str) -> Any:
         class Connection:
             info = types.SimpleNamespace(server_version=170005)
 
@@ -332,7 +328,7 @@ def test_the_new_release_is_enabled_before_the_switch_and_the_old_stopped_after_
     ]  # fmt: skip
 
 
-def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
+def test_an_open_connection_keeps_the_old_release_alive(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     old = host.apply()
@@ -341,7 +337,7 @@ def test_an_open_connection_keeps_the_old_release_alive(host: Host) -> None:
         started = time.monotonic()
         threading.Timer(0.5, client.close).start()
         host.edit("2")
-        host.gate.DRAIN_SECONDS = 10
+        monkeypatch.setattr(gate, "DRAIN_SECONDS", 10)
         for step in host.STEPS[:-1]:
             host.state(step)
         host.state("release.active")
@@ -525,7 +521,7 @@ def test_a_killed_migrate_is_run_again_even_when_no_migration_is_pending(host: H
         ran.append(name)
         return host.one_off(app, release, name, *rest, **more)
 
-    host.salt["release.one_off"] = one_off
+    host.played["release.one_off"] = one_off
     host.state("django.migrated")
     assert ran == ["migrate"] and not (host.directory(release) / "migrating").exists()
     host.edit("2")

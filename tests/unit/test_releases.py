@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from saltern.build import agreed
+from saltern.host import here
 from saltern.release import releases
 
 
@@ -20,7 +22,7 @@ def test_id_names_the_build_and_changes_with_any_part() -> None:
 
 def test_an_app_that_this_host_has_not_is_an_error_with_those_it_has() -> None:
     with pytest.raises(CommandExecutionError, match='no app "dmeo" on this host; there are: demo, shop'):
-        releases.settings({"apps": {"shop": {}, "demo": {}}}, "dmeo")
+        here.settings({"apps": {"shop": {}, "demo": {}}}, "dmeo")
 
 
 WEB = {"now": {"release": "b-1", "build": "b"}, "before": {"release": "a-1", "build": "a"}}
@@ -28,7 +30,7 @@ WEB = {"now": {"release": "b-1", "build": "b"}, "before": {"release": "a-1", "bu
 
 def test_in_force_is_the_one_build_that_all_hosts_serve() -> None:
     other_settings = {"now": {"release": "b-2", "build": "b"}}
-    assert releases.in_force("demo", {"web1": WEB, "worker1": other_settings}) == "b"
+    assert agreed.in_force("demo", {"web1": WEB, "worker1": other_settings}) == "b"
 
 
 @pytest.mark.parametrize(
@@ -44,11 +46,11 @@ def test_in_force_is_the_one_build_that_all_hosts_serve() -> None:
 )
 def test_where_no_build_is_in_force_a_sentence_says_why(said: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        releases.in_force("demo", said)
+        agreed.in_force("demo", said)
 
 
 def test_what_served_before_is_the_word_of_all_hosts_or_of_none() -> None:
-    assert releases.served_before({"web1": WEB, "web2": WEB}) == "a"
+    assert agreed.served_before({"web1": WEB, "web2": WEB}) == "a"
     for other in (None, {"now": WEB["now"]}, {"before": {"release": "c-1", "build": "c"}}):
-        assert releases.served_before({"web1": WEB, "web2": other or {}}) is None
-    assert releases.served_before({}) is None
+        assert agreed.served_before({"web1": WEB, "web2": other or {}}) is None
+    assert agreed.served_before({}) is None

@@ -20,6 +20,7 @@ from tests.unit.contracts import ROOT
 WRITES = re.compile(r"^(write|write_text|write_bytes|unlink|replace|rename|symlink_to|touch|point)$")
 #: The state that asks when it runs, and holds the lock until it has written.
 ALONE = "edge.configured"
+PLACES = "saltern.host.places"  # of what the package writes, where people's words are
 
 
 class Module:
@@ -27,9 +28,14 @@ class Module:
 
     def __init__(self, name: str, sources: list[str]) -> None:
         self.name, self.calls, self.writers = name, defaultdict(set), set()  # type: ignore[var-annotated]
+        self.imports: dict[str, str] = {}
+        self.texts: set[int] = set()
         trees = [ast.parse(source) for source in sources]
         for tree in trees:
             body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+            for node in tree.body:
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saltern."):
+                    self.imports |= {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
             paths = {
                 target.id
                 for node in tree.body
@@ -39,10 +45,16 @@ class Module:
             }
             for function in body:
                 for node in ast.walk(function):
+                    if (
+                        isinstance(node, ast.Call)
+                        and len(node.args) > 1
+                        and getattr(node.func, "attr", "") == "replace"
+                    ):
+                        self.texts.add(id(node.func))  # of a text; a path has one argument
                     self._note(function.name, node, paths, {one.name for one in body})
 
     def _note(self, function: str, node: ast.AST, paths: set[str], own: set[str]) -> None:
-        if isinstance(node, ast.Name) and node.id in paths:
+        if isinstance(node, ast.Name) and node.id in paths and not self.name.startswith("saltern."):
             self.calls[function].add(f"{self.name}:{node.id}")
         elif isinstance(node, ast.Name) and node.id in own:
             self.calls[function].add(f"{self.name}.{node.id}")
@@ -50,8 +62,13 @@ class Module:
             dunder, what = getattr(node.value, "id", ""), str(node.slice.value)
             if dunder == "__salt__":
                 self.calls[function].add(what)
-        elif isinstance(node, ast.Attribute) and WRITES.match(node.attr):
-            self.writers.add(f"{self.name}.{function}")
+        elif isinstance(node, ast.Attribute):
+            if WRITES.match(node.attr) and id(node) not in self.texts:
+                self.writers.add(f"{self.name}.{function}")
+            if isinstance(node.value, ast.Name) and node.value.id in self.imports:
+                whose = self.imports[node.value.id]
+                if whose == PLACES or not node.attr.isupper():
+                    self.calls[function].add(f"{whose}{':' if whose == PLACES else '.'}{node.attr}")
 
 
 def _is_path(value: ast.expr) -> bool:
@@ -67,6 +84,8 @@ def modules(root: Path) -> list[Module]:
         text = path.read_text()
         named = re.search(r'(?m)^__virtualname__ = "(\w+)"', text)
         sources[named[1] if named else path.stem].append(text)
+    for path in sorted((root / "saltern").rglob("*.py")):
+        sources[".".join(path.relative_to(root).with_suffix("").parts)].append(path.read_text())
     return [Module(name, texts) for name, texts in sources.items()]
 
 
@@ -100,8 +119,8 @@ def said(root: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     by_states = {one for name in re.findall(r'__salt__\["([\w.]+)"\]', states) for one in reached(name, calls)}
     found = defaultdict(set)
     for name in sorted(calls):
-        if name in by_states or name.partition(".")[2].startswith("_"):
-            continue  # an apply does it, and two applies do not run at once
+        if name in by_states or name.startswith("saltern.") or name.partition(".")[2].startswith("_"):
+            continue  # an apply does it, and two applies do not run at once; and the package has faces
         for writer in reached(name, calls) & writers:
             for path in (one for one in reached(writer, calls) if ":" in one):
                 found[path].add(name)

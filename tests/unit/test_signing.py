@@ -13,7 +13,8 @@ import pytest
 from salt.exceptions import CommandExecutionError
 from test_build import KEY, Project
 
-from saltern.build import signing
+from saltern.build import builderword, signing, store
+from saltern.host import places
 from saltern.site.certificates import build_public
 
 OTHER = "another-key-than-the-builder-s"
@@ -194,7 +195,7 @@ def test_a_removal_begins_with_the_manifest(project: Project, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            project.build._prune("tiny")
+            store.prune(project.here, "tiny")
         with pytest.raises(KeyboardInterrupt):
             project.builder.remember("tiny", {"build": new, "token": "x"})
     project.builder.remember("tiny", {"build": new, "token": "x"})
@@ -234,11 +235,11 @@ def _web(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     project.make()
     project.builder.release("tiny", project.build.current("tiny"))
     served = Served(project.home / "builds")
-    project.builder.BUILDS = project.build.BUILDS = tmp_path / "web"
+    monkeypatch.setattr(places, "BUILDS", tmp_path / "web")
     project.pillar["host"]["roles"] = ["web"]
     project.pillar["wiring"]["builds"] = {"url": "https://build1:8843", "address": "10.0.0.1"}
     del project.pillar["secrets"]["build_key"]
-    monkeypatch.setattr(project.builder, "_server", served)
+    monkeypatch.setattr(builderword, "server", lambda _: served())
     return served
 
 

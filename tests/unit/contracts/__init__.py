@@ -7,11 +7,14 @@ freshly made for each test, in which the state has something to do, and in which
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,6 +68,44 @@ def swap(face: ModuleType, name: str, **functions: Any) -> None:
         >>> swap(account, "appfiles", run=lambda argv: "")
     """
     setattr(face, name, SimpleNamespace(**vars(getattr(face, name)) | functions))
+
+
+def play(monkeypatch: pytest.MonkeyPatch, modules: Iterable[ModuleType], name: str, **functions: Any) -> None:
+    """Let modules of our package see other functions in what they have imported, for one test; nobody else sees them.
+
+    Args:
+        monkeypatch: Puts it back.
+        modules: Those that see it, as far as they have imported it.
+        name: What they call the module whose functions are played.
+        functions: Those that are replaced.
+
+    Example:
+        >>> from saltern.build import store
+        >>> play(pytest.MonkeyPatch(), [], "appfiles", run=lambda argv: "")
+    """
+    for module in modules:
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, SimpleNamespace(**vars(getattr(module, name)) | functions))
+
+
+class Played(dict[str, Callable[..., Any]]):
+    """Functions of the package that a test plays, by their faces' names: who is told one sees it, for one test.
+
+    Args:
+        monkeypatch: Puts it back.
+        where: For each face's name the module of the package that does it, such as ``{"release.active": installed}``.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, where: dict[str, ModuleType]) -> None:
+        super().__init__()
+        self.monkeypatch, self.where = monkeypatch, where
+
+    def __setitem__(self, name: str, function: Callable[..., Any]) -> None:
+        super().__setitem__(name, function)
+        own, what = self.where[name], name.partition(".")[2]
+        asked = inspect.signature(getattr(own, what)).parameters
+        without_here = lambda here, *given, **named: function(*given, **named)  # noqa: E731
+        self.monkeypatch.setattr(own, what, without_here if next(iter(asked), "") == "here" else function)
 
 
 def load(folder: str, name: str) -> ModuleType:

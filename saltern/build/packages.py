@@ -1,8 +1,8 @@
-"""Builds, how an app's packages are brought here: resolved, fetched, and made to wheels where they come as source.
+"""How an app's packages are brought here: resolved, fetched, and made to wheels where they come as source.
 
 The network and a package's code never meet. What asks the index runs nothing of what it gets (uv with ``--no-build``,
 pip with pipfetch.py); what runs a package's code has no network. Both run as the app's build user in a sandbox, and
-root takes over plain files whose hashes it has made itself. A part of the execution module build.
+root takes over plain files whose hashes it has made itself.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.build import bom, fetchplaces, locks, pipfetch
-from saltern.host import appfiles, sandbox
+from saltern.build import bom, fetchplaces, locks, packing, pipfetch, reaching, workshops
+from saltern.host import appfiles, places, sandbox
+from saltern.host.here import Here
 
-__virtualname__ = "build"
-
-WORKSHOPS = Path("/var/lib/saltern/workshops")
 MOST_FILES = 2000
 ROUNDS = 20  # of asking for what a package needs in order to be built
 RESOLVE_SECONDS = 1200
@@ -37,17 +35,15 @@ OWN_CODE = "Building source distributions is disabled"
 MISSING = re.compile(r"No matching distribution found for ([^\n]+)")
 
 
-def __virtual__() -> str:
-    return __virtualname__
-
-
-def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: str | Path, python: str) -> str:
+def resolve(
+    here: Here, app: str, found: dict[str, Any], source: dict[str, Any], archive: str | Path, python: str
+) -> str:
     """Resolve an app's packages by the index. Runs a package's code only where there is no network.
 
     Args:
         app: name of an app of this host.
         found: what ``locks.look`` has found.
-        source: what ``build.take_source`` answered.
+        source: what ``sources.take_source`` answered.
         archive: what it packed.
         python: version of the app's Python.
 
@@ -56,23 +52,18 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
 
     Raises:
         CommandExecutionError: there is no solution, or a package cannot be built.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call build.resolve demo '{question: ...}' '{texts: ...}' /root/src.tar.gz 3.13
     """
     texts, interpreter = source["texts"] or {}, f"/usr/bin/python{python}"
     with _shop(app) as home, _readable():
         own = home / "in"
         (own / "local").mkdir()
         if found["asked"]:
-            __salt__["build.unpack"](Path(archive), own / "src")
+            packing.unpack(Path(archive), own / "src")
         lock = ""
         if found["base"] == "uv.lock":
             for name in ("uv.lock", "pyproject.toml"):
                 (own / name).write_bytes(texts[name].encode("utf-8", "surrogateescape"))
-            lock = _uv(app, python, locks.export_arguments(interpreter), None, own)
+            lock = _uv(here, app, python, locks.export_arguments(interpreter), None, own)
         elif found["base"]:
             lock = texts[found["base"]]
         if lock:
@@ -84,15 +75,15 @@ def resolve(app: str, found: dict[str, Any], source: dict[str, Any], archive: st
         (own / "overrides.txt").write_text(f"{found['question']['gunicorn']}\n")
         inputs = [str(own / "src" / found["asked"])] if found["asked"] else []
         try:
-            more = _compiled(app, home, python, inputs, wanted)
+            more = _compiled(here, app, home, python, inputs, wanted)
         except CommandExecutionError as error:
             if found["asked"] != "pyproject.toml" or OWN_CODE not in _said(error):
                 raise
-            more = _compiled(app, home, python, [], [*_needs(app, home, python, texts), *wanted])
+            more = _compiled(here, app, home, python, [], [*_needs(here, app, home, python, texts), *wanted])
         return str(locks.checked(locks.joined(lock, more), "what uv has resolved"))
 
 
-def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list[str]) -> str:
+def _compiled(here: Here, app: str, home: Path, python: str, inputs: list[str], wanted: list[str]) -> str:
     """Return what uv resolves. A package that comes as source only is built here first, for uv to read its needs."""
     own = home / "in"
     (own / "wanted.in").write_text("".join(f"{line}\n" for line in wanted))
@@ -100,17 +91,17 @@ def _compiled(app: str, home: Path, python: str, inputs: list[str], wanted: list
     sources: dict[str, tuple[str, str]] = {}
     for _ in range(ROUNDS):
         try:
-            return str(locks.with_sources(_uv(app, python, arguments, _settings(), own), sources))
+            return str(locks.with_sources(_uv(here, app, python, arguments, _settings(), own), sources))
         except CommandExecutionError as error:
             missing = locks.unbuilt(_said(error))
             if not missing:
                 raise
             for name, version in missing:
-                sources[locks.package(name)] = _local_wheel(app, home, python, name, version)
+                sources[locks.package(name)] = _local_wheel(here, app, home, python, name, version)
     raise CommandExecutionError(f"{app}: too many packages come as source only")
 
 
-def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) -> dict[str, str]:
+def wheels(here: Here, app: str, lock: str, python: str, whole: bool, target: str | Path) -> dict[str, str]:
     """Bring a wheel of every package of a lock into a directory of root's.
 
     Args:
@@ -126,18 +117,13 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
 
     Raises:
         CommandExecutionError: a package is not there, is not what the lock says, or cannot be built.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call build.wheels demo 'gunicorn==27.0.1 --hash=...' 3.13 True /root/wheels
     """
     target = Path(target)
     with _shop(app) as home, _readable():
         locks.checked(lock, f"the lock of {app}")
         (home / "in/lock.txt").write_text(locks.rewritten(lock))  # pip sees what we have read
         asked = ["--require-hashes", *([] if whole else ["--no-deps"]), "--requirement", str(home / "in/lock.txt")]
-        got, needs = _fetch(app, home, python, asked, home / "in/got")
+        got, needs = _fetch(here, app, home, python, asked, home / "in/got")
         allowed = locks.hashes(lock)
         for name, digest in got.items():
             if digest not in allowed:
@@ -148,18 +134,15 @@ def wheels(app: str, lock: str, python: str, whole: bool, target: str | Path) ->
                 found[name] = got[name]
                 (home / "in/got" / name).rename(target / name)
                 continue
-            made = _build(app, home, python, home / "in/got" / name, needs.get(name, []))
+            made = _build(here, app, home, python, home / "in/got" / name, needs.get(name, []))
             wheel, found[made.name] = made, _digest(made)
             wheel.rename(target / made.name)
         if whole and any(not name.endswith(".whl") for name in got):
-            _check(app, home, python, target, found)
+            _check(here, app, home, python, target, found)
         return found
 
 
-# --- fetching: network, nobody's code -----------------------------------------------------------------------
-
-
-def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
+def _uv(here: Here, app: str, python: str, arguments: list[str], index: dict[str, str] | None, own: Path) -> str:
     uv = os.path.realpath(appfiles.uv())
     network, index = index is not None, index or {}
     proxies = _proxies() if network else {}
@@ -170,6 +153,7 @@ def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | Non
         settings["find-links"] = [*settings.get("find-links", []), str(own / "local")]
     certificates = {name: value for name, value in proxies.items() if not name.lower().endswith("_proxy")}
     printed: bytes = _run(
+        here,
         app,
         [f"/usr/bin/python{python}", "-I", "-S", "-c", locks.uv_program(), uv, *arguments],
         what=f"{uv} {' '.join(arguments[:2])} ...",
@@ -184,13 +168,14 @@ def _uv(app: str, python: str, arguments: list[str], index: dict[str, str] | Non
 
 
 def _fetch(
-    app: str, home: Path, python: str, arguments: list[str], into: Path
+    here: Here, app: str, home: Path, python: str, arguments: list[str], into: Path
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Fetch packages into a directory of root's; return their hashes, and what those need that come as source."""
     fetched, index = home / "fetched", _settings()
     _reach(index, _proxies())
-    __salt__["build.empty"](app, fetched)
+    workshops.empty(app, fetched)
     printed: bytes = _run(
+        here,
         app,
         [_pip_python(python), "-I", "-", json.dumps({"to": str(fetched), "arguments": arguments})],
         what=f"fetching packages of {app}",
@@ -207,7 +192,7 @@ def _fetch(
     appfiles.remove(taken)
     for folder in (taken, into):
         folder.mkdir(parents=True, exist_ok=True)
-    got = _take(app, fetched, taken)
+    got = _take(here, app, fetched, taken)
     for name in got:
         (taken / name).replace(into / name)
     told = json.loads(printed.decode().strip().splitlines()[-1])
@@ -216,7 +201,7 @@ def _fetch(
 
 
 def _reach(index: dict[str, str], proxies: dict[str, str]) -> None:
-    __salt__["firewall.reach"](fetchplaces.of_settings(index, proxies))
+    reaching.reach(fetchplaces.of_settings(index, proxies))
 
 
 def _settings() -> dict[str, str]:
@@ -230,18 +215,15 @@ def _proxies() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() in names and value}
 
 
-# --- building: code, no network -----------------------------------------------------------------------------
-
-
-def _build(app: str, home: Path, python: str, source: Path, needs: list[str]) -> Path:
+def _build(here: Here, app: str, home: Path, python: str, source: Path, needs: list[str]) -> Path:
     """Make the wheel of a source package, or of a project's folder; return where root has it now."""
     links = home / "in/needs" / source.name
     links.mkdir(parents=True)
     if needs:
-        _fetch(app, home, python, needs, links)
+        _fetch(here, app, home, python, needs, links)
     for _ in range(ROUNDS):
         try:
-            return _build_offline(app, home, python, source, links)
+            return _build_offline(here, app, home, python, source, links)
         except CommandExecutionError as error:
             # What a package says only when it is run: fetched, and tried again.
             missing = [one.strip() for one in MISSING.findall(_said(error))]
@@ -249,16 +231,16 @@ def _build(app: str, home: Path, python: str, source: Path, needs: list[str]) ->
             if not plain:
                 raise
             needs = [*needs, *plain]
-            _fetch(app, home, python, plain, links)
+            _fetch(here, app, home, python, plain, links)
     raise CommandExecutionError(f"{app}: {source.name} asks for ever more packages in order to be built")
 
 
-def _build_offline(app: str, home: Path, python: str, source: Path, links: Path) -> Path:
+def _build_offline(here: Here, app: str, home: Path, python: str, source: Path, links: Path) -> Path:
     work, made = home / "work", home / "made"
     for folder in (work, made):
-        __salt__["build.empty"](app, folder)
-    own = _own_copy(app, source, work) if source.is_dir() else source
-    _run(
+        workshops.empty(app, folder)
+    own = _own_copy(here, app, source, work) if source.is_dir() else source
+    _run(here, 
         app,
         [
             _pip_python(python), "-I", "-m", "pip", "wheel", "--quiet", "--no-index", "--find-links", str(links),
@@ -272,12 +254,12 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
             "TMPDIR": str(work), "HOME": str(work), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links),
             "SOURCE_DATE_EPOCH": "315532800",
         },
-        seconds=int(__pillar__["builder"].get("build_seconds", 3600)),
+        seconds=int(here.pillar["builder"].get("build_seconds", 3600)),
     )  # fmt: skip
     into = home / "in/made" / hashlib.sha256(source.name.encode()).hexdigest()[:12]
     appfiles.remove(into)
     into.mkdir(parents=True)
-    names = list(_take(app, made, into))
+    names = list(_take(here, app, made, into))
     if len(names) != 1 or not names[0].endswith(".whl"):
         raise CommandExecutionError(
             f"{app}: {source.name} was built to {', '.join(names) or 'nothing'}, not to a wheel"
@@ -288,9 +270,10 @@ def _build_offline(app: str, home: Path, python: str, source: Path, links: Path)
     return into / names[0]
 
 
-def _own_copy(app: str, source: Path, work: Path) -> Path:
+def _own_copy(here: Here, app: str, source: Path, work: Path) -> Path:
     """Copy a project to where its build user may write: setuptools and others put their notes beside the code."""
     _run(
+        here,
         app,
         ["/bin/cp", "--recursive", "--no-target-directory", "--", str(source), str(work / "src")],
         what=f"copying the project of {app}",
@@ -300,23 +283,23 @@ def _own_copy(app: str, source: Path, work: Path) -> Path:
     return work / "src"
 
 
-def _local_wheel(app: str, home: Path, python: str, name: str, version: str) -> tuple[str, str]:
+def _local_wheel(here: Here, app: str, home: Path, python: str, name: str, version: str) -> tuple[str, str]:
     """Build a package that comes as source only, so that uv can read what it needs; its version and its hash."""
     into = home / "in/sources" / name
     wanted = f"{name}=={version}" if version else name
-    got, needs = _fetch(app, home, python, ["--no-deps", wanted], into)
+    got, needs = _fetch(here, app, home, python, ["--no-deps", wanted], into)
     ((file, digest),) = got.items()
     if file.endswith(".whl"):
         raise CommandExecutionError(f"{app}: {file} is a wheel, which uv does not take for Python {python}")
-    wheel = _build(app, home, python, into / file, needs.get(file, []))
+    wheel = _build(here, app, home, python, into / file, needs.get(file, []))
     wheel.rename(home / "in/local" / wheel.name)
     return wheel.name.split("-")[1], digest
 
 
-def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str]:
+def _needs(here: Here, app: str, home: Path, python: str, texts: dict[str, str]) -> list[str]:
     """Return what a project needs where only its own code can tell: built without network, its wheel is read."""
     needs = pipfetch.build_requirements(texts.get("pyproject.toml"))
-    wheel = _build(app, home, python, home / "in/src", needs)
+    wheel = _build(here, app, home, python, home / "in/src", needs)
     told = bom.metadata(wheel).get_all("Requires-Dist") or []
     found = [one for one in told if not re.search(r"\bextra\s*==", one)]
     if strange := [one for one in found if not pipfetch.is_plain(one)]:
@@ -324,11 +307,11 @@ def _needs(app: str, home: Path, python: str, texts: dict[str, str]) -> list[str
     return found
 
 
-def _check(app: str, home: Path, python: str, target: Path, hashes: dict[str, str]) -> None:
+def _check(here: Here, app: str, home: Path, python: str, target: Path, hashes: dict[str, str]) -> None:
     """Look whether wheels that were built here need something that the lock has forgotten."""
-    (home / "in/all.txt").write_text(__salt__["build.requirements"](hashes))
-    __salt__["build.empty"](app, home / "fetched")
-    _run(
+    (home / "in/all.txt").write_text(packing.requirements(hashes))
+    workshops.empty(app, home / "fetched")
+    _run(here, 
         app,
         [
             _pip_python(python), "-I", "-m", "pip", "download", "--quiet", "--no-index", "--find-links", str(target),
@@ -343,16 +326,13 @@ def _check(app: str, home: Path, python: str, target: Path, hashes: dict[str, st
     )  # fmt: skip
 
 
-# --- both ---------------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _shop(app: str) -> Iterator[Path]:
-    home = Path(__salt__["build.open_workshop"](app))
+    home = Path(workshops.open_workshop(app))
     try:
         yield home
     finally:
-        __salt__["build.close_workshop"](app)
+        workshops.close_workshop(app)
 
 
 @contextlib.contextmanager
@@ -365,19 +345,19 @@ def _readable() -> Iterator[None]:
         os.umask(before)
 
 
-def _run(app: str, argv: list[str], **walls: Any) -> bytes:
+def _run(here: Here, app: str, argv: list[str], **walls: Any) -> bytes:
     printed: bytes = sandbox.run(
         f"build-{app}",
         argv,
-        user=__salt__["build.build_user"](app),
-        **__salt__["build.bounds"](app),
-        **{**walls, "reads": [f"-{WORKSHOPS / '.python'}", *walls.get("reads", ())]},
+        user=workshops.build_user(app),
+        **workshops.bounds(here, app),
+        **{**walls, "reads": [f"-{places.WORKSHOPS / '.python'}", *walls.get("reads", ())]},
     )
     return printed
 
 
-def _take(app: str, folder: Path, into: Path) -> dict[str, str]:
-    most = int(__pillar__["builder"].get("disk_max_mb", 4096)) << 20
+def _take(here: Here, app: str, folder: Path, into: Path) -> dict[str, str]:
+    most = int(here.pillar["builder"].get("disk_max_mb", 4096)) << 20
     try:
         found: dict[str, str] = appfiles.take(folder, into, most, MOST_FILES)
     except ValueError as error:
@@ -393,7 +373,7 @@ def _pip_python(version: str) -> str:
     interpreter = Path(f"/usr/bin/python{version}")
     parts = [interpreter, *sorted(Path("/usr/share/python-wheels").glob("*.whl"))]
     facts = [(str(part), part.stat().st_mtime_ns, part.stat().st_size) for part in parts if part.exists()]
-    place = WORKSHOPS / ".python" / f"{version}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
+    place = places.WORKSHOPS / ".python" / f"{version}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
     if not (place / "whole").exists():
         place.parent.mkdir(mode=0o755, exist_ok=True)
         for old in place.parent.glob(f"{version}-*"):

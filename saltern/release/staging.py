@@ -1,7 +1,4 @@
-"""Releases, how they come onto a host: the app's unit, and each release's own directory, which nothing changes later.
-
-Commands of an installed release run here, too, each as a unit of its own. A part of the execution module release.
-"""
+"""How releases come onto a host: the app's unit, and each release's own directory, which nothing changes later."""
 
 from __future__ import annotations
 
@@ -10,29 +7,34 @@ import grp
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-from saltern.host import appfiles, beneath, hostmemory, sandbox, secrettext
-from saltern.release import applock, appunits, envfile, ledger, releases, rollback, steps
-
-__virtualname__ = "release"
-
-APPS = Path("/srv/apps")
-UNITS = Path("/etc/systemd/system")
-TMPFILES = Path("/etc/tmpfiles.d")
+from saltern.build import delivery, store
+from saltern.host import appfiles, beneath, places, sandbox, secrettext
+from saltern.host.here import Here
+from saltern.release import (
+    applock,
+    appunits,
+    choice,
+    deciding,
+    envfile,
+    installed,
+    instances,
+    ledger,
+    oneoff,
+    releases,
+    rollback,
+    steps,
+)
 
 STAGE_SECONDS = 5400  # of holding the deploy lock: installing, and starting Django once (one_off's own limit)
-
 LATE = ("nice", "-n", "19")  # who is being served on this host comes first
-
 # Bounds of an installation; STAGE_SECONDS holds it and the first start of Django.
 INSTALL_SECONDS, MEMORY_MB, DISK_MB, FILE_MB = 1800, 2048, 8192, 4096
-
 # Runs in a sandbox as a user who owns nothing else, without network: wheels are unpacked, and an interpreter of the new
 # environment starts, which runs what .pth files of the packages say. Arguments: the release, Python, and uv where the
 # environment is not taken from another release.
@@ -48,7 +50,6 @@ if [ -n "$uv" ]; then
 fi
 "$python" -I -m compileall -q -j 0 "$release/src"
 """
-
 # Asked of Django once per release: what the release holds cannot change afterwards.
 FACTS = """
 import json, django
@@ -70,81 +71,44 @@ print("\\nSALTERN " + json.dumps({
 """
 
 
-def __virtual__() -> str:
-    return __virtualname__
-
-
-def unit_files(app: str) -> dict[str, str]:
-    """Return the files that make systemd know an app: texts by path.
-
-    Args:
-        app: name of an app of this host.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.unit_files demo
-    """
-    settings = releases.settings(__pillar__, app)
+def unit_files(here: Here, app: str) -> dict[str, str]:
+    """Return the files that make systemd know an app: texts by path."""
+    settings = here.app(app)
     return {
-        str(UNITS / f"app-{app}@.service"): appunits.unit_text(app, settings),
-        str(TMPFILES / f"app-{app}.conf"): appunits.tmpfiles_text(app, settings),
+        str(places.UNITS / f"app-{app}@.service"): appunits.unit_text(app, settings),
+        str(places.TMPFILES / f"app-{app}.conf"): appunits.tmpfiles_text(app, settings),
     }
 
 
-def write_unit_files(app: str) -> None:
+def write_unit_files(here: Here, app: str) -> None:
     """Write the unit and the tmpfiles.d entry of an app, and make the directory of its sockets now.
 
     A changed unit is a new release, so nothing has to be restarted here.
-
-    Args:
-        app: name of an app of this host.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.write_unit_files demo
     """
-    for path, text in unit_files(app).items():
+    for path, text in unit_files(here, app).items():
         appfiles.write(path, text, 0o644)
-    appfiles.run(["systemd-tmpfiles", "--create", str(TMPFILES / f"app-{app}.conf")])
-    __salt__["instances.reload"]()
+    appfiles.run(["systemd-tmpfiles", "--create", str(places.TMPFILES / f"app-{app}.conf")])
+    instances.reload()
 
 
-def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
+def stage(here: Here, app: str, wanted: choice.Wanted | None = None) -> dict[str, Any]:
     """Install a release beside the others: source, virtual environment, environment, gunicorn's settings.
 
     It is installed at its final path, because a virtual environment cannot be moved, and counts as installed when
     its manifest.json is there, which is written last. Only the build's own files are read; no index is asked.
-
-    Args:
-        app: name of an app of this host.
-        wanted: ``id`` of the release and of its ``build``; without it the desired one (``release.desired``).
-
-    Returns:
-        The release's manifest.
-
-    Raises:
-        CommandExecutionError: a file of the build is missing or changed (then nothing was touched), or the
-            installation failed, or Django does not start in it.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.stage demo
     """
-    wanted = wanted or __salt__["release.desired"](app)
+    wanted = wanted or deciding.desired(here, app)
     release = wanted["id"]
-    directory = Path(__salt__["release.directory"](app, release))
+    directory = Path(installed.directory(app, release))
     reached = steps.reached
-    lock = applock.hold(APPS / app / ".lock", f"installing {release}", STAGE_SECONDS)
+    lock = applock.hold(places.APPS / app / ".lock", f"installing {release}", STAGE_SECONDS)
     with lock as still_held, _readable_to_all():
-        if __salt__["release.is_staged"](app, release):
-            about: dict[str, Any] = __salt__["release.manifest"](app, release)
+        if installed.is_staged(app, release):
+            about: dict[str, Any] = installed.manifest(app, release)
             return about
-        if "builder" not in __pillar__["host"]["roles"]:
-            __salt__["builder.fetch"](app, wanted["build"])
-        build = __salt__["build.verify"](app, wanted["build"])
+        if not here.has("builder"):
+            delivery.fetch(here, app, wanted["build"])
+        build = store.verify(here, app, wanted["build"])
         if not Path(f"/usr/bin/python{build['python']}").exists():
             raise CommandExecutionError(
                 f"build {build['id']} of {app} is for Python {build['python']} of Debian {build['debian']}, which this "
@@ -159,8 +123,8 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
         reached("directory made")
         # Their hashes, and the Python that they were installed for.
         packages = f"{build['files']['requirements.txt']} {build['python']}"
-        _install(app, directory, Path(__salt__["build.directory"](app, wanted["build"])), packages)
-        _configure(app, release, build["commit"])
+        _install(app, directory, Path(store.directory(app, wanted["build"])), packages)
+        _configure(here, app, release, build["commit"])
         reached("settings written")
         found = {
             "id": release,
@@ -169,7 +133,7 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
             "commit": build["commit"],
             "packages": packages,
             **ledger.stamp(),
-            "django": _ask_django(app, release),
+            "django": _ask_django(here, app, release),
         }
         reached("Django asked")
         # The manifest says that all of it is there; so must the disk, even after a power cut.
@@ -182,7 +146,7 @@ def stage(app: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
 
 def _half_staged(app: str) -> list[Path]:
     """Return directories of installations that were killed; called with the lock held, so nobody is at work in them."""
-    there = (path for path in (APPS / app / "releases").iterdir() if path.is_dir())
+    there = (path for path in (places.APPS / app / "releases").iterdir() if path.is_dir())
     return [path for path in there if not (path / "manifest.json").is_file()]
 
 
@@ -281,8 +245,8 @@ def installer(app: str) -> str:
 
 def _with_the_same(app: str, packages: str) -> Path | None:
     """Return the directory of an installed release that has the same packages."""
-    found = [one["id"] for one in __salt__["release.manifests"](app) if one.get("packages") == packages]
-    return Path(__salt__["release.directory"](app, found[0])) if found else None
+    found = [one["id"] for one in installed.manifests(app) if one.get("packages") == packages]
+    return Path(installed.directory(app, found[0])) if found else None
 
 
 def _link_environment(twin: Path, directory: Path) -> None:
@@ -299,19 +263,19 @@ def _link_environment(twin: Path, directory: Path) -> None:
         script.chmod(mode)
 
 
-def _configure(app: str, release: str, commit: str) -> None:
+def _configure(here: Here, app: str, release: str, commit: str) -> None:
     """Write what the release runs with: environment, extra files, gunicorn's settings."""
-    settings = releases.settings(__pillar__, app)
-    directory = Path(__salt__["release.directory"](app, release))
+    settings = here.app(app)
+    directory = Path(installed.directory(app, release))
     environment = {
-        **releases.environment(__pillar__, app),
+        **releases.environment(here.pillar, app),
         "RELEASE_ID": release,
         "RELEASE_COMMIT": commit,
         "STATIC_ROOT": str(directory / "static"),
     }
     write = appfiles.write
     write(directory / "env", envfile.text(environment), 0o600)
-    for path, text in __pillar__["wiring"]["apps"][app]["files"].items():
+    for path, text in here.pillar["wiring"]["apps"][app]["files"].items():
         try:
             # They may hold secrets, so only root and the app read them.
             beneath.write(directory / "src", path, text, 0o640, group_number(settings["user"]))
@@ -339,117 +303,11 @@ def group_number(name: str) -> int:
         raise CommandExecutionError(f"no group {name} on this host") from None
 
 
-def _ask_django(app: str, release: str) -> dict[str, Any]:
+def _ask_django(here: Here, app: str, release: str) -> dict[str, Any]:
     probe = ["-c", rollback.probe() + FACTS]
-    answer = one_off(app, release, "first-start-of-django", probe)
+    answer = oneoff.one_off(here, app, release, "first-start-of-django", probe)
     line = next((line for line in reversed(answer.splitlines()) if line.startswith("SALTERN ")), None)
     if line is None:
         raise CommandExecutionError(f"{app}, release {release}: Django started, but its answer was lost")
     found: dict[str, Any] = secrettext.all_printable(json.loads(line.removeprefix("SALTERN ")))
-    return found
-
-
-def one_off(app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = "") -> str:
-    """Run a command of a release as a transient unit, as the web process runs: user, environment, sandbox.
-
-    One that is still running under this name, because the Salt run that started it was killed, is waited for.
-
-    Args:
-        app: name of an app of this host.
-        release: the release's id.
-        name: what the unit is named after: app-<app>-<name>.
-        arguments: arguments for the release's Python, such as ``["-m", "django", "check"]``. Never a secret.
-        writable: a directory that it may write to, besides the app's own.
-        environment: a file like the release's own ``env``, whose variables win over that one's.
-
-    Returns:
-        What it printed on stdout.
-
-    Raises:
-        CommandExecutionError: it failed; with the last lines it printed, secrets blackened.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.one_off demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
-    """
-    run = appfiles.run
-    asked = ["systemctl", "show", "--property=ActiveState", "--value", f"app-{app}-{name}.service"]
-    while run(asked).strip() in ("active", "activating", "deactivating"):
-        time.sleep(0.5)
-    argv = one_off_command(app, release, name, arguments, writable, environment)
-    try:
-        found: str = run(argv, timeout=appunits.COMMAND_SECONDS + 100)
-    except CommandExecutionError as error:
-        command, _, said = str(error).partition("\n")
-        why = ""
-        if "exit code" not in command:
-            end_one_off(app, name)
-            why = f" {command.partition(' ...: ')[2]}"
-        elif ended := why_one_off_ended(app, name):
-            why = f" {ended}"
-        said = __salt__["release.redact"](f"{app}: {name} of release {release} failed:{why}\n{said or error}")
-        raise CommandExecutionError(said) from None
-    return found
-
-
-def why_one_off_ended(app: str, name: str) -> str:
-    """Return which of its bounds ended what ``one_off_command`` started, and what to do; nothing when none did.
-
-    Args:
-        app: name of an app of this host.
-        name: what the unit is named after: app-<app>-<name>.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.why_one_off_ended demo check
-    """
-    result = appunits.RESULTS / f"app-{app}-{name}"
-    try:
-        said = result.read_text().strip()
-        result.unlink()
-    except FileNotFoundError:
-        return ""
-    return appunits.why_ended(app, releases.settings(__pillar__, app), hostmemory.mb(), said)
-
-
-def end_one_off(app: str, name: str) -> None:
-    """End what ``one_off_command`` started, if it goes on: it may have been given up because it prints without end.
-
-    Args:
-        app: name of an app of this host.
-        name: what the unit is named after: app-<app>-<name>.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.end_one_off demo check
-    """
-    for verb in (["kill", "--signal=SIGKILL"], ["stop"]):
-        with contextlib.suppress(CommandExecutionError):  # it has ended
-            appfiles.run(["systemctl", *verb, f"app-{app}-{name}.service"], timeout=60)
-
-
-def one_off_command(
-    app: str, release: str, name: str, arguments: list[str], writable: str = "", environment: str = ""
-) -> list[str]:
-    """Return the command line that runs a command of a release as a transient unit, as the web process runs.
-
-    Args:
-        app: name of an app of this host.
-        release: the release's id.
-        name: what the unit is named after: app-<app>-<name>.
-        arguments: arguments for the release's Python. Never a secret.
-        writable: a directory that it may write to, besides the app's own.
-        environment: a file whose variables win over the release's own.
-
-    Example:
-        .. code-block:: bash
-
-            salt-call release.one_off_command demo 6f1d3c0a9b2e-2fcc3ffb check '["-m", "django", "check"]'
-    """
-    settings = releases.settings(__pillar__, app)
-    make = appunits.one_off_command
-    found: list[str] = make(app, release, settings, name, arguments, writable, environment, hostmemory.mb())
     return found
