@@ -41,20 +41,13 @@ include:
 {%- endfor %}
 
 # Redis has no limit for a script, and one thread.
-/usr/local/lib/saltern:
-  file.directory:
-    - user: root
-    - group: root
-    - mode: '0755'
-
 /usr/local/lib/saltern/redis-unblock.py:
   file.managed:
     - source: salt://redis/files/redis-unblock.py
     - user: root
     - group: root
     - mode: '0644'
-    - require:
-      - file: /usr/local/lib/saltern
+    - makedirs: True
 
 /etc/systemd/system/redis-unblock.service:
   file.managed:

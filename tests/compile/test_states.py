@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import salt.config
 import salt.loader
 from conftest import ROOT, Masterless, Target, targets
 from rules import problems
 
+BOOTSTRAPPED = ("/etc/salt", "/var/cache/salt")  # they are there when the first apply begins
 GOOD = {"state": "file", "fun": "managed", "__id__": "x", "__sls__": "s", "name": "/etc/x", "user": "root"}
 GOOD |= {"group": "root", "mode": "0644", "order": 1, "contents": "x"}
 
@@ -33,6 +36,19 @@ def function_of(states, chunk):
 
 def test_states_obey_the_house_rules(lowstate: list[dict], states) -> None:
     found = [problem for chunk in lowstate for problem in problems(chunk, function_of(states, chunk))]
+    assert not found, "\n".join(found)
+
+
+def test_no_folder_is_made_before_the_state_that_makes_it(lowstate: list[dict]) -> None:
+    """The plan of a bare host names that state, and the apply has nothing left for it to do."""
+    made: dict[str, str] = {}
+    found = []
+    for chunk in sorted(lowstate, key=lambda chunk: chunk["order"]):
+        if chunk["state"] == "file" and chunk["fun"] == "directory" and chunk["name"].rstrip("/") in made:
+            found.append(f"{chunk['__sls__']}: {chunk['name']} is made for {made[chunk['name'].rstrip('/')]} before")
+        if chunk.get("makedirs"):
+            above = {str(folder): chunk["name"] for folder in Path(chunk["name"].rstrip("/")).parents}
+            made |= {folder: name for folder, name in above.items() if folder not in BOOTSTRAPPED}
     assert not found, "\n".join(found)
 
 
