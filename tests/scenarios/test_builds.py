@@ -66,6 +66,7 @@ def releases(host: Host) -> list[str]:
     return sorted(host.execute(["ls", "-A", "/srv/apps/demo/releases"], capture=True).stdout.split())
 
 
+@pytest.mark.slow("bookworm")
 def test_a_release_is_deployed_with_the_index_out_of_reach(lab: Lab, one: Host, demo: Path) -> None:
     assert reaches_the_index(one), "the builder reaches no index, so cutting it off would prove nothing"
     before = active(one)

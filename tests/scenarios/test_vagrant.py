@@ -20,7 +20,7 @@ from lab.network import Network
 from lab.served import Page, get
 from lab.tests import VAGRANT
 
-pytestmark = pytest.mark.slow("trixie")  # its container is Debian 13, whatever the lab's hosts are
+pytestmark = pytest.mark.slow("bookworm")  # its container is Debian 13, whatever the lab's hosts are
 
 # No lab's: a lab that is made at the same time might choose the next one.
 NETWORK = Network("t-vagrant", ipaddress.IPv4Network("10.199.0.0/24"))
