@@ -34,6 +34,19 @@ def printable(text: str) -> str:
     return CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
+def one_line(text: str) -> str:
+    """Return text that repeats what people have typed, as one line in which what is not printable is spelt out.
+
+    Args:
+        text: such as a message with a name from a file.
+
+    Example:
+        >>> one_line("web1\\x07")
+        'web1\\\\x07'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def all_printable(value: Any) -> Any:
     """Return a JSON value of somebody else, all of whose texts and names are ``printable``.
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from saltern.host import secrettext
+
 from .arguments import Refused, given
 from .fleet import Fleet, Hosts, read
 from .steps import Body, Steps, failed
@@ -55,4 +57,4 @@ def rendered(orchestration: Any, pillar: Mapping[str, Any], salt: Mapping[str, C
 def _sentence(text: str) -> str:
     """Return a text that repeats what was typed, maybe a file by mistake: one line, no control characters, cut."""
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
+    return secrettext.one_line(cut)

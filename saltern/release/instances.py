@@ -40,7 +40,7 @@ def enabled(app: str) -> list[str]:
 
 
 def start(app: str, release: str) -> None:
-    """Return when gunicorn has said that it is ready, at once when it runs already."""
+    """Return when a release's socket takes connections, at once when it runs already."""
     found = state(app, release)
     # Asked, because a reload takes systemd 0.1 s and more; "yes" is what a run that was killed may have left.
     if found["NeedDaemonReload"] == "yes":

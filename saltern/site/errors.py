@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from saltern.host import secrettext
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -27,7 +29,7 @@ class Problem:
         place = f"{self.file}:{self.line}" if self.line else self.file
         line = ": ".join(part for part in (place, self.key, self.message) if part)
         # Names come from people's files: one problem stays one line, and a terminal is not told what to do.
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+        return secrettext.one_line(line)
 
 
 class SiteError(Exception):
